@@ -1,0 +1,62 @@
+# Everything runs in .venv, which `make setup` fills once. Needs Python 3.11+ (with venv) and make, nothing else.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.geoseg-setup
+TEST_WORKERS ?= 2
+PYTHON ?=
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@for f in benchmarks/bench_*.py; do [ -f "$$f" ] && n=$${f#benchmarks/bench_} && \
+	  printf "  make bench-%-8s benchmark: %s\n" "$${n%.py}" "$$f"; done; true
+
+setup: $(STAMP) ## Make .venv and install geoseg with its development tools
+
+# Candidates are run, not only looked up: a pyenv shim exists for versions that are not installed, and Debian's
+# python3 comes without ensurepip until python3-venv is there. An existing .venv that works is kept.
+$(STAMP): pyproject.toml constraints.txt
+	@set -e; ok='import sys; sys.exit(sys.version_info < (3, 11))'; \
+	if ! $(BIN)/python -c "$$ok; import pip" >/dev/null 2>&1; then \
+	  found=; \
+	  for p in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+	    if "$$p" -c "import venv, ensurepip; $$ok" >/dev/null 2>&1; then found=$$p; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "geoseg needs Python 3.11 or newer with the venv module, and none was found." >&2; \
+	    echo "Debian, Ubuntu: apt-get install python3 python3-venv; or name one: make setup PYTHON=/path/to/python3" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Making $(VENV) with $$found"; \
+	  rm -rf $(VENV); "$$found" -m venv $(VENV); \
+	fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/geoseg doctor --quiet
+	@touch $@
+
+demo: $(STAMP) ## Run the main job on a sample scene; results in demo_output/
+	@$(BIN)/python pipelines/demo.py
+
+lint: $(STAMP) ## Style, types, import order
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# pytest comes last, so that its summary is the last line.
+test: lint ## Lint, then all tests with coverage
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --cov
+
+format: $(STAMP) ## Let ruff lay out and mend the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-%: $(STAMP) ## One benchmark: benchmarks/bench_<name>.py
+	$(BIN)/python benchmarks/bench_$*.py
+
+clean: ## Remove what can be made again, .venv included
+	rm -rf $(VENV) demo_output build dist *.egg-info htmlcov .coverage .coverage.* coverage.xml \
+	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

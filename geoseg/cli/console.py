@@ -1,0 +1,63 @@
+"""Where the commands speak: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+log = logging.getLogger("geoseg")
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    text = "text"
+    json = "json"
+
+
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; with an error, its traceback.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only, no progress.")]
+LogFormatOption = Annotated[LogFormat, typer.Option("--log-format", help="json: one object per line on stderr.")]
+
+
+def start(*, verbose: bool = False, quiet: bool = False, log_format: LogFormat = LogFormat.text) -> None:
+    """Set up the log of this process."""
+    handler: logging.Handler
+    if log_format is LogFormat.json:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_JsonLines())
+    elif err.is_terminal:
+        handler = RichHandler(console=err, show_path=False, omit_repeated_times=False, log_time_format="%H:%M:%S")
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    log.handlers[:] = [handler]
+    log.propagate = False
+    log.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").handlers[:] = [handler] if verbose else [logging.NullHandler()]
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object per line: time, level, message and whatever was passed as ``extra={"fields": {...}}``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        values = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            values["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(values, default=str)

@@ -1,0 +1,83 @@
+"""Errors and exit codes: a known error is one message on stderr, never a traceback (unless asked for with -v).
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | done with parts missing; the report names them |
+| 2 | input or settings that cannot be used |
+| 3 | another run holds the output |
+| 4 | the environment fails: disk, memory, GPU, workers, installation |
+| 70 | a fault in geoseg itself |
+| 130 | interrupted; run the same command again |
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from geoseg.cli.console import err, log
+from geoseg.errors import GeosegError
+
+PARTS_MISSING = 1
+BAD_INPUT = 2
+ENVIRONMENT = 4
+FAULT = 70
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """The commands, with every way to fail turned into its exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except KeyboardInterrupt:
+            _say("interrupted: nothing was written; run the same command again")
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            _tell(error)
+            raise typer.Exit(exit_code(error)) from error
+
+
+def exit_code(error: Exception) -> int:
+    """The exit code that an error means."""
+    if isinstance(error, GeosegError):
+        return error.exit_code
+    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+        return BAD_INPUT
+    if isinstance(error, OSError | MemoryError | ImportError):
+        return ENVIRONMENT
+    return FAULT
+
+
+def _tell(error: Exception) -> None:
+    if isinstance(error, GeosegError):
+        message = str(error)
+    elif isinstance(error, MemoryError):
+        message = "out of memory. Lower [detect] batch, or use smaller tiles (--core)"
+    elif isinstance(error, ImportError):
+        message = f"{error}. `geoseg doctor` says what is wrong with the installation"
+    elif isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        message = f"{error}{'. The disk is full: make room, or write elsewhere' if full else ''}"
+    else:
+        message = f"a fault in geoseg ({type(error).__name__}: {error}). Run again with -v for the traceback"
+    _say(message)
+    log.debug("its traceback:", exc_info=error)
+
+
+def _say(message: str) -> None:
+    """The message as the log shows errors, or plainly before the log is set up."""
+    if log.handlers:
+        log.error(message)
+    else:
+        err.print(f"geoseg: {message}", markup=False)

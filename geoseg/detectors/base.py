@@ -1,0 +1,98 @@
+"""What every detector is: a card and a ``predict``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol, runtime_checkable
+
+from geoseg.errors import ModelError
+from geoseg.instances import Chip, Instances
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a model is and how it wants its imagery. Travels inside the weights file's metadata.
+
+    Raises:
+        ModelError: values that cannot be used.
+    """
+
+    classes: tuple[str, ...]
+    """Names of the classes; an instance's label is an index into it."""
+    name: str = "custom"
+    """Short name, as in ``load_model(name)``."""
+    version: str = "0"
+    """Version of the weights."""
+    gsd_m: float | None = None
+    """Ground sampling distance in metres that imagery is resampled to; None: taken as it is."""
+    bands: tuple[str, ...] | None = None
+    """Band roles wanted, in order, of red, green, blue, nir, ...; None: all of the raster's bands as they are."""
+    mean: tuple[float, ...] | None = None
+    """Per-band mean of 8-bit values, subtracted on the device; None: no normalisation."""
+    std: tuple[float, ...] | None = None
+    """Per-band deviation of 8-bit values, divided by on the device."""
+    score_threshold: float = 0.5
+    """Instances below it are dropped unless the settings say otherwise."""
+    core: int = 512
+    """Tile core in pixels that suits the model."""
+    halo: int = 64
+    """Halo in pixels that suits the model: about half its largest common object."""
+    architecture: dict[str, Any] = field(default_factory=dict)
+    """What is needed to rebuild the network: ``family`` and that family's own keys."""
+    licence: str = ""
+    """Licence of the weights."""
+    training_data: str = ""
+    """What it was trained on, with attribution."""
+    notes: str = ""
+    """What a user should know: what it is good and bad at."""
+
+    def __post_init__(self) -> None:
+        for name in ("classes", "bands", "mean", "std"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, tuple(value))
+        if not self.classes or not all(isinstance(c, str) and c for c in self.classes):
+            raise ModelError(f"a model card with classes {self.classes!r}", allowed="at least one name")
+        if self.gsd_m is not None and not 0.001 <= self.gsd_m <= 10_000:
+            raise ModelError(f"a model card with gsd_m {self.gsd_m}", allowed="metres on the ground, 0.001 to 10000")
+        if not 0.0 <= self.score_threshold <= 1.0:
+            raise ModelError(f"a model card with score_threshold {self.score_threshold}", allowed="0 to 1")
+        if (self.mean is None) != (self.std is None):
+            raise ModelError("a model card with only one of mean and std", allowed="both or neither")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ModelError(f"the model name {self.name!r}", allowed="letters, digits, '.', '_', '-'")
+
+    def to_json(self) -> str:
+        """The card as JSON text, keys sorted."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ModelError: not JSON, or keys that a card does not have.
+        """
+        try:
+            values = json.loads(text)
+            unknown = set(values) - {f.name for f in fields(cls)}
+            if unknown:
+                raise ModelError(f"a model card with unknown keys {sorted(unknown)}")
+            return cls(**values)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ModelError(f"a model card that cannot be read ({error})") from error
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Anything with a card and a ``predict``: geoseg asks for nothing else."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model is and wants."""
+
+    def predict(self, chips: list[Chip]) -> Sequence[Instances]:
+        """One ``Instances`` per chip, in order. Must not depend on how chips are grouped into calls."""

@@ -1,0 +1,155 @@
+"""torchvision's Mask R-CNN as a detector. Masks stay 28 x 28 over their box from the network to the polygon."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.image_list import ImageList
+
+from geoseg.detectors.base import ModelCard
+from geoseg.detectors.device import pick_device, reduced_precision
+from geoseg.detectors.suppression import mask_doubles
+from geoseg.errors import ModelError
+from geoseg.instances import Chip, Instances
+from geoseg.tiling import Tile
+
+STRIDE = 64
+"""Chips are padded to a multiple of it, so that every pyramid level has whole cells."""
+FLOOR = 0.05
+"""Lowest score that is ever returned, whatever threshold the card or the settings ask for."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaskRCNNDetector:
+    """A :class:`~geoseg.detectors.base.Detector` around a torchvision ``MaskRCNN``.
+
+    Each chip is padded to its own multiple of :data:`STRIDE` and runs only with chips of that size, so its
+    result does not depend on the other chips of the call.
+    """
+
+    net: MaskRCNN
+    """In evaluation mode, on its device. Its own resizing transform is not used."""
+    card: ModelCard
+    """Must declare mean and std."""
+    device: torch.device
+    """Where the network is."""
+
+    def __post_init__(self) -> None:
+        if self.card.mean is None or self.card.std is None:
+            raise ModelError("a Mask R-CNN whose card has no mean and std", allowed="one of each per band")
+
+    @classmethod
+    def of(cls, net: MaskRCNN, card: ModelCard, *, device: str = "auto") -> MaskRCNNDetector:
+        """Put ``net`` on a device, ready to predict.
+
+        Raises:
+            ResourceError: no such device.
+        """
+        where = pick_device(device)
+        ready = net.eval().to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(net=ready, card=card, device=where)
+
+    def predict(self, chips: list[Chip]) -> Sequence[Instances]:
+        """Instances of each chip, in order.
+
+        Raises:
+            ModelError: pixels that are not uint8, or not one band per mean of the card.
+        """
+        by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, chip in enumerate(chips):
+            self._check(chip)
+            by_size[_padded(chip.pixels.shape[1]), _padded(chip.pixels.shape[2])].append(i)
+        found: dict[int, Instances] = {}
+        for size, members in by_size.items():
+            found.update(zip(members, self._predict_equal([chips[i] for i in members], size), strict=True))
+        return [found[i] for i in range(len(chips))]
+
+    def _check(self, chip: Chip) -> None:
+        if chip.pixels.dtype != np.uint8 or chip.pixels.shape[0] != len(self.card.mean or ()):
+            raise ModelError(
+                f"{chip.pixels.shape[0]} band(s) of {chip.pixels.dtype} for the model {self.card.name!r}",
+                allowed=f"{len(self.card.mean or ())} bands of uint8",
+                remedy="Declare bands and scaling in the settings ([raster] bands, scaling)",
+            )
+
+    @torch.inference_mode()
+    def _predict_equal(self, chips: list[Chip], size: tuple[int, int]) -> list[Instances]:
+        images = self._images(chips, size)
+        shapes = [(chip.pixels.shape[1], chip.pixels.shape[2]) for chip in chips]
+        with reduced_precision(self.device):
+            features = self.net.backbone(images)
+            proposals, _ = self.net.rpn(ImageList(images, shapes), features)
+            boxes, scores, labels = self._boxes(features, proposals, shapes)
+            for i, chip in enumerate(chips):
+                mine = _not_elsewhere(boxes[i], chip.tile)
+                boxes[i], scores[i], labels[i] = boxes[i][mine], scores[i][mine], labels[i][mine]
+            masks = self._masks(features, boxes, labels, shapes)
+        return [_instances(*parts) for parts in zip(boxes, scores, labels, masks, strict=True)]
+
+    def _images(self, chips: list[Chip], size: tuple[int, int]) -> Tensor:
+        """``(n, bands, *size)`` normalised on the device, from uint8; padding is the mean."""
+        mean = torch.tensor(self.card.mean, device=self.device).view(-1, 1, 1)
+        std = torch.tensor(self.card.std, device=self.device).view(-1, 1, 1)
+        out = torch.zeros((len(chips), len(mean), *size), device=self.device)
+        for i, chip in enumerate(chips):
+            raw = torch.from_numpy(np.ascontiguousarray(chip.pixels)).to(self.device, non_blocking=True)
+            out[i, :, : raw.shape[1], : raw.shape[2]] = (raw.float() - mean) / std
+        return out.contiguous(memory_format=torch.channels_last)
+
+    def _boxes(
+        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: list[tuple[int, int]]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        heads = self.net.roi_heads
+        pooled = heads.box_head(heads.box_roi_pool(features, proposals, shapes))
+        logits, deltas = heads.box_predictor(pooled)
+        heads.score_thresh = FLOOR
+        boxes, scores, labels = heads.postprocess_detections(logits.float(), deltas.float(), proposals, shapes)
+        return list(boxes), list(scores), list(labels)
+
+    def _masks(
+        self, features: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], shapes: list[tuple[int, int]]
+    ) -> list[Tensor]:
+        """Per chip ``(n, 28, 28)`` probabilities of each instance's own class."""
+        heads = self.net.roi_heads
+        counts = [len(b) for b in boxes]
+        if not sum(counts):
+            return [torch.zeros((0, 28, 28)) for _ in boxes]
+        logits = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, boxes, shapes)))
+        own = logits[torch.arange(len(logits), device=logits.device), torch.cat(labels)]
+        return list(own.float().sigmoid().cpu().split(counts))
+
+
+def _padded(pixels: int) -> int:
+    return -(-pixels // STRIDE) * STRIDE
+
+
+def _not_elsewhere(boxes: Tensor, tile: Tile) -> Tensor:
+    """False for boxes that lie wholly in the core of one neighbouring tile, which sees them at least as well."""
+    core, window = tile.core, tile.window
+    left, top = core.col_off - window.col_off, core.row_off - window.row_off
+    right, bottom = left + core.width, top + core.height
+    x1, y1, x2, y2 = boxes.unbind(dim=1)
+    beside = (x2 < left) | (x1 > right)
+    one_column = beside | ((x1 >= left) & (x2 <= right))
+    above = (y2 < top) | (y1 > bottom)
+    one_row = above | ((y1 >= top) & (y2 <= bottom))
+    return ~((beside & one_row) | (above & one_column))
+
+
+def _instances(boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor) -> Instances:
+    boxes, scores, labels = boxes.float().cpu(), scores.float().cpu(), labels.cpu()
+    good = ((boxes[:, 2:] - boxes[:, :2]) > 0.5).all(dim=1)
+    boxes, scores, labels, masks = boxes[good], scores[good], labels[good], masks[good]
+    keep = mask_doubles(boxes, scores, masks)
+    return Instances(
+        boxes=boxes[keep].numpy(),
+        scores=scores[keep].clamp(0, 1).numpy(),
+        labels=labels[keep].numpy() - 1,
+        masks=tuple(masks[keep].numpy()),
+    )

@@ -1,0 +1,114 @@
+"""Weights files: one safetensors file whose metadata is the model card. No pickle, no code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from geoseg.detectors.base import ModelCard
+from geoseg.errors import ModelError
+
+CARD_KEY = "geoseg_card"
+DIGEST_KEY = "geoseg_sha256"
+REMEDY = "Use a file written by `geoseg train`, or convert the weights to safetensors with a model card"
+
+
+def save_weights(net: nn.Module, card: ModelCard, path: str | Path) -> Path:
+    """Write the network's state and the card to ``path``; floats are stored as 16-bit."""
+    state = {name: _compact(tensor) for name, tensor in net.state_dict().items() if "num_batches_tracked" not in name}
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.partial")
+    save_file(state, temporary, metadata={CARD_KEY: card.to_json(), DIGEST_KEY: _digest(state)})
+    temporary.replace(target)
+    return target
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """Only the card of a weights file; reads a few kilobytes.
+
+    Raises:
+        ModelError: no safetensors file, or no card in it.
+    """
+    with _opened(Path(path)) as file:
+        return _card(file, Path(path))
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelCard]:
+    """All tensors (as float32) and the card, checked against the digest stored with them.
+
+    Raises:
+        ModelError: not a safetensors file, truncated, damaged, or without a card.
+    """
+    with _opened(Path(path)) as file:
+        card = _card(file, Path(path))
+        try:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except SafetensorError as error:
+            raise ModelError(f"{path}, which cannot be read to its end ({error})", remedy="Get the file again") from error
+        if (file.metadata() or {}).get(DIGEST_KEY) != _digest(state):
+            raise ModelError(f"{path}, whose tensors differ from their stored SHA-256", remedy="Get the file again")
+    return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}, card
+
+
+def load_state(net: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
+    """Fill ``net`` with ``state``.
+
+    Raises:
+        ModelError: names or shapes that differ from the network's, named one by one.
+    """
+    own = {name: t for name, t in net.state_dict().items() if "num_batches_tracked" not in name}
+    wrong = sorted(set(own) ^ set(state)) + [
+        f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}"
+        for name in sorted(set(own) & set(state))
+        if own[name].shape != state[name].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ModelError(
+            f"{path}, whose tensors do not fit its card's architecture and classes: {', '.join(wrong[:3])}{more}",
+            allowed="tensors of exactly the network that the card describes",
+        )
+    net.load_state_dict(state, strict=False)
+
+
+def _compact(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor.half() if tensor.is_floating_point() else tensor
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    sha = hashlib.sha256()
+    for name in sorted(state):
+        sha.update(name.encode())
+        sha.update(str(tuple(state[name].shape)).encode())
+        sha.update(state[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _opened(path: Path) -> Any:
+    if not path.is_file():
+        raise ModelError(f"no weights file at {path}", remedy="`geoseg models` lists the bundled models")
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path}, which is no safetensors file ({error})",
+            allowed="safetensors (never a pickle: .pt and .pth can run code when loaded)",
+            remedy=REMEDY,
+        ) from error
+
+
+def _card(file: Any, path: Path) -> ModelCard:
+    text = (file.metadata() or {}).get(CARD_KEY)
+    if text is None:
+        keys = json.dumps(sorted(file.metadata() or {}))
+        raise ModelError(f"{path}, a safetensors file without a model card (metadata keys {keys})", remedy=REMEDY)
+    return ModelCard.from_json(text)

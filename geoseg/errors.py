@@ -1,0 +1,62 @@
+"""The errors geoseg raises on purpose: each says what was got, what is allowed and what to do about it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GeosegError(Exception):
+    """Base of every error that geoseg raises on purpose.
+
+    ``str(error)`` is one message built from three parts: what was got, what is allowed, what to do.
+    """
+
+    exit_code: ClassVar[int] = 2
+    """Exit status of the command line for this kind of error (see docs/cli.md)."""
+
+    def __init__(self, got: str, *, allowed: str = "", remedy: str = "") -> None:
+        self.got, self.allowed, self.remedy = got, allowed, remedy
+        parts = [got.rstrip(".")]
+        if allowed:
+            parts.append(f"Allowed: {allowed.rstrip('.')}")
+        if remedy:
+            parts.append(remedy.rstrip("."))
+        super().__init__(". ".join(parts) + ".")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle with the three parts, so that the error crosses process borders whole."""
+        return _rebuild, (type(self), self.got, self.allowed, self.remedy)
+
+
+def _rebuild(kind: type[GeosegError], got: str, allowed: str, remedy: str) -> GeosegError:
+    return kind(got, allowed=allowed, remedy=remedy)
+
+
+class ConfigError(GeosegError):
+    """Settings, arguments or an AOI that cannot be used."""
+
+
+class RasterError(GeosegError):
+    """A raster that cannot be opened, or is refused."""
+
+
+class ModelError(GeosegError):
+    """A weights file or a detector that cannot be used, or does not fit the raster."""
+
+
+class LockedError(GeosegError):
+    """Another run holds the output."""
+
+    exit_code = 3
+
+
+class SinkError(GeosegError):
+    """An output that cannot be written; what stood there before is intact."""
+
+    exit_code = 4
+
+
+class ResourceError(GeosegError):
+    """The environment fails: device, memory, disk, workers."""
+
+    exit_code = 4

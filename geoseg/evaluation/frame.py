@@ -1,0 +1,82 @@
+"""Predictions and truth in one planar frame, as valid polygons."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from geoseg.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+
+
+def common_frame(tables: list[gpd.GeoDataFrame]) -> list[gpd.GeoDataFrame]:
+    """The tables with valid polygons in one frame in which areas are true.
+
+    Tables with a CRS are projected to a Lambert azimuthal equal-area plane centred on their contents; tables
+    without one (pixel coordinates) stay as they are. Invalid geometry is repaired; what is no polygon is left
+    out, with a warning in the log.
+
+    Raises:
+        ConfigError: some tables have a CRS and some have none, or ground that cannot be projected.
+    """
+    known = {table.crs is not None for table in tables}
+    if len(known) > 1:
+        raise ConfigError(
+            "footprints of which some have a CRS and some have none",
+            allowed="all with a CRS, or all without (pixel coordinates)",
+            remedy="Set the missing CRS, e.g. with GeoDataFrame.set_crs or ogr2ogr -a_srs",
+        )
+    if known == {True}:
+        plane = _equal_area_plane(tables)
+        tables = [table.to_crs(plane) for table in tables]
+    return [_polygons(table) for table in tables]
+
+
+def share_inside(geometry: NDArray[Any], area: Any) -> NDArray[np.float64]:
+    """``(n,)`` the share of each polygon's area that lies in ``area``, 0 to 1."""
+    shapely.prepare(area)
+    share = shapely.covers(area, geometry).astype(float)
+    edge = (share == 0) & shapely.intersects(area, geometry)
+    share[edge] = shapely.area(shapely.intersection(geometry[edge], area)) / shapely.area(geometry[edge])
+    return np.asarray(share, np.float64)
+
+
+def _polygons(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """The rows with a polygon of some area, repaired where it was invalid."""
+    geometry = np.array(table.geometry.array, dtype=object)
+    bad = ~(shapely.is_missing(geometry) | shapely.is_valid(geometry))
+    if bad.any():
+        _log.warning("%d invalid geometries repaired", int(bad.sum()))
+        geometry[bad] = shapely.make_valid(geometry[bad], method="structure", keep_collapsed=False)
+    keep = np.isin(shapely.get_type_id(geometry), (3, 6)) & (shapely.area(geometry) > 0)
+    if not keep.all():
+        _log.warning("%d rows without a polygon left out", int((~keep).sum()))
+    if not np.isfinite(shapely.get_coordinates(geometry[keep])).all():
+        raise ConfigError(
+            "footprints that cannot be laid in one plane",
+            allowed="coordinates inside the CRS's area of use, on one side of the globe",
+            remedy="Check that both files state their true CRS",
+        )
+    return table.loc[keep].set_geometry(geometry[keep], crs=table.crs)
+
+
+def _equal_area_plane(tables: list[gpd.GeoDataFrame]) -> CRS:
+    """A Lambert azimuthal equal-area CRS centred on the tables' contents."""
+    corners = [
+        table.geometry.representative_point().to_crs(4326).get_coordinates().to_numpy()
+        for table in tables
+        if len(table) and not table.geometry.isna().all()
+    ]
+    lonlat = np.concatenate(corners) if corners else np.zeros((1, 2))
+    lon, lat = np.radians(lonlat[np.isfinite(lonlat).all(axis=1)]).T
+    # The mean direction in space: right across the antimeridian and at the poles, unlike a mean of degrees.
+    x, y, z = (np.cos(lat) * np.cos(lon)).sum(), (np.cos(lat) * np.sin(lon)).sum(), np.sin(lat).sum()
+    lon_0, lat_0 = np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
+    return CRS.from_dict({"proj": "laea", "lon_0": float(lon_0), "lat_0": float(lat_0), "datum": "WGS84"})

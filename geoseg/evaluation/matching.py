@@ -1,0 +1,108 @@
+"""Which prediction is which true object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from geoseg.errors import ConfigError
+
+# An IoU is a quotient of computed areas: one that is exactly the threshold on paper may miss it by rounding.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Matches:
+    """Pairs of a prediction and a true object, as columns of length n."""
+
+    pred: NDArray[np.int64]
+    """``(n,)`` positions in the predictions."""
+    truth: NDArray[np.int64]
+    """``(n,)`` positions in the truth."""
+    iou: NDArray[np.float64]
+    """``(n,)`` intersection over union of each pair."""
+
+    def __len__(self) -> int:
+        return len(self.pred)
+
+    def take(self, index: NDArray[Any]) -> Matches:
+        """The pairs at ``index`` (positions or a bool mask)."""
+        return Matches(pred=self.pred[index], truth=self.truth[index], iou=self.iou[index])
+
+
+def match(pred: NDArray[Any], truth: NDArray[Any], *, iou: float = 0.5) -> Matches:
+    """Pairs one to one at IoU >= ``iou``: as many as possible, and of those the set of greatest total IoU.
+
+    The answer depends on the geometries alone, not on their order or on scores. Where predictions do not
+    overlap each other and neither does the truth, it is the only answer for any ``iou`` above 0.5.
+
+    Args:
+        pred: ``(n,)`` valid shapely polygons in a planar frame.
+        truth: ``(m,)`` likewise, same frame.
+        iou: Threshold, above 0 and at most 1.
+
+    Raises:
+        ConfigError: a threshold out of range.
+    """
+    return assign(candidates(pred, truth, iou=iou))
+
+
+def candidates(pred: NDArray[Any], truth: NDArray[Any], *, iou: float) -> Matches:
+    """Every pair at IoU >= ``iou``; an object may be in several. Arguments and errors as in :func:`match`."""
+    if not 0.0 < iou <= 1.0:
+        raise ConfigError(f"an IoU threshold of {iou}", allowed="above 0, at most 1")
+    pred, truth = np.asarray(pred, dtype=object), np.asarray(truth, dtype=object)
+    if not len(pred) or not len(truth):
+        return Matches(pred=np.zeros(0, np.int64), truth=np.zeros(0, np.int64), iou=np.zeros(0))
+    left, right = shapely.STRtree(truth).query(pred, predicate="intersects")
+    shared = shapely.area(shapely.intersection(pred[left], truth[right]))
+    union = shapely.area(pred)[left] + shapely.area(truth)[right] - shared
+    ratio = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    pairs = Matches(pred=left.astype(np.int64), truth=right.astype(np.int64), iou=ratio)
+    return pairs.take(ratio >= iou - _ROUNDING)
+
+
+def assign(pairs: Matches) -> Matches:
+    """The best one-to-one choice (best as in :func:`match`) among ``pairs``, sorted by prediction."""
+    if not len(pairs):
+        return pairs
+    # Pairs that share no object with another pair are settled; the rest fall into small independent groups.
+    alone = (np.bincount(pairs.pred)[pairs.pred] == 1) & (np.bincount(pairs.truth)[pairs.truth] == 1)
+    chosen = [np.flatnonzero(alone)]
+    contested = np.flatnonzero(~alone)
+    if len(contested):
+        groups = _groups(pairs.take(contested))
+        order = np.argsort(groups, kind="stable")
+        borders = np.flatnonzero(np.diff(groups[order])) + 1
+        chosen += [_best(pairs, contested[part]) for part in np.split(order, borders)]
+    index = np.concatenate(chosen)
+    return pairs.take(index[np.argsort(pairs.pred[index], kind="stable")])
+
+
+def _groups(pairs: Matches) -> NDArray[np.int32]:
+    """The connected component of each pair, where pairs that share an object are connected."""
+    n_pred, n_truth = int(pairs.pred.max()) + 1, int(pairs.truth.max()) + 1
+    size = n_pred + n_truth
+    graph = coo_array((np.ones(len(pairs)), (pairs.pred, pairs.truth + n_pred)), shape=(size, size))
+    _, component = connected_components(graph, directed=False)
+    return np.asarray(component[pairs.pred], np.int32)
+
+
+def _best(pairs: Matches, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The best one-to-one choice within one group, as positions in ``pairs``."""
+    rows, row = np.unique(pairs.pred[index], return_inverse=True)
+    cols, col = np.unique(pairs.truth[index], return_inverse=True)
+    # One more pair outweighs any gain in IoU: no sum of IoU exceeds the number of pairs.
+    weight = np.zeros((len(rows), len(cols)))
+    weight[row, col] = pairs.iou[index] + min(len(rows), len(cols)) + 1.0
+    which = np.full(weight.shape, -1, np.int64)
+    which[row, col] = index
+    picked: NDArray[np.int64] = which[linear_sum_assignment(weight, maximize=True)]
+    return picked[picked >= 0]

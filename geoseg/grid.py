@@ -1,0 +1,176 @@
+"""Where pixels lie on the ground."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import ArrayLike, NDArray
+from pyproj import CRS, Geod, Transformer
+from pyproj.exceptions import ProjError
+
+from geoseg.errors import RasterError
+from geoseg.window import Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A raster's pixel lattice: CRS, transform and size. Knows nothing of pixel values.
+
+    Raises:
+        RasterError: an empty size, or a transform that cannot be inverted.
+    """
+
+    crs: CRS
+    """Coordinate reference system of the ground coordinates."""
+    transform: Affine
+    """Pixel (col, row) to ground (x, y); (0, 0) is the outer corner of the corner pixel."""
+    height: int
+    """Rows."""
+    width: int
+    """Columns."""
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise RasterError(f"a raster of {self.height} x {self.width} pixels", allowed="at least 1 x 1")
+        determinant = self.transform.determinant
+        if not math.isfinite(determinant) or determinant == 0.0:
+            raise RasterError(
+                f"a transform that maps pixels onto a line or nowhere ({tuple(self.transform)[:6]})",
+                allowed="an invertible affine transform",
+                remedy="Georeference the raster first, e.g. with gdalwarp",
+            )
+
+    @property
+    def window(self) -> Window:
+        """All of it."""
+        return Window(row_off=0, col_off=0, height=self.height, width=self.width)
+
+    @cached_property
+    def gsd_xy_m(self) -> tuple[float, float]:
+        """Ground length in metres of one pixel step along columns and along rows, at the centre.
+
+        Geodesic distance on the CRS's ellipsoid, so right for degrees and for EPSG:3857 too.
+
+        Raises:
+            RasterError: the centre has no longitude and latitude in this CRS.
+        """
+        col, row = self.width / 2.0, self.height / 2.0
+        # A span of many pixels keeps the differences well above the noise of the projection's arithmetic.
+        span_c, span_r = max(self.width / 4.0, 0.5), max(self.height / 4.0, 0.5)
+        cols = np.array([col - span_c, col + span_c, col, col])
+        rows = np.array([row, row, row - span_r, row + span_r])
+        lon, lat = self.to_lonlat(rows, cols)
+        if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+            raise RasterError(
+                f"a raster whose centre lies outside {self.crs.name}",
+                allowed="coordinates inside the CRS's area of use",
+                remedy="Check the CRS (gdalinfo), and pass --assume-crs if it is wrong",
+            )
+        _, _, length = self.geod.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
+        return float(length[0]) / (2 * span_c), float(length[1]) / (2 * span_r)
+
+    @property
+    def gsd_m(self) -> float:
+        """Ground sampling distance in metres: the geometric mean of both pixel steps."""
+        x, y = self.gsd_xy_m
+        return math.sqrt(x * y)
+
+    @cached_property
+    def geod(self) -> Geod:
+        """The CRS's ellipsoid, for lengths and areas."""
+        return self.crs.get_geod() or Geod(ellps="WGS84")
+
+    def to_world(self, rows: ArrayLike, cols: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Ground ``(x, y)`` of pixel positions; fractions count from the outer corner of a pixel."""
+        t, r, c = self.transform, np.asarray(rows, float), np.asarray(cols, float)
+        return t.a * c + t.b * r + t.c, t.d * c + t.e * r + t.f
+
+    def to_pixel(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Pixel ``(rows, cols)`` of ground positions: the inverse of :meth:`to_world`."""
+        t, gx, gy = ~self.transform, np.asarray(x, float), np.asarray(y, float)
+        return t.d * gx + t.e * gy + t.f, t.a * gx + t.b * gy + t.c
+
+    def to_lonlat(self, rows: ArrayLike, cols: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Longitude and latitude in degrees on the CRS's own datum; infinite where there is none."""
+        x, y = self.to_world(rows, cols)
+        return lonlat(self.crs, x, y)
+
+    def at_gsd(self, gsd_m: float) -> Grid:
+        """The same ground with square ground pixels of about ``gsd_m`` metres.
+
+        The extent is kept exactly, so the GSD is rounded to a whole number of pixels.
+        """
+        x, y = self.gsd_xy_m
+        height, width = max(1, round(self.height * y / gsd_m)), max(1, round(self.width * x / gsd_m))
+        return self.resized(height=height, width=width)
+
+    def resized(self, *, height: int, width: int) -> Grid:
+        """The same ground cut into ``height`` x ``width`` pixels."""
+        scale = Affine.scale(self.width / width, self.height / height)
+        return replace(self, transform=self.transform @ scale, height=height, width=width)
+
+    def crop(self, window: Window) -> Grid:
+        """The part in ``window``."""
+        shift = Affine.translation(window.col_off, window.row_off)
+        return replace(self, transform=self.transform @ shift, height=window.height, width=window.width)
+
+    def window_of(self, area: shapely.Geometry) -> Window:
+        """The smallest window that holds ``area`` (ground coordinates of this CRS), cut to the grid.
+
+        Height or width is 0 where they do not meet.
+        """
+        if area.is_empty:
+            return Window(row_off=0, col_off=0, height=0, width=0)
+        xy = shapely.get_coordinates(area)
+        rows, cols = self.to_pixel(xy[:, 0], xy[:, 1])
+        row_off, col_off = math.floor(rows.min()), math.floor(cols.min())
+        whole = Window(
+            row_off=row_off,
+            col_off=col_off,
+            height=max(math.ceil(rows.max()) - row_off, 0),
+            width=max(math.ceil(cols.max()) - col_off, 0),
+        )
+        return whole.intersection(self.window)
+
+    def geometry_to_world(self, geometries: NDArray[Any]) -> NDArray[Any]:
+        """Shapely geometries from pixel space (x = column, y = row) to the ground, by the one transform."""
+
+        def move(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.column_stack(self.to_world(xy[:, 1], xy[:, 0]))
+
+        return np.asarray(shapely.transform(geometries, move), dtype=object)
+
+    def geometry_to_pixel(self, geometries: NDArray[Any]) -> NDArray[Any]:
+        """Shapely geometries from the ground to pixel space (x = column, y = row)."""
+
+        def move(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+            rows, cols = self.to_pixel(xy[:, 0], xy[:, 1])
+            return np.column_stack([cols, rows])
+
+        return np.asarray(shapely.transform(geometries, move), dtype=object)
+
+
+def lonlat(crs: CRS, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Longitude and latitude in degrees, on the datum of ``crs`` (no datum shift), of ground positions.
+
+    Raises:
+        RasterError: the CRS has no geodetic base (an engineering or local CRS).
+    """
+    base = crs.geodetic_crs
+    if base is None:
+        raise RasterError(
+            f"the CRS {crs.name!r}, which is tied to no ellipsoid",
+            allowed="a geographic or projected CRS",
+            remedy="Assign the true CRS with --assume-crs",
+        )
+    try:
+        lon, lat = Transformer.from_crs(crs, base, always_xy=True).transform(np.asarray(x, float), np.asarray(y, float))
+    except ProjError as error:
+        raise RasterError(f"positions that {crs.name} cannot turn into longitude and latitude ({error})") from error
+    return np.asarray(lon, float), np.asarray(lat, float)

@@ -1,0 +1,78 @@
+"""What goes into a detector and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from geoseg.errors import ModelError
+from geoseg.tiling import Tile
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chip:
+    """The pixels of one tile's window."""
+
+    tile: Tile
+    """Which tile; ``tile.window`` says where it lies in the grid."""
+    pixels: NDArray[Any]
+    """``(bands, height, width)``, the raster's own values unless the model's card declares a rule."""
+    valid: NDArray[np.bool_]
+    """``(height, width)``, True = valid (not nodata, inside the raster, inside the AOI)."""
+
+    def __post_init__(self) -> None:
+        shape = (self.tile.window.height, self.tile.window.width)
+        if self.pixels.ndim != 3 or self.pixels.shape[1:] != shape or self.valid.shape != shape:
+            raise ModelError(
+                f"a chip with pixels {self.pixels.shape} and valid {self.valid.shape} for a window of {shape}",
+                allowed="pixels (bands, height, width) and valid (height, width) of the tile's window",
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Instances:
+    """The objects that a detector saw in one chip. ``n`` may be 0; it is never None.
+
+    Raises:
+        ModelError: lengths that differ, scores outside [0, 1] or not finite, a mask that is not 2-D.
+    """
+
+    boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    """``(n, 4)`` x1, y1, x2, y2 in window pixels (fractions allowed), (0, 0) = corner of the corner pixel."""
+    scores: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    """``(n,)`` in [0, 1]."""
+    labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """``(n,)`` index into the card's ``classes``, from 0."""
+    masks: Sequence[NDArray[Any]] = ()
+    """``n`` box-local crops, 2-D of any size: probabilities in [0, 1] or bool. Cell (r, c) of an (h, w) crop
+    covers that fraction of the box."""
+
+    def __post_init__(self) -> None:
+        boxes: ArrayLike = self.boxes
+        object.__setattr__(self, "boxes", np.asarray(boxes, np.float32).reshape(-1, 4))
+        object.__setattr__(self, "scores", np.asarray(self.scores, np.float32).reshape(-1))
+        object.__setattr__(self, "labels", np.asarray(self.labels, np.int64).reshape(-1))
+        object.__setattr__(self, "masks", tuple(np.asarray(mask) for mask in self.masks))
+        n = len(self.boxes)
+        if not (len(self.scores) == len(self.labels) == len(self.masks) == n):
+            raise ModelError(
+                f"instances with {n} boxes, {len(self.scores)} scores, {len(self.labels)} labels, "
+                f"{len(self.masks)} masks",
+                allowed="as many of each",
+            )
+        if n and not (np.isfinite(self.boxes).all() and (self.boxes[:, 2:] > self.boxes[:, :2]).all()):
+            raise ModelError("a box that is empty or not finite", allowed="x1 < x2 and y1 < y2, finite")
+        if n and not ((self.scores >= 0) & (self.scores <= 1)).all():
+            raise ModelError("scores outside [0, 1] or not finite", allowed="0 <= score <= 1")
+        if n and (self.labels < 0).any():
+            raise ModelError("a negative label", allowed="an index into the card's classes, from 0")
+        for mask in self.masks:
+            if mask.ndim != 2 or 0 in mask.shape:
+                raise ModelError(f"a mask crop of shape {mask.shape}", allowed="2-D, at least 1 x 1")
+
+    def __len__(self) -> int:
+        return len(self.boxes)

@@ -1,0 +1,287 @@
+"""A raster's header: what it is and where it lies, or why it is refused."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.io import DatasetReader
+
+from geoseg.errors import RasterError
+from geoseg.grid import Grid
+from geoseg.raster.access import Access, driver_of, gdal_env, is_remote, is_tiff, local_path, open_dataset
+from geoseg.raster.keys import content_key, data_end
+from geoseg.raster.vrt import Mosaic, read_vrt
+
+_ROLES = ("red", "green", "blue", "nir", "rededge", "swir", "pan", "coastal", "gray", "palette", "alpha")
+_SYNONYMS = {"near infrared": "nir", "near-infrared": "nir", "infrared": "nir", "grey": "gray", "red edge": "rededge"}
+_SUSPICIOUS_TAIL = 64 * 2**10
+
+
+@dataclass(frozen=True, kw_only=True)
+class RasterInfo:
+    """What is known of a raster from its header. Small, picklable, and enough to open it again."""
+
+    path: str
+    """Absolute path, or URL."""
+    grid: Grid
+    """Where its pixels lie."""
+    dtype: str
+    """NumPy name of the type of all bands."""
+    bands: int
+    """How many, alpha included."""
+    roles: tuple[str, ...]
+    """Per band: red, green, blue, nir, rededge, swir, pan, coastal, gray, palette, alpha or unknown."""
+    nodata: float | None
+    """The declared value of pixels that hold nothing; may be NaN."""
+    file_block: tuple[int, int]
+    """Rows and columns that the file decodes at once."""
+    acquired: datetime | None
+    """UTC, from TIFFTAG_DATETIME."""
+    name: str
+    """File name."""
+    key: str
+    """Content key: the same for the same bytes under any name (see :func:`geoseg.raster.keys.content_key`)."""
+    driver: str
+    """The one GDAL driver that opens it."""
+    access: Access
+    """What it may reach."""
+    mask_file: str | None = None
+    """A .msk file beside it, itself a TIFF."""
+    data_end: int | None = None
+    """Bytes of the file from here on are zeros that look unwritten; None where nothing is suspected."""
+
+    @property
+    def alpha(self) -> int | None:
+        """The alpha band, from 1."""
+        return self.roles.index("alpha") + 1 if "alpha" in self.roles else None
+
+    @property
+    def colour_bands(self) -> tuple[int, ...]:
+        """All bands but alpha, from 1."""
+        return tuple(band for band, role in enumerate(self.roles, 1) if role != "alpha")
+
+
+def open_raster(
+    path: str | Path, *, access: Access | None = None, assume_crs: str | None = None
+) -> RasterInfo:
+    """Read a raster's header, or refuse it. No pixel is read, but for a file whose last bytes are all zero.
+
+    Args:
+        path: GeoTIFF, COG, JPEG 2000, or a VRT of local GeoTIFFs.
+        access: limits on what it may reach and how big it may be.
+        assume_crs: CRS to take where the raster has none (``EPSG:32645``, WKT, PROJ text).
+
+    Raises:
+        RasterError: it is not what it should be; the message says what was got, what is allowed, what to do.
+    """
+    access, name = access or Access(), local_path(path)
+    driver = driver_of(name, access)
+    with gdal_env(access), open_source(name, driver, access) as (dataset, mosaic):
+        _check_size(dataset, access, name)
+        _check_pixels(dataset, name)
+        mask_file = _mask_file(name, dataset)
+        files = [] if is_remote(name) else [name, *(mosaic.sources if mosaic else ())]
+        return RasterInfo(
+            path=name,
+            grid=_grid(dataset, name, assume_crs),
+            dtype=str(dataset.dtypes[0]),
+            bands=dataset.count,
+            roles=_roles(dataset),
+            nodata=dataset.nodata,
+            file_block=tuple(dataset.block_shapes[0]),
+            acquired=_acquired(dataset),
+            name=os.path.basename(name.rstrip("/")),
+            key=content_key([*files, *([mask_file] if mask_file else [])]) if files else _remote_key(dataset),
+            driver=driver,
+            access=access,
+            mask_file=mask_file,
+            data_end=_suspicious_end(dataset, name) if driver == "GTiff" and not mask_file and files else None,
+        )
+
+
+class open_source:  # noqa: N801 - reads as a function in a with statement
+    """The dataset of an admitted path, and the mosaic behind it if it is a VRT; use inside ``gdal_env``."""
+
+    def __init__(self, name: str, driver: str, access: Access) -> None:
+        self.mosaic: Mosaic | None = read_vrt(name, access) if driver == "VRT" else None
+        self.dataset: DatasetReader = open_dataset(self.mosaic.xml if self.mosaic else name, driver)
+
+    def __enter__(self) -> tuple[DatasetReader, Mosaic | None]:
+        return self.dataset, self.mosaic
+
+    def __exit__(self, *_: object) -> None:
+        self.dataset.close()
+
+
+def _check_size(dataset: DatasetReader, access: Access, name: str) -> None:
+    pixels = dataset.height * dataset.width
+    if pixels > access.max_pixels:
+        raise RasterError(
+            f"{name} with {dataset.height} x {dataset.width} pixels",
+            allowed=f"up to {access.max_pixels} pixels",
+            remedy="Raise raster.max_pixels if it is meant to be so big",
+        )
+    rows, cols = dataset.block_shapes[0]
+    together = dataset.count if str(getattr(dataset.interleaving, "value", "")).lower() == "pixel" else 1
+    cost = rows * cols * together * np.dtype(dataset.dtypes[0].replace("_int", "")).itemsize
+    if cost > access.max_block_bytes:
+        raise RasterError(
+            f"{name} stored in blocks of {rows} x {cols} pixels, {cost} bytes each once decoded",
+            allowed=f"blocks of up to {access.max_block_bytes} bytes",
+            remedy="Convert it with: gdal_translate -of COG in.tif out.tif, or raise raster.max_block_bytes",
+        )
+
+
+def _check_pixels(dataset: DatasetReader, name: str) -> None:
+    kinds = set(dataset.dtypes)
+    if len(kinds) > 1:
+        raise RasterError(f"{name} with bands of several types ({', '.join(sorted(kinds))})", allowed="one type")
+    kind = kinds.pop()
+    if "complex" in kind:
+        raise RasterError(
+            f"{name} with {kind} pixels", allowed="real numbers", remedy="Write its amplitude to a GeoTIFF first"
+        )
+    if dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1":
+        raise RasterError(
+            f"{name} with 1-bit pixels", allowed="8-bit, 16-bit, 32-bit or float imagery", remedy="Use the original"
+        )
+
+
+def _grid(dataset: DatasetReader, name: str, assume_crs: str | None) -> Grid:
+    transform = dataset.transform
+    if transform.is_identity:
+        raise RasterError(f"{name}, which {_unplaced(dataset)}", **_PLACING)
+    crs = dataset.crs.to_wkt(version="WKT2_2019") if dataset.crs else assume_crs
+    if not crs:
+        raise RasterError(
+            f"{name}, which has no coordinate reference system",
+            allowed="a raster with a CRS",
+            remedy="Name it with --assume-crs EPSG:...",
+        )
+    try:
+        parsed = CRS.from_user_input(crs)
+        epsg = parsed.to_epsg()
+        return Grid(
+            crs=CRS.from_epsg(epsg) if epsg else parsed,
+            transform=transform,
+            height=dataset.height,
+            width=dataset.width,
+        )
+    except CRSError as error:
+        raise RasterError(
+            f"{name} with a CRS that cannot be understood ({str(error)[:200]})", remedy="Set it with gdal_edit -a_srs"
+        ) from error
+
+
+_PLACING: dict[str, Any] = {
+    "allowed": "a raster with a geotransform",
+    "remedy": "Warp it first, e.g. gdalwarp in.tif out.tif (add -rpc for RPCs, or gdal_translate -a_ullr and "
+    "-a_srs where you know the corners)",
+}
+
+
+def _unplaced(dataset: DatasetReader) -> str:
+    if dataset.gcps[0]:
+        return "is placed by ground control points only"
+    if dataset.rpcs is not None:
+        return "is placed by rational polynomials (RPC) only"
+    return "has no geotransform: nothing says where it lies"
+
+
+def _roles(dataset: DatasetReader) -> tuple[str, ...]:
+    """A role per band: what its description names, else its colour interpretation."""
+    return tuple(_role(text, colour) for text, colour in zip(dataset.descriptions, dataset.colorinterp, strict=True))
+
+
+def _role(description: str | None, colour: ColorInterp) -> str:
+    interpreted = colour.name.lower() if colour.name.lower() in _ROLES else "unknown"
+    if interpreted in ("alpha", "palette"):
+        return interpreted
+    text = (description or "").strip().lower()
+    named = _SYNONYMS.get(text, text)
+    return named if named in _ROLES else interpreted
+
+
+def _mask_file(name: str, dataset: DatasetReader) -> str | None:
+    """A GDAL mask file (``name.msk``), used only where it is a TIFF and the raster has no mask of its own."""
+    path = name + ".msk"
+    if is_remote(name) or not os.path.isfile(path):
+        return None
+    if MaskFlags.per_dataset in dataset.mask_flag_enums[0]:
+        return None
+    if not is_tiff(path):
+        raise RasterError(
+            f"{name} with a mask file {os.path.basename(path)} that is not a TIFF",
+            allowed="a GDAL mask file, which is a TIFF",
+            remedy="Delete or rename the .msk file",
+        )
+    with open_dataset(path, "GTiff") as mask:
+        if mask.shape != dataset.shape:
+            raise RasterError(
+                f"{name} of {dataset.height} x {dataset.width} with a mask file of {mask.height} x {mask.width}",
+                allowed="a mask of the raster's size",
+                remedy="Delete or rename the .msk file",
+            )
+    return path
+
+
+def _acquired(dataset: DatasetReader) -> datetime | None:
+    text = str(dataset.tags().get("TIFFTAG_DATETIME", "")).strip()
+    match = re.fullmatch(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d):(\d\d)Z?", text)
+    if not match:
+        return None
+    try:
+        return datetime(*(int(part) for part in match.groups()), tzinfo=UTC)  # type: ignore[misc,arg-type]
+    except ValueError:
+        return None
+
+
+def _remote_key(dataset: DatasetReader) -> str:
+    """Of a remote raster only the header is hashed."""
+    import hashlib
+
+    text = repr((dataset.name, dataset.profile, dataset.tags()))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _suspicious_end(dataset: DatasetReader, name: str) -> int | None:
+    """Where an uncompressed file stopped being written, if its end is a run of zeros that looks so.
+
+    Compressed blocks of zeros fail to decode; raw ones read as black. They are suspected where the run is 64 KiB
+    or more, nothing declares zero to be nodata, and black is rare (under 1 %) among the pixels before it.
+    """
+    masked = any(flag != MaskFlags.all_valid for flags in dataset.mask_flag_enums for flag in flags)
+    if dataset.compression is not None or masked:
+        return None
+    end = data_end(name)
+    if math.isclose(end, os.path.getsize(name), abs_tol=_SUSPICIOUS_TAIL):
+        return None
+    return end if _black_share(dataset, end) < 0.01 else None
+
+
+def _black_share(dataset: DatasetReader, end: int) -> float:
+    """The share of pixels that are zero in all bands, in up to 16 file blocks written before ``end``."""
+    (rows, cols), found = dataset.block_shapes[0], []
+    across, down = -(-dataset.width // cols), -(-dataset.height // rows)
+    step = max(1, across * down // 64)
+    for number in range(0, across * down, step):
+        row, col = divmod(number, across)
+        offset = dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=1)
+        size = dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=1)
+        if offset is None or size is None or int(offset) + int(size) > end:
+            continue
+        window = ((row * rows, min((row + 1) * rows, dataset.height)), (col * cols, min((col + 1) * cols, dataset.width)))
+        found.append(float((dataset.read(window=window) == 0).all(axis=0).mean()))
+        if len(found) == 16:
+            break
+    return sum(found) / len(found) if found else 1.0

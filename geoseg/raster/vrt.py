@@ -1,0 +1,166 @@
+"""VRT mosaics, read and rewritten by geoseg before GDAL sees them.
+
+GDAL never parses the user's text: it is handed XML that holds only what was understood here. So a VRT can reach
+nothing but plain local GeoTIFFs (rasterio would otherwise read any file, URL or raw bytes that a VRT names).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+from geoseg.errors import RasterError
+from geoseg.raster.access import Access, is_remote, is_tiff
+
+_MAX_BYTES = 256 * 2**20
+
+_KEPT: dict[str, frozenset[str]] = {
+    "VRTDataset": frozenset({"rasterXSize", "rasterYSize"}),
+    "SRS": frozenset({"dataAxisToSRSAxisMapping", "coordinateEpoch"}),
+    "GeoTransform": frozenset(),
+    "MaskBand": frozenset(),
+    "VRTRasterBand": frozenset({"dataType", "band", "subClass", "blockXSize", "blockYSize"}),
+    "ColorInterp": frozenset(),
+    "Description": frozenset(),
+    "NoDataValue": frozenset(),
+    "HideNoDataValue": frozenset(),
+    "ColorTable": frozenset(),
+    "Entry": frozenset({"c1", "c2", "c3", "c4"}),
+    "SimpleSource": frozenset({"resampling"}),
+    "ComplexSource": frozenset({"resampling"}),
+    "SourceFilename": frozenset({"relativeToVRT", "shared"}),
+    "SourceBand": frozenset(),
+    "SourceProperties": frozenset({"RasterXSize", "RasterYSize", "DataType", "BlockXSize", "BlockYSize"}),
+    "SrcRect": frozenset({"xOff", "yOff", "xSize", "ySize"}),
+    "DstRect": frozenset({"xOff", "yOff", "xSize", "ySize"}),
+    "NODATA": frozenset(),
+    "ScaleOffset": frozenset(),
+    "ScaleRatio": frozenset(),
+    "UseMaskBand": frozenset(),
+    "Metadata": frozenset({"domain"}),
+    "MDI": frozenset({"key"}),
+}
+"""Elements and their attributes that are passed on."""
+_DROPPED = frozenset(
+    {"OverviewList", "Histograms", "CategoryNames", "UnitType", "Offset", "Scale", "BlockXSize", "BlockYSize"}
+)
+"""Elements that are harmless and mean nothing here."""
+_SOURCES = ("SimpleSource", "ComplexSource")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mosaic:
+    """A VRT as geoseg understood it."""
+
+    xml: str
+    """What GDAL is given in place of the file."""
+    sources: tuple[str, ...]
+    """Absolute paths of the source rasters, in order of first mention."""
+    covered: tuple[tuple[float, float, float, float], ...]
+    """Where any source lies, as (col_off, row_off, col_end, row_end) in pixels of the mosaic."""
+
+
+def read_vrt(path: str, access: Access) -> Mosaic:
+    """Check a VRT file and rewrite it.
+
+    Raises:
+        RasterError: anything in it that is not a plain mosaic of local GeoTIFFs inside the allowed folders.
+    """
+    root = _parse(path)
+    reader = _Rewriter(path, access)
+    clean = reader.rewrite(root)
+    if not reader.sources:
+        raise _refused(path, "no source raster")
+    return Mosaic(
+        xml=ET.tostring(clean, encoding="unicode"),
+        sources=tuple(reader.sources),
+        covered=tuple(dict.fromkeys(reader.covered)),
+    )
+
+
+def _parse(path: str) -> ET.Element:
+    if os.path.getsize(path) > _MAX_BYTES:
+        raise _refused(path, f"more than {_MAX_BYTES} bytes of XML")
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _refused(path, "text that is not UTF-8") from error
+    # Entities and document types are how XML reaches files and fills memory; no VRT needs them.
+    if re.search(r"<!\s*(DOCTYPE|ENTITY)", text, re.IGNORECASE):
+        raise _refused(path, "a document type or entity")
+    try:
+        return ET.fromstring(text)
+    except ET.ParseError as error:
+        raise _refused(path, f"XML that cannot be parsed ({error})") from error
+
+
+class _Rewriter:
+    """Copies what is allowed, collects the sources, refuses the rest."""
+
+    def __init__(self, path: str, access: Access) -> None:
+        self.path = path
+        self.folder = os.path.dirname(os.path.realpath(path))
+        self.roots = [self.folder, *(os.path.realpath(os.path.expanduser(root)) for root in access.roots)]
+        self.sources: dict[str, None] = {}
+        self.covered: list[tuple[float, float, float, float]] = []
+
+    def rewrite(self, element: ET.Element) -> ET.Element:
+        if element.tag not in _KEPT:
+            raise _refused(self.path, f"the element <{element.tag}>")
+        unknown = set(element.attrib) - _KEPT[element.tag]
+        if unknown:
+            raise _refused(self.path, f"the attribute {sorted(unknown)[0]!r} of <{element.tag}>")
+        if element.attrib.get("subClass", "VRTSourcedRasterBand") != "VRTSourcedRasterBand":
+            raise _refused(self.path, f"a band of subclass {element.attrib['subClass']!r}")
+        clean = ET.Element(element.tag, dict(element.attrib))
+        clean.text = element.text
+        if element.tag == "SourceFilename":
+            self._source(element, clean)
+        if element.tag in _SOURCES:
+            self.covered.append(self._destination(element))
+        for child in element:
+            if child.tag in _DROPPED or (child.tag == "Metadata" and child.get("domain")):
+                continue
+            clean.append(self.rewrite(child))
+        return clean
+
+    def _source(self, element: ET.Element, clean: ET.Element) -> None:
+        """Make a source's name absolute and check where it leads and what it is."""
+        name = (element.text or "").strip()
+        if not name or is_remote(name) or re.match(r"[A-Za-z0-9_]{2,}:", name) or "<" in name or "\0" in name:
+            raise _refused(self.path, f"the source {name!r}")
+        whole = os.path.join(self.folder if element.get("relativeToVRT") == "1" else os.getcwd(), name)
+        real = os.path.realpath(whole)
+        if real not in self.sources:
+            if not any(os.path.commonpath([root, real]) == root for root in self.roots):
+                raise _refused(self.path, f"the source {name!r}, which lies outside its folder")
+            if not os.path.isfile(real):
+                raise _refused(self.path, f"the source {name!r}, which does not exist")
+            if not is_tiff(real):
+                raise _refused(self.path, f"the source {name!r}, which is not a GeoTIFF")
+            self.sources[real] = None
+        clean.text = real
+        clean.attrib = {"relativeToVRT": "0", "shared": "0"}
+
+    def _destination(self, element: ET.Element) -> tuple[float, float, float, float]:
+        """Where a source lands; without a DstRect, everywhere."""
+        rect = element.find("DstRect")
+        if rect is None:
+            return (float("-inf"), float("-inf"), float("inf"), float("inf"))
+        try:
+            x, y, w, h = (float(rect.attrib[key]) for key in ("xOff", "yOff", "xSize", "ySize"))
+        except (KeyError, ValueError) as error:
+            raise _refused(self.path, "a DstRect that is not four numbers") from error
+        return (x, y, x + w, y + h)
+
+
+def _refused(path: str, what: str) -> RasterError:
+    return RasterError(
+        f"the VRT {path} with {what}",
+        allowed="a mosaic of GeoTIFFs in the VRT's own folder, or in folders named as roots",
+        remedy="Rebuild it with gdalbuildvrt, name further folders in raster.roots, or make one GeoTIFF of it "
+        "with gdal_translate",
+    )

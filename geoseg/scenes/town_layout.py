@@ -1,0 +1,369 @@
+"""Where a generated town has its blocks, lots and buildings: geometry only, in metres.
+
+The plane is cut recursively by straight lines, with a street's width left out between blocks and nothing left out between the
+lots of a terrace: neighbours share their walls exactly, and nothing overlaps because every building stays in its lot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely import affinity
+
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What `lay_out` draws its town by."""
+
+    block_m: float
+    """Length of a block, metres; blocks are cut until their long side is below it."""
+    street_m: float
+    """Width of the streets between blocks, metres."""
+    curves: int
+    """Number of curved main roads."""
+    terraces: float
+    """Share of the blocks with terraces."""
+    open_ground: float
+    """Share of the blocks without houses."""
+    lot_m2: float
+    """Typical area of a terrace's lot."""
+    plot_m2: float
+    """Typical area of a detached house's plot."""
+    storeys: float
+    """Typical number of storeys in terraces."""
+    skew_deg: float
+    """How far, typically, cuts depart from the right angle."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Building:
+    """A building as seen from above."""
+
+    outline: shapely.Polygon
+    """Its roof."""
+    height_m: float
+    """Eaves above ground."""
+    use: str
+    """"terrace", "house", "annex", "shed", "hall" or "hut": decides the roof."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A town on paper, in metres, the origin at the corner of the scene."""
+
+    blocks: tuple[shapely.Polygon, ...]
+    """Ground between the streets."""
+    open_blocks: tuple[shapely.Polygon, ...]
+    """Those of the blocks, or parts of them, that stay free: fields, yards, parks."""
+    roads: tuple[shapely.LineString, ...]
+    """Centre lines of the main roads."""
+    buildings: tuple[Building, ...]
+
+
+def lay_out(rng: Rng, layout: Layout, width_m: float, height_m: float) -> Plan:
+    """Draw a town over (0, 0, width_m, height_m) and a little beyond, so that the frame cuts buildings as it happens."""
+    frame = shapely.box(-15, -15, width_m + 15, height_m + 15)
+    reach = float(np.hypot(width_m, height_m)) / 2 + 20
+    square = shapely.box(width_m / 2 - reach, height_m / 2 - reach, width_m / 2 + reach, height_m / 2 + reach)
+    start = affinity.rotate(square, rng.uniform(0, 90))
+    roads = tuple(_curve(rng, width_m, height_m) for _ in range(layout.curves))
+    road_ground = shapely.union_all([road.buffer(layout.street_m * rng.uniform(0.6, 1.0)) for road in roads])
+    blocks: list[shapely.Polygon] = []
+    for block in _cut_blocks(rng, start, layout, frame):
+        blocks.extend(part for part in _parts(block.difference(road_ground)) if part.area > 20)
+    open_blocks: list[shapely.Polygon] = []
+    buildings: list[Building] = []
+    for block in blocks:
+        draw = rng.random()
+        if draw < layout.open_ground:
+            open_blocks.append(block)
+        elif draw < layout.open_ground + (1 - layout.open_ground) * layout.terraces:
+            buildings.extend(_terraces(rng, block, layout, open_blocks))
+        else:
+            buildings.extend(_detached(rng, block, layout, open_blocks))
+    kept = tuple(b for b in buildings if frame.intersects(b.outline))
+    return Plan(blocks=tuple(blocks), open_blocks=tuple(open_blocks), roads=roads, buildings=kept)
+
+
+def _curve(rng: Rng, width_m: float, height_m: float) -> shapely.LineString:
+    t = np.linspace(-0.2, 1.2, 60)
+    reach = max(width_m, height_m)
+    bend = rng.normal(0, 0.1, 3)
+    y = (
+        sum(b * np.sin(2 * np.pi * (k + 1) * 0.7 * t + rng.uniform(0, 6)) for k, b in enumerate(bend))
+        * reach
+        / 2
+    )
+    line = shapely.LineString(np.column_stack([(t - 0.5) * reach * 1.4, y]))
+    line = affinity.rotate(line, rng.uniform(0, 180), origin=(0, 0))
+    return affinity.translate(line, width_m * rng.uniform(0.15, 0.85), height_m * rng.uniform(0.15, 0.85))
+
+
+def _parts(shape: shapely.Geometry) -> list[shapely.Polygon]:
+    """The polygons of any geometry."""
+    return [
+        part for part in shapely.get_parts(shape) if isinstance(part, shapely.Polygon) and not part.is_empty
+    ]
+
+
+def long_axis(polygon: shapely.Polygon) -> tuple[float, float, float]:
+    """Angle in degrees of the polygon's long direction, and its extents along and across it.
+
+    Of the directions of its longest edge and the one across: cheaper than the smallest rectangle, same for buildings.
+    """
+    xy = np.asarray(polygon.exterior.coords)
+    edges = np.diff(xy, axis=0)
+    longest = edges[np.argmax((edges**2).sum(axis=1))]
+    unit = longest / max(float(np.hypot(*longest)), 1e-9)
+    along, across = float(np.ptp(xy @ unit)), float(np.ptp(xy @ np.array([-unit[1], unit[0]])))
+    angle = float(np.degrees(np.arctan2(unit[1], unit[0])))
+    return (angle, along, across) if along >= across else (angle + 90.0, across, along)
+
+
+def cut(
+    polygon: shapely.Polygon, share: float, angle_deg: float, gap_m: float = 0.0
+) -> list[list[shapely.Polygon]]:
+    """The pieces before and after a line that crosses the polygon, `angle_deg` being the direction across the line.
+
+    The line lies at `share` of the polygon's extent in that direction; a strip of width `gap_m` around it is left out.
+    """
+    angle = np.radians(angle_deg)
+    normal = np.array([np.cos(angle), np.sin(angle)])
+    reach = np.asarray(polygon.exterior.coords) @ normal
+    at = reach.min() + share * np.ptp(reach)
+    centre = np.array([polygon.centroid.x, polygon.centroid.y])
+    foot = centre + (at - centre @ normal) * normal
+    far = 2.0 * polygon.length * np.array([-normal[1], normal[0]])
+    sides = []
+    for sign in (-1.0, 1.0):
+        near = foot + sign * gap_m / 2 * normal
+        deep = near + sign * 2.0 * polygon.length * normal
+        sides.append(
+            _parts(polygon.intersection(shapely.Polygon([near - far, near + far, deep + far, deep - far])))
+        )
+    return sides
+
+
+def _cut_blocks(
+    rng: Rng, start: shapely.Polygon, layout: Layout, frame: shapely.Polygon
+) -> Iterator[shapely.Polygon]:
+    waiting = [start]
+    while waiting:
+        block = waiting.pop()
+        if not block.intersects(frame):
+            continue
+        angle, along, across = long_axis(block)
+        if along < layout.block_m * rng.uniform(0.7, 1.4) and across < layout.block_m * 0.8 or along < 12:
+            yield block
+            continue
+        width = layout.street_m * rng.choice([0.3, 0.45, 0.7, 1.2])
+        for side in cut(block, rng.uniform(0.35, 0.65), angle + rng.normal(0, layout.skew_deg), width):
+            waiting.extend(side)
+
+
+def _cut_lots(rng: Rng, block: shapely.Polygon, area_m2: float, skew_deg: float) -> Iterator[shapely.Polygon]:
+    waiting = [block]
+    while waiting:
+        lot = waiting.pop()
+        angle, along, across = long_axis(lot)
+        if lot.area < area_m2 * rng.uniform(0.6, 2.2) and along < 3.0 * across or lot.area < 3:
+            yield lot
+            continue
+        for side in cut(lot, rng.uniform(0.36, 0.64), angle + rng.normal(0, skew_deg / 2)):
+            waiting.extend(side)
+
+
+def _strips(rng: Rng, shape: shapely.Polygon, angle_deg: float, width_m: float) -> Iterator[shapely.Polygon]:
+    """Halves of halves, side by side in the direction given, until each is about `width_m` wide."""
+    normal = np.array([np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))])
+    waiting = [shape]
+    while waiting:
+        strip = waiting.pop()
+        if float(np.ptp(np.asarray(strip.exterior.coords) @ normal)) < width_m * rng.uniform(1.2, 1.8):
+            yield strip
+            continue
+        for side in cut(strip, rng.uniform(0.42, 0.58), angle_deg):
+            waiting.extend(side)
+
+
+def _row_lots(rng: Rng, block: shapely.Polygon, area_m2: float, skew_deg: float) -> Iterator[shapely.Polygon]:
+    """Rows back to back along the block, each of narrow lots side by side."""
+    angle = long_axis(block)[0]
+    depth = np.sqrt(area_m2 * rng.uniform(1.0, 2.5))
+    for row in _strips(rng, block, angle + 90, depth):
+        yield from _strips(rng, row, angle + rng.normal(0, skew_deg), area_m2 / depth)
+
+
+def _terraces(
+    rng: Rng, block: shapely.Polygon, layout: Layout, free: list[shapely.Polygon]
+) -> Iterator[Building]:
+    """Lots built over from wall to wall, with yards, set-backs, notches and courtyards."""
+    gap_m = float(rng.choice([0.0, 0.0, 0.0, 0.3, 0.8]))
+    yards = rng.uniform(0.02, 0.18)
+    lots = _row_lots if rng.random() < 0.5 else _cut_lots
+    for lot in lots(rng, block, layout.lot_m2 * rng.uniform(0.7, 1.4), layout.skew_deg):
+        _, along, across = long_axis(lot)
+        pointed = lot.area < rng.uniform(0.5, 0.7) * along * across
+        if pointed or rng.random() < yards:
+            free.append(lot)
+            yield from _sheds(rng, lot, None, shapely.Polygon())
+            continue
+        storeys = max(1.0, layout.storeys + rng.normal(0, 0.9))
+        built = _terrace_outline(rng, lot)
+        if gap_m > 0:
+            # The mitred offset can put spikes where edges are nearly in line: only what lies in the lot counts.
+            built = built.intersection(built.buffer(-gap_m / 2, join_style="mitre"))
+        for part in _parts(built):
+            if part.area > 2:
+                yield Building(outline=part, height_m=3.0 * storeys + rng.uniform(-0.5, 0.5), use="terrace")
+
+
+def _terrace_outline(rng: Rng, lot: shapely.Polygon) -> shapely.Geometry:
+    angle, along, across = long_axis(lot)
+    draw = rng.random()
+    if draw < 0.45 or min(along, across) < 2.5:
+        return lot
+    if draw < 0.75:
+        front, _ = cut(lot, rng.uniform(0.65, 0.95), angle + 90 * int(rng.integers(4)))
+        return shapely.MultiPolygon(front)
+    if draw < 0.92 or lot.area < 110:
+        beyond, _ = cut(lot, rng.uniform(0.2, 0.5), angle + 180 * int(rng.integers(2)))
+        notches = [
+            cut(part, rng.uniform(0.25, 0.6), angle + 90 + 180 * int(rng.integers(2)))[0] for part in beyond
+        ]
+        return lot.difference(shapely.MultiPolygon([part for notch in notches for part in notch]))
+    inner = affinity.scale(lot, rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.5))
+    court = lot.buffer(-1.5, join_style="mitre").intersection(inner)
+    return lot.difference(court)
+
+
+def _detached(
+    rng: Rng, block: shapely.Polygon, layout: Layout, free: list[shapely.Polygon]
+) -> Iterator[Building]:
+    """Plots with a house somewhere in each, annexes against its walls and sheds about it; at times one hall."""
+    any_angle = rng.random() < 0.3
+    for plot in _cut_lots(rng, block, layout.plot_m2 * rng.uniform(0.6, 1.6), layout.skew_deg):
+        if rng.random() < 0.2:
+            free.append(plot)
+            continue
+        angle, along, across = long_axis(plot)
+        hall = plot.area > 350 and rng.random() < 0.15
+        share = rng.uniform(0.5, 0.85) if hall else rng.uniform(0.3, 0.62)
+        long = float(np.clip(along * share, 3, 60 if hall else 16))
+        wide = float(
+            np.clip(
+                across * share * rng.uniform(0.8, 1.2),
+                2.5,
+                30 if hall else 12,
+            )
+        )
+        turn = rng.uniform(0, 180) if any_angle else angle + rng.normal(0, 3)
+        body = "box" if hall else str(rng.choice(["box", "L", "T", "U", "step", "O", "round"], p=_BODIES))
+        house = _placed(rng, outline(body, long, wide, rng), turn, plot)
+        taken: shapely.Geometry = house
+        for part in _parts(house):
+            use = "hall" if hall else "hut" if body == "round" else "house"
+            if part.area > 2.5:
+                yield Building(
+                    outline=part, height_m=rng.uniform(4, 8) if hall else rng.uniform(2.5, 5.5), use=use
+                )
+                sheds = list(_sheds(rng, plot, part, taken))
+                taken = shapely.union_all([taken, *(shed.outline for shed in sheds)])
+                yield from sheds
+
+
+_BODIES = (0.5, 0.17, 0.08, 0.06, 0.12, 0.02, 0.05)
+
+
+def outline(body: str, long: float, wide: float, rng: Rng) -> shapely.Polygon:
+    """A building's body around (0, 0), `long` by `wide` metres: box, L, T, U, step, O (with a court) or round."""
+    whole = shapely.box(-long / 2, -wide / 2, long / 2, wide / 2)
+    x, y = rng.uniform(-0.15, 0.2) * long, rng.uniform(-0.2, 0.2) * wide
+    if body == "L":
+        return whole.difference(shapely.box(x, y, long, wide))
+    if body == "T":
+        return whole.difference(shapely.box(-long, y, -long / 6, wide)).difference(
+            shapely.box(long / 6, y, long, wide)
+        )
+    if body == "U":
+        return whole.difference(shapely.box(-long / 5, y, long / 5, wide))
+    if body == "step":
+        return whole.difference(shapely.box(0.3 * long, 0.25 * wide, long, wide))
+    if body == "O" and min(long, wide) > 6:
+        return whole.difference(shapely.box(-long / 6, -wide / 6, long / 6, wide / 6))
+    if body == "round":
+        return shapely.Point(0, 0).buffer(min(long, wide, 6.0) / 2)
+    return whole
+
+
+def _placed(rng: Rng, body: shapely.Polygon, turn_deg: float, plot: shapely.Polygon) -> shapely.Geometry:
+    """The body turned and moved into the plot; what would reach over the plot's edge is cut off."""
+    low_x, low_y, high_x, high_y = plot.bounds
+    x = plot.centroid.x + rng.normal(0, 0.08) * (high_x - low_x)
+    y = plot.centroid.y + rng.normal(0, 0.08) * (high_y - low_y)
+    turned = affinity.rotate(body, turn_deg, origin=(0, 0))
+    return affinity.translate(turned, x, y).intersection(plot.buffer(-0.4, join_style="mitre"))
+
+
+def _sheds(
+    rng: Rng, plot: shapely.Polygon, house: shapely.Polygon | None, taken: shapely.Geometry
+) -> Iterator[Building]:
+    """Small outbuildings in the plot, some against the house's wall (flush with it), none over what is taken."""
+    inside = plot.buffer(-0.3, join_style="mitre")
+    turn = long_axis(plot if house is None else house)[0]
+    for _ in range(int(rng.integers(0, 4))):
+        annex = house is not None and rng.random() < 0.55
+        long, wide = rng.uniform(1.5, 6.5), rng.uniform(1.3, 3.5)
+        if house is not None and annex:
+            spot = house.exterior.interpolate(rng.random(), normalized=True)
+        else:
+            low_x, low_y, high_x, high_y = plot.bounds
+            spot = shapely.Point(rng.uniform(low_x, high_x), rng.uniform(low_y, high_y))
+        shed = affinity.rotate(
+            shapely.box(-long / 2, -wide / 2, long / 2, wide / 2), turn + (0 if annex else rng.normal(0, 15))
+        )
+        room = affinity.translate(shed, spot.x, spot.y).intersection(inside).difference(taken)
+        for part in _parts(room):
+            if part.area > 2.0 and part.area > 0.3 * long * wide and not part.interiors:
+                yield Building(outline=part, height_m=rng.uniform(1.8, 3.0), use="annex" if annex else "shed")
+                taken = taken.union(part)
+
+
+def to_pixels(plan: Plan, px_per_m: float) -> Plan:
+    """The same plan in pixels (heights stay metres), less the few buildings whose outline came out of the cutting broken."""
+
+    def scaled(polygon: shapely.Polygon) -> shapely.Polygon:
+        return affinity.affine_transform(polygon, (px_per_m, 0, 0, px_per_m, 0, 0))
+
+    outlines = [scaled(building.outline) for building in plan.buildings]
+    sound = _sound(outlines)
+    return Plan(
+        blocks=tuple(scaled(block) for block in plan.blocks),
+        open_blocks=tuple(scaled(block) for block in plan.open_blocks),
+        roads=tuple(affinity.scale(road, px_per_m, px_per_m, origin=(0, 0)) for road in plan.roads),
+        buildings=tuple(
+            replace(plan.buildings[k], outline=outlines[k]) for k in range(len(outlines)) if sound[k]
+        ),
+    )
+
+
+def _sound(outlines: list[shapely.Polygon]) -> NDArray[np.bool_]:
+    """Which outlines, (n,), are valid and share no area with an earlier one.
+
+    Overlay on coordinates in floating point goes wrong once in a few thousand cuts where edges are nearly in line: a court that
+    meets a wall in a point, a difference that takes nothing away.
+    """
+    shapes = np.array(outlines, dtype=object)
+    sound = np.asarray(shapely.is_valid(shapes), dtype=np.bool_)
+    ids = np.flatnonzero(sound)
+    first, second = ids[shapely.STRtree(shapes[ids]).query(shapes[ids], predicate="intersects")]
+    pairs = first < second
+    first, second = first[pairs], second[pairs]
+    sound[second[shapely.area(shapely.intersection(shapes[first], shapes[second])) > 0.1]] = False
+    return sound

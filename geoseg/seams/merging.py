@@ -1,0 +1,186 @@
+"""merge() and split(): the doors of the seams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.outlines import Outlines
+from geoseg.seams.objects import Objects, components, objects_of
+from geoseg.seams.pairs import Pairs, near_seams, pairs_of
+from geoseg.seams.views import SLACK, Views, cores_of, grown
+from geoseg.tiling import Block, Plan
+
+PINHOLE = 1.0
+"""Square pixels below which a hole in united pieces is where two drawings of one border cross, and is filled."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Merged:
+    """Objects, each once, in a fixed order (by bounding box, top to bottom)."""
+
+    outlines: Outlines
+    """One row per object; ``tiles`` names the tile that gave the shape (the first of several)."""
+    n_tiles: NDArray[np.int32]
+    """``(n,)`` tiles that saw the object."""
+    agreement: NDArray[np.float64]
+    """``(n,)`` mean IoU of its outlines inside the ground that their tiles share, 0 to 1; NaN where only one tile saw
+    it, or where the tiles share no ground (no halo)."""
+
+    def __len__(self) -> int:
+        return len(self.outlines)
+
+    @staticmethod
+    def concat(parts: list[Merged]) -> Merged:
+        """One table of many, in the fixed order."""
+        table = Merged(
+            outlines=Outlines.concat([part.outlines for part in parts]),
+            n_tiles=np.concatenate([np.zeros(0, np.int32), *(part.n_tiles for part in parts)]),
+            agreement=np.concatenate([np.zeros(0), *(part.agreement for part in parts)]),
+        )
+        return table.take(canonical_order(table.outlines))
+
+    def take(self, index: NDArray[Any]) -> Merged:
+        """The objects at ``index``."""
+        return Merged(
+            outlines=self.outlines.take(index), n_tiles=self.n_tiles[index], agreement=self.agreement[index]
+        )
+
+
+def canonical_order(outlines: Outlines) -> NDArray[np.int64]:
+    """An order that depends on the rows' content alone: bounding box, label, tile, score, then coordinates."""
+    x0, y0, x1, y1 = shapely.bounds(outlines.geometry).reshape(-1, 4).T
+    keys = (-outlines.scores, outlines.tiles[:, 1], outlines.tiles[:, 0], outlines.labels, x1, y1, x0, y0)
+    order = np.lexsort(keys)
+    tied = np.ones(max(len(order) - 1, 0), np.bool_)
+    for key in keys:
+        ranked = key[order]
+        tied &= ranked[1:] == ranked[:-1]
+    if tied.any():
+        run = np.concatenate([[0], np.cumsum(~tied)])
+        twin = np.flatnonzero(np.bincount(run)[run] > 1)
+        text = shapely.to_wkb(outlines.geometry[order[twin]])
+        order[twin] = order[twin[sorted(range(len(twin)), key=lambda k: (run[twin[k]], text[k]))]]
+    return np.asarray(order, np.int64)
+
+
+def merge(outlines: Outlines, plan: Plan) -> Merged:
+    """Every object once.
+
+    The result is a pure function of the *set* of outlines: the order of rows, and how they were grouped on the way
+    here (see :func:`split`), change nothing, not a bit of a coordinate.
+
+    Args:
+        outlines: polygons in grid pixels, of all tiles of ``plan`` that saw anything.
+        plan: the tiling that the tiles' rows and columns refer to.
+    """
+    near = near_seams(outlines, plan)
+    seam = outlines.take(near)
+    seam = seam.take(canonical_order(seam))
+    views = Views.of(seam, plan)
+    pairs = pairs_of(seam, views, plan)
+    far = outlines.take(np.setdiff1d(np.arange(len(outlines)), near, assume_unique=True))
+    return Merged.concat([_alone(far), _settled(seam, views, pairs)])
+
+
+def split(outlines: Outlines, block: Block, plan: Plan) -> tuple[Merged, Outlines]:
+    """Merge for good what no tile outside ``block`` can have a say in; hand on the rest.
+
+    Args:
+        outlines: those of the tiles of ``block``.
+        block: the tiles that have been seen.
+        plan: the tiling.
+
+    Returns:
+        The closed objects, and the rows still open (whole components): ``merge`` of all blocks' open rows, with all
+        closed objects, is ``merge`` of everything.
+    """
+    near = near_seams(outlines, plan)
+    seam = outlines.take(near)
+    seam = seam.take(canonical_order(seam))
+    views = Views.of(seam, plan)
+    pairs = pairs_of(seam, views, plan)
+    part = components(len(seam), pairs.i, pairs.j)
+    reach = ~_unseen_outside(views, block, plan)
+    open_ = np.isin(part, part[reach])
+    closed = np.flatnonzero(~open_)
+    kept = pairs.take(~open_[pairs.i])
+    far = outlines.take(np.setdiff1d(np.arange(len(outlines)), near, assume_unique=True))
+    shut = _settled(seam.take(closed), views.take(closed), kept.renumbered(closed))
+    return Merged.concat([_alone(far), shut]), seam.take(np.flatnonzero(open_))
+
+
+def _unseen_outside(views: Views, block: Block, plan: Plan) -> NDArray[np.bool_]:
+    """Rows that lie, with slack, outside the windows of all tiles that are not in ``block``."""
+    tiles = np.array([(tile.row, tile.col) for tile in (block.tiles[0], block.tiles[-1])], np.int32)
+    cores = cores_of(tiles, plan)
+    span = np.concatenate([cores[0, :2], cores[1, 2:]])[None, :]
+    private = grown(span, -(plan.tiling.halo + SLACK), plan)
+    low, high = private[:, :2], private[:, 2:]
+    return np.asarray(((views.bounds[:, :2] >= low) & (views.bounds[:, 2:] <= high)).all(axis=1), np.bool_)
+
+
+def _alone(outlines: Outlines) -> Merged:
+    n = len(outlines)
+    return Merged(outlines=outlines, n_tiles=np.ones(n, np.int32), agreement=np.full(n, np.nan))
+
+
+def _settled(seam: Outlines, views: Views, pairs: Pairs) -> Merged:
+    """The objects of a canonically ordered table of seam outlines."""
+    objects = objects_of(views, seam.tiles, seam.scores, pairs)
+    kept = np.flatnonzero(objects.group >= 0)
+    _, number = np.unique(objects.group[kept], return_inverse=True)
+    group = np.full(len(seam), -1, np.int64)
+    group[kept] = number
+    n = int(number.max(initial=-1)) + 1
+    return Merged(
+        outlines=_drawn(seam, group, objects, n), n_tiles=_tiles_of(seam, group, n), agreement=_agreement(group, pairs, n)
+    )
+
+
+def _drawn(seam: Outlines, group: NDArray[np.int64], objects: Objects, n: int) -> Outlines:
+    """One row per group: its only shape, or the union of its shapes with their area-weighted score."""
+    rows = np.flatnonzero(objects.shapes)
+    rows = rows[np.argsort(group[rows], kind="stable")]
+    of, first, count = np.unique(group[rows], return_index=True, return_counts=True)
+    if len(of) != n:
+        raise AssertionError("an object without a shape")
+    out = seam.take(rows[first])
+    many = count > 1
+    pieces = rows[np.repeat(many, count)]
+    at = np.repeat(np.arange(int(many.sum())), count[many])
+    geometry, scores = out.geometry.copy(), out.scores.copy()
+    geometry[many] = united(seam.geometry[pieces], at)
+    weight = shapely.area(seam.geometry[pieces])
+    scores[many] = np.bincount(at, weight * seam.scores[pieces]) / np.bincount(at, weight)
+    return Outlines(geometry=geometry, scores=scores, labels=out.labels, tiles=out.tiles)
+
+
+def united(pieces: NDArray[Any], group: NDArray[np.int64]) -> NDArray[Any]:
+    """The union of the pieces of each group (0, 1, ... in order), without pinholes."""
+    union = shapely.unary_union(shapely.geometrycollections(pieces, indices=group)[:, None], axis=1)
+    parts, of_part = shapely.get_parts(union, return_index=True)
+    rings, of_ring = shapely.get_rings(parts, return_index=True)
+    outer = np.ones(len(rings), np.bool_)
+    outer[1:] = of_ring[1:] != of_ring[:-1]
+    keep = outer | (shapely.area(shapely.polygons(rings)) >= PINHOLE)
+    if keep.all():
+        return np.asarray(union, object)
+    parts = shapely.polygons(rings[keep & outer], holes=None) if not (keep & ~outer).any() else parts
+    return np.asarray(union, object)
+
+
+def _tiles_of(seam: Outlines, group: NDArray[np.int64], n: int) -> NDArray[np.int32]:
+    named = np.column_stack([group, seam.tiles])[group >= 0]
+    return np.bincount(np.unique(named, axis=0)[:, 0], minlength=n).astype(np.int32)
+
+
+def _agreement(group: NDArray[np.int64], pairs: Pairs, n: int) -> NDArray[np.float64]:
+    inner = np.flatnonzero((group[pairs.i] == group[pairs.j]) & (group[pairs.i] >= 0) & (pairs.iou > 0))
+    of = group[pairs.i[inner]]
+    total, count = np.bincount(of, pairs.iou[inner], minlength=n), np.bincount(of, minlength=n)
+    return np.divide(total, count, out=np.full(n, np.nan), where=count > 0)

@@ -1,0 +1,111 @@
+"""From pairs to objects: which outlines are one, and which of them give it its shape.
+
+Three rounds, so that a fragment never ties two objects together:
+
+1. Outlines seen whole are one object where they are the same, each the other's best match.
+2. A piece cut by its window joins the one whole outline that it fits best, and adds nothing to it.
+3. The pieces left over are of objects that no tile sees whole: linked pieces are united. A guest (a piece that
+   only reaches into the halo) joins the best of them, and ties nothing.
+
+Every choice is made among the pairs of one connected component of the graph of pairs, so that a component can be
+settled without knowing the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from geoseg.seams.pairs import CERTAIN, Pairs
+from geoseg.seams.views import Views
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Objects:
+    """Columns of length n, one row per outline."""
+
+    group: Index
+    """Number of the object that the outline belongs to, or -1 where it is dropped."""
+    shapes: NDArray[np.bool_]
+    """True where the outline is (a part of) the shape of its object."""
+
+
+def components(n: int, i: Index, j: Index) -> Index:
+    """Number of the connected component of each of n rows, given links between rows."""
+    links = coo_array((np.ones(len(i), np.bool_), (i, j)), shape=(n, n))
+    return np.asarray(connected_components(links, directed=False)[1], np.int64)
+
+
+def objects_of(views: Views, tiles: NDArray[np.int32], scores: NDArray[np.float32], pairs: Pairs) -> Objects:
+    """Group the outlines. ``pairs`` in a canonical order: ties fall to the first."""
+    n = len(views.whole)
+    whole, guest = views.whole, views.guest
+    fit = np.nan_to_num(pairs.iou, nan=1.0)
+    i, j = pairs.i, pairs.j
+
+    both = whole[i] & whole[j] & pairs.same
+    both &= (fit >= CERTAIN) | (_best(i, j, fit, both, tiles) & _best(j, i, fit, both, tiles))
+    onto = _host(pairs, fit, ~whole, whole)
+    left = ~whole & (onto < 0)
+    onto_host = _host(pairs, fit, left & guest, left & ~guest)
+    left &= onto_host < 0
+    rest = left[i] & left[j]
+    rest &= (fit >= CERTAIN) | _best(i, j, fit, rest, tiles) | _best(j, i, fit, rest, tiles)
+
+    tied = both | rest
+    hosts = np.maximum(onto, onto_host)
+    lodged = np.flatnonzero(hosts >= 0)
+    group = components(n, np.concatenate([i[tied], lodged]), np.concatenate([j[tied], hosts[lodged]]))
+    shapes = left.copy()
+    shapes[_first_of(group[whole], np.flatnonzero(whole), views, scores)] = True
+    group[views.blind] = -1
+    shapes[views.blind] = False
+    return Objects(group=group, shapes=shapes)
+
+
+def _best(of: Index, match: Index, fit: NDArray[np.float64], valid: NDArray[Any], tiles: Any) -> NDArray[np.bool_]:
+    """Where a pair is the best that row ``of`` has among the outlines of the tile of ``match``."""
+    out = np.zeros(len(of), np.bool_)
+    at = np.flatnonzero(valid)
+    tile = tiles[match[at]]
+    order = np.lexsort((at, -fit[at], tile[:, 1], tile[:, 0], of[at]))
+    key = np.column_stack([of[at], tile])[order]
+    first = np.ones(len(at), np.bool_)
+    first[1:] = (key[1:] != key[:-1]).any(axis=1)
+    out[at[order[first]]] = True
+    return out
+
+
+def _host(pairs: Pairs, fit: NDArray[np.float64], lodgers: NDArray[np.bool_], hosts: NDArray[np.bool_]) -> Index:
+    """For each lodger the host that it fits best, being the same or a part of it; else -1."""
+    guest = np.concatenate([pairs.i, pairs.j])
+    host = np.concatenate([pairs.j, pairs.i])
+    belongs = np.concatenate([pairs.same | pairs.i_part, pairs.same | pairs.j_part])
+    fits = np.concatenate([fit, fit])
+    at = np.flatnonzero(lodgers[guest] & hosts[host] & belongs)
+    order = at[np.lexsort((host[at], -fits[at], guest[at]))]
+    found, first = np.unique(guest[order], return_index=True)
+    out = np.full(len(lodgers), -1, np.int64)
+    out[found] = host[order[first]]
+    return out
+
+
+def _first_of(group: Index, rows: Index, views: Views, scores: NDArray[np.float32]) -> Index:
+    """The best row of each group: seen farthest from its window's inner edges, capped at ``CONTEXT`` pixels, then
+    by score, area of its box, and order."""
+    box = views.bounds[rows]
+    size = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+    depth = np.minimum(views.depth[rows], CONTEXT)
+    order = np.lexsort((rows, -size, -scores[rows], -depth, group))
+    return np.asarray(rows[order[np.unique(group[order], return_index=True)[1]]], np.int64)
+
+
+CONTEXT = 32.0
+"""Pixels of surroundings beyond which more make no view better."""

@@ -1,0 +1,109 @@
+"""How each outline stands in the window of the tile that saw it: seen whole, cut by the window, or a guest there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.outlines import Outlines
+from geoseg.tiling import Plan
+
+RIM = 6.0
+"""Pixels along a window's inner edge in which a tile is not believed: a network's masks end up to about four
+pixels short of the edge that cuts them, and their outline is a pixel or two off. Never more than half the halo."""
+STRIP = 1.0
+"""Pixels beside the border of two tiles without a halo, in which a piece has to come to be cut by it."""
+SLACK = 3.0
+"""Pixels by which two drawings of one border may differ. Never more than a quarter of the halo."""
+
+Boxes = NDArray[np.float64]
+"""``(n, 4)`` x0, y0, x1, y1 in grid pixels."""
+
+
+def _area_box(plan: Plan) -> Boxes:
+    return np.array(plan.area.xyxy, np.float64)
+
+
+def rim_of(plan: Plan) -> float:
+    """The width of the rim in which a tile is not believed, in pixels."""
+    return min(RIM, plan.tiling.halo / 2)
+
+
+def slack_of(plan: Plan) -> float:
+    """How far two drawings of one border may lie apart, in pixels."""
+    return min(SLACK, plan.tiling.halo / 4)
+
+
+def cores_of(tiles: NDArray[np.int32], plan: Plan) -> Boxes:
+    """The cores of tiles ``(n, 2)`` (row, col) as boxes."""
+    area = _area_box(plan)
+    start = area[:2] + tiles[:, ::-1].astype(np.float64) * plan.tiling.core
+    return np.hstack([start, np.minimum(start + plan.tiling.core, area[2:])])
+
+
+def grown(boxes: Boxes, margin: float, plan: Plan) -> Boxes:
+    """Each box with every *inner* side (one that is not the area's edge) moved outwards by ``margin`` pixels, then
+    cut to the area; a negative margin shrinks."""
+    area = _area_box(plan)
+    out = boxes + np.where(boxes == area, 0.0, margin) * np.array([-1.0, -1.0, 1.0, 1.0])
+    out[:, :2] = np.maximum(out[:, :2], area[:2])
+    out[:, 2:] = np.minimum(out[:, 2:], area[2:])
+    return out
+
+
+def inside(boxes: Boxes, frames: Boxes) -> NDArray[np.bool_]:
+    """Where a box lies within its frame, edges included."""
+    within = (boxes[:, :2] >= frames[:, :2]).all(axis=1) & (boxes[:, 2:] <= frames[:, 2:]).all(axis=1)
+    return np.asarray(within, np.bool_)
+
+
+def meets(geometry: NDArray[Any], bounds: Boxes, frames: Boxes) -> NDArray[np.bool_]:
+    """Where a polygon has ground inside its frame."""
+    out = ((bounds[:, :2] < frames[:, 2:]) & (bounds[:, 2:] > frames[:, :2])).all(axis=1)
+    unsure = np.flatnonzero(out & ~inside(bounds, frames))
+    out[unsure] = shapely.intersects(geometry[unsure], shapely.box(*frames[unsure].T))
+    return np.asarray(out, np.bool_)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Views:
+    """Columns of length n, one row per outline, each a function of that row and the plan alone."""
+
+    bounds: Boxes
+    """Bounding box of the outline."""
+    windows: Boxes
+    """What its tile sees."""
+    believed: Boxes
+    """What its tile sees, without the rim along inner edges."""
+    depth: NDArray[np.float64]
+    """Pixels between the outline and the nearest inner edge of its window; infinite where there is none."""
+    whole: NDArray[np.bool_]
+    """True where it keeps clear of the rim: nothing suggests that the window cut it."""
+    guest: NDArray[np.bool_]
+    """True where it is cut and does not reach its own tile's core: another tile sees all this ground deeper."""
+    blind: NDArray[np.bool_]
+    """True where it lies wholly in the rim: no evidence of anything."""
+
+    @staticmethod
+    def of(outlines: Outlines, plan: Plan) -> Views:
+        """How each of ``outlines`` stands in its tile."""
+        bounds = shapely.bounds(outlines.geometry).reshape(-1, 4)
+        cores = cores_of(outlines.tiles, plan)
+        windows = grown(cores, plan.tiling.halo, plan)
+        believed = grown(windows, -rim_of(plan), plan)
+        room = (bounds - windows) * np.array([1.0, 1.0, -1.0, -1.0])
+        depth = np.where(windows == _area_box(plan), np.inf, room).min(axis=1, initial=np.inf)
+        whole = depth > (rim_of(plan) or STRIP)
+        guest, blind = np.zeros(len(outlines), np.bool_), np.zeros(len(outlines), np.bool_)
+        if plan.tiling.halo > 0:  # without a halo no ground is seen twice, and a tile is all there is to believe
+            cut = np.flatnonzero(~whole)
+            seen, own = outlines.geometry[cut], grown(cores[cut], -slack_of(plan), plan)
+            guest[cut] = ~meets(seen, bounds[cut], own)
+            blind[cut] = ~meets(seen, bounds[cut], believed[cut])
+        return Views(
+            bounds=bounds, windows=windows, believed=believed, depth=depth, whole=whole, guest=guest, blind=blind
+        )

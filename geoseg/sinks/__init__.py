@@ -1,0 +1,75 @@
+"""Where footprints go: one file per format, chosen by the suffix of the path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+
+from geoseg.errors import ConfigError
+from geoseg.sinks.flatgeobuf import write as write_flatgeobuf
+from geoseg.sinks.geojson import write as write_geojson
+from geoseg.sinks.gpkg import write as write_gpkg
+from geoseg.sinks.parquet import write as write_parquet
+
+Sink = Callable[..., Path]
+SINKS: dict[str, Sink] = {
+    ".gpkg": write_gpkg,
+    ".parquet": write_parquet,
+    ".fgb": write_flatgeobuf,
+    ".geojson": write_geojson,
+}
+"""Suffix of the path -> the function that writes that format."""
+
+
+def write(
+    footprints: gpd.GeoDataFrame,
+    path: str | Path,
+    *,
+    gaps: gpd.GeoDataFrame | None = None,
+    run: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> Path:
+    """Write a table of polygons as one whole file: it appears by rename, or what stood there before stays.
+
+    What is written depends on the arguments alone, so the same arguments give the same bytes.
+
+    Args:
+        footprints: the table of docs/outputs.md, or any GeoDataFrame of yours.
+        path: ``.gpkg``, ``.parquet``, ``.fgb`` or ``.geojson``. A file that stands there is replaced.
+        gaps: ground that was not examined: columns ``reason``, ``detail``, ``area_m2`` and the geometry.
+            A layer of the GeoPackage; a file beside the others (``NAME.gaps.SUFFIX``). None: nothing is said.
+        run: provenance, a flat mapping. Its ``started`` (ISO 8601) dates the GeoPackage.
+        force: replace a GeoPackage even when another program seems to have it open for editing.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ConfigError: another suffix, not a GeoDataFrame, or no CRS where the format needs one.
+        SinkError: it cannot be written (disk full, read-only folder, open for editing elsewhere);
+            the old file is intact.
+    """
+    target = check_suffix(path)
+    for name, table in (("footprints", footprints), ("gaps", gaps)):
+        if not isinstance(table, gpd.GeoDataFrame) and not (name == "gaps" and table is None):
+            raise ConfigError(f"{name} of type {type(table).__name__}", allowed="a geopandas GeoDataFrame")
+    return SINKS[target.suffix.lower()](footprints, target, gaps=gaps, run=run, force=force)
+
+
+def check_suffix(path: str | Path) -> Path:
+    """The path of an output, once its suffix is known to name a format: worth asking before the work starts.
+
+    Raises:
+        ConfigError: another suffix.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in SINKS:
+        raise ConfigError(
+            f"an output named {target.name!r}",
+            allowed="names that end in " + ", ".join(SINKS),
+            remedy="Take .gpkg for QGIS, .parquet for analysis at scale",
+        )
+    return target

@@ -1,0 +1,127 @@
+"""A file appears whole, by rename, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from geoseg.errors import SinkError
+
+_LEFTOVER_S = 24 * 3600
+_REMEDIES = {
+    errno.ENOSPC: "The disk is full: make room, or write elsewhere",
+    errno.EDQUOT: "The disk quota is used up: make room, or write elsewhere",
+    errno.EFBIG: "The file is larger than this file system or the process's limit (ulimit -f) allows",
+    errno.EROFS: "The file system is read-only: write elsewhere",
+    errno.EACCES: "The folder may not be written to: write elsewhere, or change its permissions",
+    errno.ENOENT: "Create the folder first",
+    errno.ENOTDIR: "Create the folder first",
+    errno.ENAMETOOLONG: "Take a shorter name",
+}
+
+
+@contextmanager
+def replacing(
+    target: Path, *siblings: Path, library_errors: tuple[type[Exception], ...] = ()
+) -> Iterator[list[Path]]:
+    """Paths to write to, which become ``target`` and ``siblings`` when the block ends well.
+
+    They lie in a hidden folder beside the target, hence on the same file system, together with whatever
+    journals a library puts next to them. At the end each is flushed to the disk and renamed; the target comes
+    last, so it stands for the whole. On an error before that nothing is renamed, and the folder goes.
+
+    Args:
+        target: the output. A symbolic link is followed.
+        siblings: files that belong to it, in the same folder.
+        library_errors: further exceptions of the library at work that mean that writing failed.
+
+    Raises:
+        SinkError: an OSError, or one of ``library_errors``, came out of the block or the renaming.
+    """
+    target = Path(os.path.realpath(target))
+    finals = [target, *(target.with_name(sibling.name) for sibling in siblings)]
+    failures: tuple[type[Exception], ...] = (OSError, *library_errors)
+    folder: Path | None = None
+    try:
+        _check_target(target)
+        prefix = f".geoseg-{zlib.crc32(os.fsencode(target.name)):08x}-"
+        _remove_leftovers(target.parent, prefix)
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+        drafts = [folder / f"{i}{final.suffix.lower()}" for i, final in enumerate(finals)]
+        with _gdal_readable(drafts) as shown:
+            yield shown
+        for draft in drafts:
+            _flush(draft)
+        for draft, final in reversed(list(zip(drafts, finals, strict=True))):
+            os.replace(draft, final)
+        _flush(target.parent)
+    except failures as error:
+        raise write_failed(target, error) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_failed(target: Path, error: BaseException) -> SinkError:
+    """The SinkError for what a library raised while writing ``target``."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and "full" in str(error).lower():  # SQLite: "database or disk is full"
+        number = errno.ENOSPC
+    return SinkError(
+        f"{printable(target)} could not be written ({printable(error)})",
+        remedy=_REMEDIES.get(number or 0, "Check the disk, the folder and its permissions")
+        + ". What stood there before is intact",
+    )
+
+
+def printable(text: object) -> str:
+    """Text that any terminal takes: bytes of a file name that are not UTF-8 are shown as escapes."""
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _check_target(target: Path) -> None:
+    if target.is_dir():
+        raise SinkError(f"{printable(target)} is a folder", allowed="the path of a file")
+
+
+def _remove_leftovers(folder: Path, prefix: str) -> None:
+    """Remove what a killed process left of the same output, once it is too old to be at work still."""
+    for leftover in folder.glob(prefix + "*"):
+        with suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > _LEFTOVER_S:
+                shutil.rmtree(leftover)
+
+
+@contextmanager
+def _gdal_readable(drafts: list[Path]) -> Iterator[list[Path]]:
+    """The drafts; or stand-ins elsewhere, copied at the end, where the folder's name is long or not UTF-8.
+
+    GDAL takes paths as UTF-8 only, where Linux lets a folder be named with any bytes; SQLite takes 512 bytes.
+    """
+    longest = max(os.fsencode(draft) for draft in drafts)
+    if printable(drafts[0]) == str(drafts[0]) and len(longest) < 480:
+        yield drafts
+    else:
+        with tempfile.TemporaryDirectory(prefix="geoseg-") as elsewhere:
+            shown = [Path(elsewhere) / draft.name for draft in drafts]
+            yield shown
+            for stand_in, draft in zip(shown, drafts, strict=True):
+                shutil.copyfile(stand_in, draft)
+
+
+def _flush(path: Path) -> None:
+    """Have a file's or folder's content on the disk: a rename may else outlive the bytes it names."""
+    flags = os.O_RDONLY if path.is_dir() or os.name != "nt" else os.O_RDWR
+    with suppress(PermissionError):  # Windows has no handle for a folder
+        handle = os.open(path, flags)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

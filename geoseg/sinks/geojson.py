@@ -1,0 +1,54 @@
+"""GeoJSON by RFC 7946, for small areas: longitude and latitude on WGS 84, 7 decimals (about 1 cm)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import pyogrio
+
+from geoseg.errors import ConfigError
+from geoseg.sinks import tables
+
+
+def write(
+    footprints: gpd.GeoDataFrame,
+    target: Path,
+    *,
+    gaps: gpd.GeoDataFrame | None = None,
+    run: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> Path:
+    """Write the footprints, cut in two at the antimeridian as RFC 7946 section 3.1.9 asks.
+
+    Gaps and run lie beside it (``NAME.gaps.geojson``, ``NAME.run.json``).
+
+    Raises:
+        ConfigError: the table has no CRS.
+        SinkError: it cannot be written.
+    """
+    if footprints.crs is None or (gaps is not None and gaps.crs is None):
+        raise ConfigError(
+            "a table without a CRS for GeoJSON",
+            allowed="tables with a CRS, which are turned into longitude and latitude",
+            remedy="Set it with footprints.set_crs(...)",
+        )
+    return tables.write_with_siblings(_write_layer, footprints, target, gaps=gaps, run=run)
+
+
+def _write_layer(draft: Path, layer: str, table: gpd.GeoDataFrame) -> None:
+    # GDAL projects, cuts at 180 degrees, orders the rings and rounds, all by this one option.
+    options = {"RFC7946": "YES", "COORDINATE_PRECISION": "7", "WRITE_BBOX": "YES", "ID_FIELD": "id"}
+    if "id" not in table.columns:
+        del options["ID_FIELD"]
+    pyogrio.write_dataframe(
+        table,
+        draft,
+        layer=layer,
+        driver="GeoJSON",
+        geometry_type=tables.geometry_kind(table),
+        promote_to_multi=False,
+        layer_options=options,
+    )

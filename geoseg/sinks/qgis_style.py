@@ -1,0 +1,189 @@
+"""QGIS styles (QML) for the layers of a GeoPackage: colours by label, names with units, digits worth showing.
+
+QML is what QGIS itself saves ("Save style"); it has no published schema. The elements and names below are
+those that QGIS 3.22 and later write and read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree as ET
+
+from geoseg.sinks.colours import RGB, darker, label_colours
+
+_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+_FILL_ALPHA = 89  # 35 % of 255: the roof or hull under the fill stays visible
+_GREY: RGB = (90, 90, 90)
+_NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+_HATCH_DEGREES = {"unreadable": 45, "failed": 135, "suspect_missing": 90, "nodata": 0, "outside_aoi": 30}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldLook:
+    """How QGIS shows one attribute."""
+
+    alias: str
+    """Name shown instead of the column's, with the unit."""
+    digits: int | None = None
+    """Decimals shown; None: as stored."""
+
+
+FIELD_LOOKS: dict[str, FieldLook] = {
+    "id": FieldLook(alias="Id"),
+    "label": FieldLook(alias="Label"),
+    "score": FieldLook(alias="Score (0-1)", digits=3),
+    "area_m2": FieldLook(alias="Area (m²)", digits=1),
+    "perimeter_m": FieldLook(alias="Perimeter (m)", digits=1),
+    "length_m": FieldLook(alias="Length (m)", digits=1),
+    "width_m": FieldLook(alias="Width (m)", digits=1),
+    "orientation_deg": FieldLook(alias="Orientation (° from true north)", digits=1),
+    "lon": FieldLook(alias="Longitude (°)", digits=7),
+    "lat": FieldLook(alias="Latitude (°)", digits=7),
+    "raster": FieldLook(alias="Raster"),
+    "acquired": FieldLook(alias="Acquired (UTC)"),
+    "model": FieldLook(alias="Model"),
+    "model_version": FieldLook(alias="Model version"),
+    "run": FieldLook(alias="Run"),
+    "n_tiles": FieldLook(alias="Tiles that saw it"),
+    "agreement": FieldLook(alias="Agreement of tiles (IoU)", digits=3),
+    "cut_by_edge": FieldLook(alias="Cut by the data's edge"),
+    "reason": FieldLook(alias="Why not examined"),
+    "detail": FieldLook(alias="Detail"),
+}
+"""Column -> how QGIS shows it; other columns are shown as they are."""
+
+
+def footprints_qml(columns: Sequence[str], labels: Iterable[str]) -> str:
+    """The style of the footprints: a strong outline and light fill per label, one for all without labels."""
+    names = sorted(set(labels))
+    symbols = [_fill(colour) for colour in label_colours(names).values()]
+    other = _fill(next(iter(label_colours(["building"]).values())))
+    categorised = "label" in columns
+    tip = '<b>[% "label" %]</b> [% round("score", 2) %]<br/>[% round("area_m2", 1) %] m²'
+    shows_tip = {"label", "score", "area_m2"} <= set(columns)
+    return _qml(
+        _categories("label", names, [*symbols, other]) if categorised else _single(other),
+        columns=columns,
+        map_tip=tip if shows_tip else "",
+    )
+
+
+def gaps_qml(columns: Sequence[str], reasons: Iterable[str]) -> str:
+    """The style of the gaps: grey hatching, at an angle of its own for each reason."""
+    names = sorted(set(reasons))
+    symbols = [_hatch(_HATCH_DEGREES.get(name, 60)) for name in [*names, "other"]]
+    renderer = _categories("reason", names, symbols) if "reason" in columns else _single(symbols[-1])
+    tip = 'Not examined: <b>[% "reason" %]</b><br/>[% coalesce("detail", \'\') %]'
+    return _qml(renderer, columns=columns, map_tip=tip if {"reason", "detail"} <= set(columns) else "")
+
+
+def _qml(renderer: ET.Element, *, columns: Sequence[str], map_tip: str) -> str:
+    root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology|Fields|Forms|MapTips")
+    root.append(renderer)
+    _fields(root, columns)
+    if map_tip:
+        ET.SubElement(root, "mapTip").text = map_tip
+    ET.SubElement(root, "layerGeometryType").text = "2"  # polygons
+    ET.indent(root)
+    return _DOCTYPE + ET.tostring(root, encoding="unicode")
+
+
+def _fields(root: ET.Element, columns: Sequence[str]) -> None:
+    configuration = ET.SubElement(root, "fieldConfiguration")
+    aliases = ET.SubElement(root, "aliases")
+    for index, column in enumerate(columns, start=1):  # 0 is the feature number
+        look = FIELD_LOOKS.get(column)
+        if look is None:
+            continue
+        ET.SubElement(aliases, "alias", field=column, index=str(index), name=look.alias)
+        if look.digits is not None:
+            field = ET.SubElement(configuration, "field", name=column, configurationFlags="None")
+            config = ET.SubElement(ET.SubElement(field, "editWidget", type="Range"), "config")
+            options = ET.SubElement(config, "Option", type="Map")
+            ET.SubElement(options, "Option", name="AllowNull", type="bool", value="true")
+            ET.SubElement(options, "Option", name="Precision", type="int", value=str(look.digits))
+            ET.SubElement(options, "Option", name="Style", type="QString", value="SpinBox")
+
+
+def _categories(attribute: str, values: Sequence[str], symbols: Sequence[ET.Element]) -> ET.Element:
+    """A renderer with an entry per value and a last one, of the last symbol, for whatever else there is."""
+    renderer = ET.Element(
+        "renderer-v2", type="categorizedSymbol", attr=attribute, enableorderby="0", forceraster="0"
+    )
+    entries = ET.SubElement(renderer, "categories")
+    texts = [(_xml_text(value), _xml_text(value) or "(empty)") for value in values]
+    for number, (value, shown) in enumerate([*texts, ("", "other")]):
+        kind = "string" if number < len(texts) else "NULL"
+        ET.SubElement(
+            entries, "category", symbol=str(number), value=value, label=shown, render="true", type=kind
+        )
+    holder = ET.SubElement(renderer, "symbols")
+    for number, symbol in enumerate(symbols):
+        symbol.set("name", str(number))
+        holder.append(symbol)
+    return renderer
+
+
+def _single(symbol: ET.Element) -> ET.Element:
+    renderer = ET.Element("renderer-v2", type="singleSymbol", enableorderby="0", forceraster="0")
+    symbol.set("name", "0")
+    ET.SubElement(renderer, "symbols").append(symbol)
+    return renderer
+
+
+def _symbol(kind: str) -> ET.Element:
+    return ET.Element("symbol", type=kind, alpha="1", clip_to_extent="1", force_rhr="0")
+
+
+def _fill(colour: RGB) -> ET.Element:
+    symbol = _symbol("fill")
+    symbol.append(
+        _layer(
+            "SimpleFill",
+            {
+                "color": _rgba(colour, _FILL_ALPHA),
+                "style": "solid",
+                "outline_color": _rgba(darker(colour, 0.85), 255),
+                "outline_style": "solid",
+                "outline_width": "0.5",
+                "outline_width_unit": "MM",
+                "joinstyle": "miter",
+            },
+        )
+    )
+    return symbol
+
+
+def _hatch(degrees: int) -> ET.Element:
+    symbol, line = _symbol("fill"), _symbol("line")
+    line.set("name", "@0@0")
+    line.append(_line("0.26"))
+    pattern = _layer("LinePatternFill", {"angle": str(degrees), "distance": "2.5", "distance_unit": "MM"})
+    pattern.append(line)
+    symbol.extend([pattern, _line("0.4")])
+    return symbol
+
+
+def _line(width_mm: str) -> ET.Element:
+    width = {"line_width": width_mm, "line_width_unit": "MM"}
+    return _layer("SimpleLine", {"line_color": _rgba(_GREY, 255), "line_style": "solid", **width})
+
+
+def _layer(kind: str, properties: Mapping[str, str]) -> ET.Element:
+    layer = ET.Element("layer", {"class": kind, "enabled": "1", "locked": "0", "pass": "0"})
+    options = ET.SubElement(layer, "Option", type="Map")
+    for name, value in properties.items():
+        ET.SubElement(options, "Option", name=name, type="QString", value=value)
+        ET.SubElement(layer, "prop", k=name, v=value)  # QGIS before 3.20 reads these only
+    return layer
+
+
+def _rgba(colour: RGB, alpha: int) -> str:
+    return ",".join(str(channel) for channel in (*colour, alpha))
+
+
+def _xml_text(text: str) -> str:
+    """Text without what XML 1.0 has no way to write (control characters, lone surrogates)."""
+    return _NOT_XML.sub("", text)

@@ -1,0 +1,150 @@
+"""What every sink does to a table before writing it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import pandas as pd
+import pyogrio
+import shapely
+from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
+
+from geoseg.errors import ConfigError, SinkError
+from geoseg.sinks.atomic import replacing
+
+GDAL_ERRORS: tuple[type[Exception], ...] = (
+    DataSourceError,
+    DataLayerError,
+    FeatureError,
+    FieldError,
+    GeometryError,
+    CRSError,
+    NotImplementedError,
+    ValueError,
+)
+"""What pyogrio raises where GDAL cannot write a table."""
+
+UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
+"""The date of an output whose run says no date: writing again must not change a byte."""
+
+
+def flat(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """The table with a plain index; an index with a name becomes a column, as when geopandas writes."""
+    if any(name is not None for name in table.index.names):
+        return table.reset_index()
+    return table.reset_index(drop=True)
+
+
+def attributes(table: gpd.GeoDataFrame) -> list[str]:
+    """Names of all columns but the geometry."""
+    return [str(column) for column in table.columns if column != table.geometry.name]
+
+
+def texts(table: gpd.GeoDataFrame, column: str) -> list[str]:
+    """The different values of a column as sorted text, nulls left out; none where there is no such column."""
+    if column not in table.columns:
+        return []
+    return sorted({str(value) for value in table[column].dropna().unique()})
+
+
+def all_polygons(table: gpd.GeoDataFrame) -> bool:
+    """True where every geometry is a Polygon, a MultiPolygon or none: also where there are no rows."""
+    kinds = {shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON, shapely.GeometryType.MISSING}
+    found = set(shapely.get_type_id(table.geometry.to_numpy()).tolist())
+    return found <= {int(kind) for kind in kinds}
+
+
+def geometry_kind(table: gpd.GeoDataFrame) -> str | None:
+    """``MultiPolygon`` for polygons, declared even with no rows; None lets GDAL say for other geometries."""
+    return "MultiPolygon" if all_polygons(table) else None
+
+
+def same_crs(gaps: gpd.GeoDataFrame, table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """The gaps in the CRS of the footprints."""
+    if gaps.crs is None or table.crs is None or gaps.crs == table.crs:
+        return gaps
+    return gaps.to_crs(table.crs)
+
+
+def run_items(run: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """Provenance as pairs of text, in the order given: dates as ISO 8601 UTC, mappings and lists as JSON."""
+    return [(str(key), _as_text(value)) for key, value in run.items()]
+
+
+def run_date(run: Mapping[str, Any] | None) -> datetime:
+    """When the run started, which dates its output; :data:`UNDATED` where it does not say.
+
+    Raises:
+        ConfigError: ``started`` is no date.
+    """
+    started = (run or {}).get("started")
+    if started is None:
+        return UNDATED
+    try:
+        date = started if isinstance(started, datetime) else datetime.fromisoformat(str(started))
+    except ValueError as error:
+        raise ConfigError(f"a run started at {started!r}", allowed="a datetime or ISO 8601 text") from error
+    return _utc(date)
+
+
+def read_count(path: Path, layer: str | None) -> int:
+    """How many rows a reader that is not ours (pyogrio, as geopandas calls it) gets out of a layer."""
+    _, ids, _, _ = pyogrio.raw.read(path, layer=layer, columns=[], read_geometry=False, return_fids=True)
+    return len(ids)
+
+
+def check_count(path: Path, *, layer: str | None, expected: int) -> None:
+    """Refuse an output from which a reader gets another number of rows than went in.
+
+    Raises:
+        SinkError: the numbers differ.
+    """
+    found = read_count(path, layer)
+    if found != expected:
+        raise SinkError(f"{expected} rows were written but {found} are read back", remedy="Check the disk")
+
+
+def sibling(target: Path, part: str, suffix: str | None = None) -> Path:
+    """The file beside an output that holds a part of it: ``NAME.part.SUFFIX``."""
+    return target.with_name(f"{target.stem}.{part}{suffix or target.suffix}")
+
+
+def write_with_siblings(
+    write_layer: Callable[[Path, str, gpd.GeoDataFrame], None],
+    footprints: gpd.GeoDataFrame,
+    target: Path,
+    *,
+    gaps: gpd.GeoDataFrame | None,
+    run: Mapping[str, Any] | None,
+) -> Path:
+    """Write a format that holds one layer: the gaps go to a second file, the run to a JSON file beside it."""
+    layers = {target: ("footprints", flat(footprints))}
+    if gaps is not None:
+        layers[sibling(target, "gaps")] = ("gaps", flat(same_crs(gaps, footprints)))
+    notes = [] if run is None else [sibling(target, "run", ".json")]
+    with replacing(*layers, *notes, library_errors=GDAL_ERRORS) as drafts:
+        for draft, (name, table) in zip(drafts, layers.values(), strict=False):
+            write_layer(draft, name, table)
+            check_count(draft, layer=None, expected=len(table))
+        if run is not None:
+            drafts[-1].write_text(json.dumps(dict(run_items(run)), indent=2) + "\n", encoding="utf-8")
+    return target
+
+
+def _utc(date: datetime) -> datetime:
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or value is pd.NaT:
+        return None
+    if isinstance(value, datetime):
+        return _utc(value).isoformat().replace("+00:00", "Z")
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value, sort_keys=True, default=str)
+    return str(value)

@@ -1,0 +1,88 @@
+"""Many small crops laid side by side in one array, so that one call treats them all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mosaic:
+    """Crops in one array with a separator between any two, and where each of them lies."""
+
+    values: NDArray[Any]
+    """``(rows, cols)`` the crops; the separators hold the value given for the outside."""
+    owner: NDArray[np.int32]
+    """``(rows, cols)`` which crop a cell belongs to; -1 on separators."""
+    origin: NDArray[np.int64]
+    """``(n, 2)`` x (column) and y (row) of the first cell of each crop."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+    """Polygons as ragged arrays (shapely's ``from_ragged_array``), each with the crop that it came from."""
+
+    xy: NDArray[np.float64]
+    """``(points, 2)`` x and y in cells of the crop; (0, 0) = corner of its first cell. Rings are closed."""
+    rings: NDArray[np.int64]
+    """Offsets of rings into ``xy``."""
+    polygons: NDArray[np.int64]
+    """Offsets of polygons into ``rings``; the first ring of a polygon is its shell."""
+    owner: NDArray[np.int64]
+    """``(polygons,)`` which crop."""
+
+    @property
+    def point_owner(self) -> NDArray[np.int64]:
+        """``(points,)`` which crop a point belongs to."""
+        return np.repeat(self.owner, np.diff(self.rings[self.polygons]))
+
+
+_ZERO = np.zeros(1, np.int64)
+NO_PARTS = Parts(xy=np.zeros((0, 2)), rings=_ZERO, polygons=_ZERO, owner=_ZERO[:0])
+
+
+def lay(crops: Sequence[NDArray[Any]], *, outside: float, dtype: type, rim: bool) -> Mosaic:
+    """Lay crops on shelves, highest first.
+
+    Args:
+        crops: 2-D arrays of any size.
+        outside: value of the separators.
+        dtype: of the mosaic.
+        rim: repeat the outermost cells of each crop around it; ``origin`` stays the crop's own first cell.
+    """
+    margin = 1 if rim else 0
+    shapes = np.array([crop.shape for crop in crops], np.int64).reshape(-1, 2) + 2 * margin + 1
+    order = np.lexsort((shapes[:, 1], -shapes[:, 0]))
+    origin, size = _shelves(shapes, order)
+    origin += margin
+    values: NDArray[Any] = np.full(size, outside, dtype)
+    owner = np.full(size, -1, np.int32)
+    for i, (crop, (x, y)) in enumerate(zip(crops, origin.tolist(), strict=True)):
+        h, w = crop.shape
+        values[y : y + h, x : x + w] = crop
+        if rim:
+            values[y - 1, x : x + w], values[y + h, x : x + w] = crop[0], crop[-1]
+            values[y - 1 : y + h + 1, x - 1] = values[y - 1 : y + h + 1, x]
+            values[y - 1 : y + h + 1, x + w] = values[y - 1 : y + h + 1, x + w - 1]
+        owner[y - margin : y + h + margin, x - margin : x + w + margin] = i
+    return Mosaic(values=values, owner=owner, origin=origin)
+
+
+def _shelves(
+    shapes: NDArray[np.int64], order: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], tuple[int, int]]:
+    """Places ``(n, 2)`` x, y of (rows, cols) rectangles and the mosaic's size; row 0, column 0 stay free."""
+    limit = max(int(shapes[:, 1].max()), math.isqrt(int(shapes.prod(1).sum()))) + 1
+    origin = np.zeros((len(shapes), 2), np.int64)
+    x, y, shelf, widest = 1, 1, 0, 1
+    for i, (height, width) in zip(order.tolist(), shapes[order].tolist(), strict=True):
+        if x + width > limit and x > 1:
+            x, y, shelf = 1, y + shelf, 0
+        origin[i] = x, y
+        x, shelf, widest = x + width, max(shelf, height), max(widest, x + width)
+    return origin, (y + shelf, widest)

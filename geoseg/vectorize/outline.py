@@ -1,0 +1,182 @@
+"""From instances in window pixels to outlines in grid pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.errors import ModelError
+from geoseg.instances import Instances
+from geoseg.outlines import Outlines
+from geoseg.tiling import Tile
+from geoseg.vectorize.cells import cell_outlines
+from geoseg.vectorize.mosaic import Parts
+from geoseg.vectorize.probabilities import contours
+
+Masks = Sequence[NDArray[Any]]
+
+
+def vectorize(
+    instances: Sequence[Instances], tiles: Sequence[Tile], *, tolerance: float = 0.25, min_area: float = 0.0
+) -> Outlines:
+    """Polygons of all instances of a batch.
+
+    A crop spans its box. Probabilities are contoured at 0.5, linear between cell centres; a bool crop is a
+    set of cells and gives their outline (cells joined along edges, not corners). Both are simplified, then
+    cut to the tile's window. Holes are kept, an object of several parts is one MultiPolygon, all polygons are
+    valid, and an instance with nothing inside is left out. What an instance gives does not depend on the rest
+    of the batch.
+
+    Args:
+        instances: what the detector saw, one per tile.
+        tiles: the tiles, in the same order.
+        tolerance: farthest that an outline may move by simplification, in pixels; 0 leaves it untouched.
+        min_area: outlines with less area are left out, in square pixels.
+
+    Raises:
+        ModelError: not one set of instances per tile, or a crop that holds neither bool nor probabilities.
+    """
+    if len(instances) != len(tiles):
+        raise ModelError(
+            f"{len(instances)} sets of instances for {len(tiles)} chips",
+            allowed="one Instances per chip, in the same order",
+            remedy="Return an empty Instances() where a chip shows nothing",
+        )
+    count = [len(each) for each in instances]
+    if not sum(count):
+        return Outlines()
+    window = np.array([tile.window.xyxy for tile in tiles], np.float64).repeat(count, axis=0)
+    boxes = np.concatenate([each.boxes for each in instances]).astype(np.float64) + np.tile(window[:, :2], 2)
+    masks = [mask for each in instances for mask in each.masks]
+    geometry = _cut(_polygons(masks, boxes, tolerance), window)
+    area = shapely.area(geometry)
+    outlines = Outlines(
+        geometry=geometry,
+        scores=np.concatenate([each.scores for each in instances]),
+        labels=np.concatenate([each.labels for each in instances]),
+        tiles=np.array([(tile.row, tile.col) for tile in tiles], np.int32).repeat(count, axis=0),
+    )
+    return outlines.take(np.flatnonzero((area > 0) & (area >= min_area)))
+
+
+def _polygons(masks: Masks, boxes: NDArray[np.float64], tolerance: float) -> NDArray[Any]:
+    """``(n,)`` valid (Multi)Polygons in grid pixels, empty where a crop has nothing inside."""
+    cells = np.array([_is_cells(mask) for mask in masks])
+    geometry = np.full(len(masks), shapely.Polygon(), dtype=object)
+    kinds: list[tuple[NDArray[np.intp], Callable[[Masks], Parts]]] = [
+        (np.flatnonzero(cells), cell_outlines),
+        (np.flatnonzero(~cells), contours),
+    ]
+    for index, trace in kinds:
+        if index.size:
+            crops = [masks[i] for i in index]
+            parts = _placed(trace(crops), crops, boxes[index])
+            geometry[index] = _features(parts, len(crops), tolerance)
+    return geometry
+
+
+def _is_cells(mask: NDArray[Any]) -> bool:
+    """True for a set of cells, False for probabilities.
+
+    Raises:
+        ModelError: neither.
+    """
+    kind = mask.dtype.kind
+    if kind == "b":
+        return True
+    low, high = mask.min(), mask.max()
+    if kind == "f" and low >= 0.0 and high <= 1.0:
+        return False
+    if kind in "iu" and low >= 0 and high <= 1:
+        return True
+    raise ModelError(
+        f"a mask crop of {mask.dtype} with values from {low} to {high}",
+        allowed="probabilities in [0, 1], or bool",
+        remedy="Apply the sigmoid to logits; divide 8-bit masks by 255; replace NaN by 0",
+    )
+
+
+def _placed(parts: Parts, crops: Masks, boxes: NDArray[np.float64]) -> Parts:
+    """The same with the cells of each crop spread over its box."""
+    shapes = np.array([crop.shape[::-1] for crop in crops], np.float64)
+    each = parts.point_owner
+    xy = boxes[each, :2] + parts.xy * (boxes[:, 2:] - boxes[:, :2])[each] / shapes[each]
+    return replace(parts, xy=xy)
+
+
+def _features(parts: Parts, n: int, tolerance: float) -> NDArray[Any]:
+    """``(n,)`` simplified geometries, one per crop.
+
+    Rings are simplified one by one (Douglas-Peucker), ten times faster than with their topology watched; the
+    few features where that leaves rings that cross or vanish are then done again with it watched. Tolerance 0
+    drops only points that lie on the line between their neighbours.
+    """
+    if not len(parts.owner):
+        return np.full(n, shapely.Polygon(), dtype=object)
+    rings = shapely.from_ragged_array(shapely.GeometryType.LINESTRING, parts.xy, (parts.rings,))
+    thin = shapely.simplify(rings, tolerance, preserve_topology=False)
+    gone = shapely.get_num_coordinates(thin) < 4
+    thin[gone] = rings[gone]
+    _, xy, (offsets,) = shapely.to_ragged_array(thin)
+    geometry = _from_rings(replace(parts, xy=xy, rings=offsets), n)
+    again = ~shapely.is_valid(geometry)
+    ring_owner = np.repeat(parts.owner, np.diff(parts.polygons))
+    again[ring_owner[gone]] = True
+    if again.any():
+        whole = valid(_from_rings(parts, n)[again])
+        geometry[again] = valid(shapely.simplify(whole, tolerance, preserve_topology=True))
+    return geometry
+
+
+def _from_rings(parts: Parts, n: int) -> NDArray[Any]:
+    polygons = shapely.from_ragged_array(
+        shapely.GeometryType.POLYGON, parts.xy, (parts.rings, parts.polygons)
+    )
+    return gather(polygons, parts.owner, n)
+
+
+def gather(polygons: NDArray[Any], owner: NDArray[np.int64], n: int) -> NDArray[Any]:
+    """``(n,)`` geometries of Polygons and the row that each belongs to: one is kept as it is, several make a
+    MultiPolygon, none an empty Polygon."""
+    geometry = np.full(n, shapely.Polygon(), dtype=object)
+    count = np.bincount(owner, minlength=n)
+    order = np.argsort(owner, kind="stable")
+    single = count[owner] == 1
+    geometry[owner[single]] = polygons[single]
+    order = order[~single[order]]
+    rows, index = np.unique(owner[order], return_inverse=True)
+    if rows.size:
+        geometry[rows] = shapely.multipolygons(polygons[order], indices=index)
+    return geometry
+
+
+def polygonal(geometry: NDArray[Any]) -> NDArray[Any]:
+    """The same with points and lines taken out of collections (what cutting may leave along an edge)."""
+    parts, owner = shapely.get_parts(geometry, return_index=True)
+    inner, of_part = shapely.get_parts(parts, return_index=True)  # MultiPolygons within collections
+    keep = (shapely.get_type_id(inner) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(inner)
+    return gather(inner[keep], owner[of_part[keep]], len(geometry))
+
+
+def _cut(geometry: NDArray[Any], window: NDArray[np.float64]) -> NDArray[Any]:
+    """Cut to the window (x1, y1, x2, y2): a detector may draw boxes that reach out of its chip."""
+    bounds = shapely.bounds(geometry)
+    with np.errstate(invalid="ignore"):
+        out = np.flatnonzero((bounds[:, :2] < window[:, :2]).any(1) | (bounds[:, 2:] > window[:, 2:]).any(1))
+    if out.size:
+        geometry[out] = polygonal(shapely.intersection(geometry[out], shapely.box(*window[out].T)))
+    return geometry
+
+
+def valid(geometry: NDArray[Any]) -> NDArray[Any]:
+    """Valid polygons: the few that are not are repaired, keeping only what has area."""
+    bad = np.flatnonzero(~shapely.is_valid(geometry))
+    if bad.size:
+        geometry = geometry.copy()
+        geometry[bad] = polygonal(shapely.make_valid(geometry[bad], method="structure", keep_collapsed=False))
+    return geometry

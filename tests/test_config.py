@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from geoseg.config import Settings, json_schema, read_settings
+from geoseg.errors import ConfigError
+
+RUNS = Path(__file__).resolve().parent.parent / "configs" / "runs"
+Writer = Callable[[str], Path]
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Writer:
+    def write(text: str) -> Path:
+        path = tmp_path / "run.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_values_are_read(toml: Writer) -> None:
+    settings = read_settings(
+        toml(
+            "[tiling]\ncore = 256\n[detect]\nscore_threshold = 1\n"
+            "[raster]\nbands = { red = 3, green = 2 }\nroots = ['a', 'b']\nscaling = { low = 0, high = 3000 }\n"
+        )
+    )
+    assert settings.tiling.core == 256 and settings.tiling.halo is None
+    assert settings.detect.score_threshold == 1.0
+    assert settings.raster.bands == {"red": 3, "green": 2}
+    assert settings.raster.roots == ("a", "b")
+    assert settings.raster.scaling is not None and settings.raster.scaling.high == 3000.0
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "near"),
+    [
+        ("[detect]\nscore_treshold = 0.5\n", 2, "detect.score_treshold", "score_threshold"),
+        ("# a comment\n\n[detekt]\nbatch = 2\n", 3, "detekt", "detect"),
+        ("[tiling]\nblock = 2\nbatch = 4\n", 3, "tiling.batch", "batch in [detect]"),
+        ("tiling.hallo = 4\n", 1, "tiling.hallo", "halo"),
+        ("[raster]\n\nscaling = { low = 1, hihg = 2 }\n", 3, "raster.scaling.hihg", "high"),
+        ("core = 512\n", 1, "core", "core in [tiling]"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_line_and_nearest_name(
+    toml: Writer, text: str, line: int, key: str, near: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_settings(toml(text))
+    problem = str(caught.value)
+    assert f"line {line}:" in problem and key in problem
+    assert near in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ('[tiling]\ncore = "512"\n', 2, "valid integer"),
+        ("[tiling]\ncore = 512.5\n", 2, "valid integer"),
+        ("[tiling]\nblock = 1\n\ncore = 0\n", 4, "greater than or equal to 1"),
+        ("[detect]\nscore_threshold = 1.5\n", 2, "less than or equal to 1"),
+        ("[detect]\nscore_threshold = nan\n", 2, "finite"),
+        ("[raster]\nallow_remote = 1\n", 2, "valid boolean"),
+        ('[detect]\n\ndevice = "gpu"\n', 3, "match pattern"),
+        ("[raster]\nbands = { red = 0 }\n", 2, "greater than or equal to 1"),
+        ("[raster]\nroots = [\n  'a',\n  3,\n]\n", 2, "valid string"),
+        ("tiling = 5\n", 1, "dictionary"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_with_its_line(
+    toml: Writer, text: str, line: int, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"line {line}:.*{said}"):
+        read_settings(toml(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[tiling]\ncore = 1\ncore = 2\n", "line 3"),
+        ("[tiling]\ncore = 1\n[tiling]\nhalo = 2\n", "line 3"),
+        ("[tiling\n", "line 1"),
+        ("", "no settings"),
+        ("# only a comment\n", "no settings"),
+    ],
+)
+def test_text_that_is_no_settings_is_refused(toml: Writer, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_settings(toml(text))
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_settings(tmp_path / "absent.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_settings(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b"[detect]\n# \xff\nbatch = 2\n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        read_settings(tmp_path / "latin.toml")
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "bom.toml"
+    path.write_bytes(b"\xef\xbb\xbf[detect]\r\nbatch = 2\r\n")
+    assert read_settings(path).detect.batch == 2
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Settings().detect.batch = 3  # type: ignore[misc]
+
+
+def _names(model: type[BaseModel]) -> dict[str, list[str]]:
+    return {
+        section: list(field.annotation.model_fields)
+        for section, field in model.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+
+
+def test_the_default_file_names_every_setting_with_its_default() -> None:
+    path = RUNS / "default.toml"
+    assert read_settings(path) == Settings()
+    section, found = "", {}
+    for line in path.read_text().splitlines():
+        if header := re.match(r"\[(\w+)\]", line):
+            section = header[1]
+            found[section] = []
+        elif key := re.match(r"(?:# )?(\w+) = [^#]+#? ?(.*)", line):
+            found[section].append(key[1])
+    assert found == _names(Settings)
+
+
+@pytest.mark.parametrize("path", sorted(RUNS.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_files_are_valid_and_every_key_is_commented(path: Path) -> None:
+    read_settings(path)
+    for line in path.read_text().splitlines():
+        if re.match(r"\w+ = ", line):
+            assert "# " in line, f"{path.name}: {line}"
+
+
+def test_every_setting_is_described_in_the_schema() -> None:
+    schema = json.loads(json_schema())
+    for section in schema["$defs"].values():
+        assert section["additionalProperties"] is False
+        for name, entry in section["properties"].items():
+            assert len(entry.get("description", "")) > 10, name
+
+
+@given(
+    name=st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12),
+    section=st.sampled_from(sorted(_names(Settings))),
+)
+def test_only_known_names_are_taken(tmp_path_factory: pytest.TempPathFactory, name: str, section: str) -> None:
+    path = tmp_path_factory.mktemp("any") / "run.toml"
+    path.write_text(f"[{section}]\n{name} = 1\n")
+    if name not in _names(Settings)[section]:
+        with pytest.raises(ConfigError, match=r"line 2: .* is no setting"):
+            read_settings(path)

@@ -1,0 +1,176 @@
+"""Matching and scores, against brute force."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geoseg.errors import ConfigError
+from geoseg.evaluation import evaluate, match, sweep
+
+UTM = 32645
+
+
+def boxes(*corners: tuple[float, float, float, float]) -> np.ndarray:
+    return np.array([shapely.box(*c) for c in corners], dtype=object)
+
+
+def table(geometry: object, crs: object = UTM, **columns: object) -> gpd.GeoDataFrame:
+    return gpd.GeoDataFrame(columns, geometry=list(geometry), crs=crs)
+
+
+def brute_force(pred: np.ndarray, truth: np.ndarray, iou: float) -> tuple[int, float]:
+    """Number of pairs and total IoU of the best one-to-one choice, by trying every choice."""
+
+    def ratio(a: shapely.Geometry, b: shapely.Geometry) -> float:
+        return a.intersection(b).area / a.union(b).area
+
+    few, many = (pred, truth) if len(pred) <= len(truth) else (truth, pred)
+    best = (0, 0.0)
+    for choice in itertools.permutations(range(len(many)), len(few)):
+        hits = [r for a, j in zip(few, choice, strict=True) if (r := ratio(a, many[j])) >= iou]
+        best = max(best, (len(hits), sum(hits)))
+    return best
+
+
+corner = st.integers(0, 6)
+side = st.integers(1, 5)
+rectangle = st.builds(lambda x, y, w, h: shapely.box(x, y, x + w, y + h), corner, corner, side, side)
+rectangles = st.lists(rectangle, max_size=5).map(lambda items: np.array(items, dtype=object))
+
+
+@settings(max_examples=80, deadline=None)
+@given(pred=rectangles, truth=rectangles, iou=st.sampled_from([0.11, 0.3, 0.51, 0.77]))
+def test_match_is_the_best_one_to_one_choice(pred: np.ndarray, truth: np.ndarray, iou: float) -> None:
+    found = match(pred, truth, iou=iou)
+    assert len(set(found.pred.tolist())) == len(set(found.truth.tolist())) == len(found)
+    assert (found.iou >= iou).all()
+    count, total = brute_force(pred, truth, iou)
+    assert len(found) == count
+    assert found.iou.sum() == pytest.approx(total)
+
+
+@settings(max_examples=30, deadline=None)
+@given(pred=rectangles, truth=rectangles, seed=st.integers(0, 99))
+def test_scores_do_not_depend_on_order(pred: np.ndarray, truth: np.ndarray, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one = evaluate(table(pred, None), table(truth, None), iou=0.3)
+    other = evaluate(table(rng.permutation(pred), None), table(rng.permutation(truth), None), iou=0.3)
+    assert one.to_dict() == pytest.approx(other.to_dict())
+
+
+def test_the_greatest_iou_first_is_not_always_the_most_pairs() -> None:
+    # Truth 0 is nearest to prediction 0, yet prediction 1 has no other partner: two pairs, not one.
+    truth = boxes((0, 0, 10, 10), (3, 0, 13, 10))
+    pred = boxes((1, 0, 11, 10), (-3, 0, 7, 10))
+    found = match(pred, truth, iou=0.5)
+    assert sorted(zip(found.pred, found.truth, strict=True)) == [(0, 1), (1, 0)]
+
+
+def test_counts_and_rates() -> None:
+    truth = boxes((0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10), (60, 0, 70, 10))
+    pred = boxes((0, 0, 10, 10), (20, 0, 30, 8), (40, 0, 44, 10))
+    scores = evaluate(table(pred), table(truth))
+    assert (scores.n_pred, scores.n_truth, scores.n_matched) == (3, 4, 2)
+    assert scores.precision == pytest.approx(2 / 3)
+    assert scores.recall == pytest.approx(2 / 4)
+    assert scores.f1 == pytest.approx(4 / 7)
+    assert scores.mean_iou == pytest.approx((1.0 + 0.8) / 2, abs=1e-6)
+
+
+def test_a_pair_exactly_at_the_threshold_counts() -> None:
+    assert len(match(boxes((0, 0, 3, 1)), boxes((0, 0, 1, 1)), iou=1 / 3)) == 1
+
+
+def test_one_object_is_counted_once() -> None:
+    scores = evaluate(table(boxes((0, 0, 10, 10), (0, 0, 10, 9.9))), table(boxes((0, 0, 10, 10))))
+    assert (scores.n_matched, scores.precision, scores.recall) == (1, 0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("n_pred", "n_truth", "precision", "recall", "f1"), [(0, 0, 1, 1, 1), (0, 2, 0, 0, 0), (3, 0, 0, 0, 0)]
+)
+def test_nothing_to_count(n_pred: int, n_truth: int, precision: float, recall: float, f1: float) -> None:
+    some = [shapely.box(i, 0, i + 1, 1) for i in range(5)]
+    scores = evaluate(table(some[:n_pred]), table(some[:n_truth]))
+    assert (scores.precision, scores.recall, scores.f1) == (precision, recall, f1)
+    assert math.isnan(scores.mean_iou)
+    assert scores.to_dict()["mean_iou"] is None
+
+
+@pytest.mark.parametrize("crs", [4326, 3857, 3413, "ESRI:54009"])
+def test_truth_in_another_crs(crs: object) -> None:
+    shapes = [shapely.box(700_000 + 40 * i, 3_000_000, 700_020 + 40 * i, 3_000_012) for i in range(6)]
+    pred = table(shapes)
+    truth = table(shapes[:4]).to_crs(crs)
+    scores = evaluate(pred, truth)
+    assert (scores.n_matched, scores.n_pred, scores.n_truth) == (4, 6, 4)
+    assert scores.mean_iou > 0.999
+
+
+def test_across_the_antimeridian() -> None:
+    shapes = [shapely.box(x, 10, x + 0.01, 10.02) for x in (179.97, -179.99)]
+    scores = evaluate(table(shapes, 4326), table(shapes, 4326).to_crs(3832))
+    assert scores.n_matched == 2
+    assert scores.mean_iou > 0.999
+
+
+def test_invalid_truth_is_repaired_and_lines_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    bow_tie = shapely.Polygon([(0, 0), (10, 10), (10, 0), (0, 10)])
+    line = shapely.LineString([(0, 0), (5, 5)])
+    both_halves = shapely.MultiPolygon(
+        [shapely.Polygon([(0, 0), (5, 5), (0, 10)]), shapely.Polygon([(10, 0), (5, 5), (10, 10)])]
+    )
+    scores = evaluate(table([both_halves]), table([bow_tie, line, None]))
+    assert (scores.n_truth, scores.n_matched) == (1, 1)
+    assert "1 invalid" in caplog.text
+    assert "2 rows without a polygon" in caplog.text
+
+
+def test_labels_must_agree_where_both_sides_have_them() -> None:
+    shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10))
+    pred = table(shapes, label=["ship", "pier"])
+    assert evaluate(pred, table(shapes)).n_matched == 2
+    scores = evaluate(pred, table(shapes, label=["ship", "ship"]))
+    assert scores.n_matched == 1
+    assert scores.by_label["ship"].recall == 0.5
+    assert scores.by_label["pier"].precision == 0.0
+    assert scores.to_dict()["by_label"]["ship"]["n_truth"] == 2
+
+
+def test_aoi_limits_what_is_counted_and_blames_nobody_for_the_border() -> None:
+    truth = boxes((0, 0, 10, 10), (96, 0, 106, 10), (200, 0, 210, 10))
+    # The second lies mostly outside, but its partner counts; the third pairs outside; the fourth is wrong.
+    pred = boxes((0, 0, 10, 10), (97.5, 0, 107.5, 10), (200, 0, 210, 10), (50, 50, 60, 60))
+    scores = evaluate(table(pred), table(truth), aoi=table(boxes((-5, -5, 101.5, 100))))
+    assert (scores.n_pred, scores.n_truth, scores.n_matched) == (3, 2, 2)
+
+
+def test_sweep_finds_the_best_threshold() -> None:
+    shapes = [shapely.box(20 * i, 0, 20 * i + 10, 10) for i in range(8)]
+    right = [0.9, 0.8, 0.7, 0.31]
+    pred = table(shapes, score=[*right, 0.3, 0.2, 0.1, 0.1])
+    result = sweep(pred, table(shapes[:4]))
+    threshold, best = result.best
+    assert best.f1 == 1.0
+    assert threshold == 0.31
+    assert result.scores[0].n_pred == 8
+    at = dict(zip(result.thresholds, result.scores, strict=True))
+    for t in (0.15, 0.5, 0.85):
+        alone = evaluate(pred[pred.score >= t], table(shapes[:4]))
+        assert at[t].to_dict() == pytest.approx(alone.to_dict())
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    shapes = boxes((0, 0, 10, 10))
+    with pytest.raises(ConfigError, match="some have none"):
+        evaluate(table(shapes), table(shapes, None))
+    with pytest.raises(ConfigError, match="threshold of 0"):
+        match(shapes, shapes, iou=0.0)

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import rasterio.transform
+import shapely
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from pyproj import CRS, Geod
+
+from geoseg.errors import RasterError
+from geoseg.grid import Grid, lonlat
+from geoseg.window import Window
+
+UTM45 = CRS.from_epsg(32645)
+KINDS = {
+    "north_up": Grid(crs=UTM45, transform=Affine(0.3, 0, 350_000, 0, -0.3, 3_050_000), height=400, width=700),
+    "rotated": Grid(
+        crs=UTM45,
+        transform=Affine.translation(350_000, 3_050_000) @ Affine.rotation(31.0) @ Affine.scale(0.5, -0.5),
+        height=300,
+        width=500,
+    ),
+    "south_up": Grid(crs=UTM45, transform=Affine(2.0, 0, 350_000, 0, 2.0, 3_050_000), height=150, width=90),
+    "non_square": Grid(crs=UTM45, transform=Affine(1.0, 0, 350_000, 0, -2.5, 3_050_000), height=80, width=310),
+    "degrees": Grid(
+        crs=CRS.from_epsg(4326), transform=Affine(2e-6, 0, 85.5, 0, -2e-6, 27.63), height=600, width=450
+    ),
+    "mercator": Grid(
+        crs=CRS.from_epsg(3857), transform=Affine(0.5, 0, 9_520_000, 0, -0.5, 8_400_000), height=350, width=420
+    ),
+    "polar": Grid(
+        crs=CRS.from_epsg(3413), transform=Affine(10, 0, -200_000, 0, -10, -900_000), height=111, width=222
+    ),
+}
+grids = st.sampled_from(sorted(KINDS)).map(KINDS.__getitem__)
+
+
+@st.composite
+def affine_grids(draw: st.DrawFn) -> Grid:
+    """Any size, any rotation, any aspect, mirrored or not: the pixel size is at least a centimetre."""
+    size = st.floats(0.01, 50.0)
+    transform = (
+        Affine.translation(draw(st.floats(-1e6, 1e6)), draw(st.floats(-1e7, 1e7)))
+        @ Affine.rotation(draw(st.floats(-180, 180)))
+        @ Affine.scale(draw(size), draw(size) * draw(st.sampled_from([-1.0, 1.0])))
+    )
+    return Grid(
+        crs=UTM45, transform=transform, height=draw(st.integers(1, 5000)), width=draw(st.integers(1, 5000))
+    )
+
+
+@given(grid=affine_grids(), row=st.floats(-100, 6000), col=st.floats(-100, 6000))
+def test_to_pixel_is_the_inverse_of_to_world(grid: Grid, row: float, col: float) -> None:
+    rows, cols = grid.to_pixel(*grid.to_world(row, col))
+    # Coordinates near 1e7 carry about 2e-9 m, so a 1 cm pixel is known to some 1e-6 of itself.
+    assert abs(float(rows) - row) < 1e-5 and abs(float(cols) - col) < 1e-5
+
+
+@given(grid=affine_grids(), row=st.integers(0, 5000), col=st.integers(0, 5000))
+def test_to_world_agrees_with_rasterio(grid: Grid, row: int, col: int) -> None:
+    x, y = grid.to_world(row, col)
+    assert (float(x), float(y)) == pytest.approx(
+        rasterio.transform.xy(grid.transform, row, col, offset="ul"), abs=1e-6, rel=1e-12
+    )
+    x, y = grid.to_world(row + 0.5, col + 0.5)
+    assert (float(x), float(y)) == pytest.approx(
+        rasterio.transform.xy(grid.transform, row, col, offset="center"), abs=1e-6, rel=1e-12
+    )
+
+
+@given(grid=affine_grids(), gsd=st.floats(0.1, 5.0), data=st.data())
+def test_resizing_keeps_the_extent(grid: Grid, gsd: float, data: st.DataObject) -> None:
+    height, width = data.draw(st.integers(1, 3000)), data.draw(st.integers(1, 3000))
+    resized = grid.resized(height=height, width=width)
+    assert (resized.height, resized.width) == (height, width)
+    size = max(abs(v) for v in tuple(grid.transform)[:2]) * max(grid.height, grid.width)
+    for u, v in ((0, 0), (0, 1), (1, 0), (1, 1), (0.3, 0.7)):
+        before = grid.to_world(u * grid.height, v * grid.width)
+        after = resized.to_world(u * height, v * width)
+        assert np.allclose(before, after, rtol=1e-12, atol=1e-6 + 1e-9 * size)
+
+
+@given(grid=affine_grids(), data=st.data())
+def test_a_crop_lies_where_it_was(grid: Grid, data: st.DataObject) -> None:
+    row_off, col_off = (data.draw(st.integers(0, n - 1)) for n in (grid.height, grid.width))
+    height, width = (
+        data.draw(st.integers(1, n - o)) for n, o in ((grid.height, row_off), (grid.width, col_off))
+    )
+    crop = grid.crop(Window(row_off=row_off, col_off=col_off, height=height, width=width))
+    assert (crop.height, crop.width) == (height, width)
+    for row, col in ((0, 0), (0.25, 3.5), (height, width)):
+        assert np.allclose(crop.to_world(row, col), grid.to_world(row + row_off, col + col_off), atol=1e-6)
+
+
+@given(grid=grids, gsd_m=st.floats(0.2, 20.0))
+def test_at_gsd_gives_square_ground_pixels(grid: Grid, gsd_m: float) -> None:
+    x, y = grid.at_gsd(gsd_m).gsd_xy_m
+    # The extent is kept, so a side of n pixels can miss by half of one in n.
+    for side, (got, count) in {"x": (x, grid.width), "y": (y, grid.height)}.items():
+        pixels = count * grid.gsd_xy_m[side == "y"] / gsd_m
+        assert got == pytest.approx(gsd_m, rel=0.51 / max(pixels, 1) + 1e-3) or pixels < 1.5
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_gsd_is_the_geodesic_length_of_a_pixel_step(name: str) -> None:
+    grid = KINDS[name]
+    geod = Geod(ellps="WGS84")
+    row, col = grid.height / 2, grid.width / 2
+    expected = []
+    for drow, dcol in ((0, 1), (1, 0)):
+        lon, lat = grid.to_lonlat([row, row + 20 * drow], [col, col + 20 * dcol])
+        expected.append(geod.line_length(lon, lat) / 20)
+    assert grid.gsd_xy_m == pytest.approx(expected, rel=1e-4)
+    assert grid.gsd_m == pytest.approx(math.sqrt(expected[0] * expected[1]), rel=1e-4)
+
+
+def test_gsd_is_metres_on_the_ground_not_units_of_the_crs() -> None:
+    mercator = KINDS["mercator"]
+    _, lat = mercator.to_lonlat(mercator.height / 2, mercator.width / 2)
+    assert mercator.gsd_m == pytest.approx(0.5 * math.cos(math.radians(float(lat))), rel=5e-3)
+    assert KINDS["degrees"].gsd_xy_m == pytest.approx((0.1974, 0.2216), abs=2e-4)
+    assert KINDS["north_up"].gsd_m == pytest.approx(0.3, rel=1e-3)
+    feet = Grid(crs=CRS.from_epsg(2263), transform=Affine(1, 0, 985_000, 0, -1, 200_000), height=90, width=140)
+    assert feet.gsd_m == pytest.approx(1200 / 3937, rel=1e-3)
+
+
+@given(grid=affine_grids(), data=st.data())
+def test_window_of_is_the_smallest_that_holds_the_area(grid: Grid, data: st.DataObject) -> None:
+    rows = sorted(data.draw(st.lists(st.floats(-50, 5100), min_size=2, max_size=2, unique=True)))
+    cols = sorted(data.draw(st.lists(st.floats(-50, 5100), min_size=2, max_size=2, unique=True)))
+    area = grid.geometry_to_world(np.array([shapely.box(cols[0], rows[0], cols[1], rows[1])], dtype=object))[0]
+    window = grid.window_of(area)
+    assert grid.window.contains(window) or window.empty
+    # A pixel whose place is known to 1e-5 may be taken or left where the edge falls on a pixel's border.
+    near = [abs(v - round(v)) < 1e-4 for v in (*rows, *cols)]
+    if not any(near) and not window.empty:
+        assert window.row_off == max(0, math.floor(rows[0])) and window.row_end == min(grid.height, math.ceil(rows[1]))
+        assert window.col_off == max(0, math.floor(cols[0])) and window.col_end == min(grid.width, math.ceil(cols[1]))
+    if rows[1] < -1 or cols[1] < -1 or rows[0] > grid.height + 1 or cols[0] > grid.width + 1:
+        assert window.empty
+
+
+def test_window_of_nothing_is_empty() -> None:
+    assert KINDS["rotated"].window_of(shapely.Polygon()).empty
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_geometries_go_to_the_ground_and_back(name: str) -> None:
+    grid = KINDS[name]
+    ring = shapely.box(3.25, 10.5, 40, 70.125).difference(shapely.box(10, 20, 20, 30))
+    world = grid.geometry_to_world(np.array([ring], dtype=object))
+    back = grid.geometry_to_pixel(world)
+    assert shapely.hausdorff_distance(back[0], ring) < 1e-6
+    assert world[0].area == pytest.approx(ring.area * abs(grid.transform.determinant), rel=1e-6)
+    x, y = grid.to_world(10.5, 3.25)
+    assert shapely.intersects(shapely.buffer(shapely.Point(x, y), abs(grid.transform.a) * 1e-6), world[0])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "transform"),
+    [
+        (0, 5, Affine.identity()),
+        (5, 0, Affine.identity()),
+        (5, 4, Affine(1, 0, 0, 2, 0, 0)),
+        (5, 4, Affine(math.nan, 0, 0, 0, 1, 0)),
+    ],
+)
+def test_lattices_that_are_none_are_refused(height: int, width: int, transform: Affine) -> None:
+    with pytest.raises(RasterError):
+        Grid(crs=UTM45, transform=transform, height=height, width=width)
+
+
+def test_a_crs_tied_to_no_ellipsoid_is_refused() -> None:
+    local = CRS.from_wkt(
+        'LOCAL_CS["site grid",LOCAL_DATUM["site",0],UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+    )
+    with pytest.raises(RasterError, match="assume-crs"):
+        lonlat(local, [0.0], [0.0])
+
+
+def test_a_centre_outside_its_crs_is_refused() -> None:
+    beyond = Grid(crs=CRS.from_epsg(3857), transform=Affine(1, 0, 0, 0, -1, 1e300), height=20, width=30)
+    with pytest.raises(RasterError):
+        _ = beyond.gsd_m
+
+
+def test_a_grid_survives_pickling() -> None:
+    grid = KINDS["rotated"]
+    _ = grid.gsd_m
+    assert pickle.loads(pickle.dumps(grid)) == grid

@@ -1,0 +1,88 @@
+"""Footprints of buildings, ships and other objects from georeferenced rasters of any size, each exactly once.
+
+``import geoseg``, then::
+
+    model = geoseg.load_model("buildings")
+    footprints = geoseg.extract("ortho.tif", model)
+    geoseg.write(footprints, "buildings.gpkg")
+
+Each name below is loaded when it is first used, so that ``geoseg doctor`` can tell what is wrong with a broken
+installation, and torch is not imported before :func:`load_model`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geoseg import errors
+    from geoseg.config import Settings, read_settings
+    from geoseg.detectors import Detector, ModelCard, bundled_models, load_model
+    from geoseg.errors import GeosegError
+    from geoseg.evaluation import evaluate
+    from geoseg.extraction import Extraction, IncompleteWarning, extract, run
+    from geoseg.grid import Grid
+    from geoseg.instances import Chip, Instances
+    from geoseg.sinks import write
+    from geoseg.tiling import Tile, Tiling
+    from geoseg.training import train
+    from geoseg.window import Window
+
+__version__: str
+
+__all__ = [
+    "Chip",
+    "Detector",
+    "Extraction",
+    "GeosegError",
+    "Grid",
+    "IncompleteWarning",
+    "Instances",
+    "ModelCard",
+    "Settings",
+    "Tile",
+    "Tiling",
+    "Window",
+    "__version__",
+    "bundled_models",
+    "errors",
+    "evaluate",
+    "extract",
+    "load_model",
+    "read_settings",
+    "run",
+    "train",
+    "write",
+]
+
+_HOMES = {
+    "config": ("Settings", "read_settings"),
+    "detectors": ("Detector", "ModelCard", "bundled_models", "load_model"),
+    "errors": ("GeosegError",),
+    "evaluation": ("evaluate",),
+    "extraction": ("Extraction", "IncompleteWarning", "extract", "run"),
+    "grid": ("Grid",),
+    "instances": ("Chip", "Instances"),
+    "sinks": ("write",),
+    "tiling": ("Tile", "Tiling"),
+    "training": ("train",),
+    "window": ("Window",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("geoseg")
+    if name == "errors":
+        return importlib.import_module("geoseg.errors")
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"geoseg.{home}"), name)
+    raise AttributeError(f"module 'geoseg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

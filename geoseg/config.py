@@ -23,7 +23,13 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _as_numbers(value: object) -> object:
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else _as_tuple(value)
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_as_numbers)]
+Pair = Annotated[tuple[float, float], BeforeValidator(_as_tuple)]
 
 
 class _Section(BaseModel):
@@ -65,12 +71,14 @@ class VectorizeSettings(_Section):
 
 
 class ScalingSettings(_Section):
-    """The rule that brings values that are not 8-bit to 0-255; the same for every tile."""
+    """The rule that brings values that are not 8-bit to 0-255, for every tile: a range or percentiles."""
 
-    low: float
-    """Raster value that becomes 0, in the raster's own unit."""
-    high: float
-    """Raster value that becomes 255, in the raster's own unit."""
+    low: Numbers | None = None
+    """Raster value that becomes 0, in the raster's own unit: one number, or one per band."""
+    high: Numbers | None = None
+    """Raster value that becomes 255, in the raster's own unit: as many."""
+    percentiles: Pair | None = None
+    """[2, 98]: the range between these percentiles of the raster's values, measured once per raster."""
 
 
 class RasterSettings(_Section):
@@ -81,11 +89,15 @@ class RasterSettings(_Section):
     bands: dict[str, Annotated[int, Field(ge=1)]] | None = None
     """Band number (from 1) of each role, such as {red = 3, green = 2, blue = 1}. Unset: as the file says."""
     scaling: ScalingSettings | None = None
-    """{low, high}: raster values that become 0 and 255. Unset: as the model or the file declares."""
+    """{low, high} or {percentiles}: how values become 8-bit. Unset: they stay as they are."""
     allow_remote: bool = False
     """Whether a raster may reach the network (http, s3, ...)."""
     roots: Names = ()
     """Folders that a raster may reach besides its own."""
+    max_pixels: Annotated[int, Field(ge=1)] = 10**12
+    """Most pixels (rows x columns) of a raster."""
+    max_block_bytes: Annotated[int, Field(ge=1)] = 256 * 2**20
+    """Most bytes of one decoded block of the file: what the smallest read costs."""
 
 
 class EngineSettings(_Section):
@@ -166,7 +178,7 @@ def json_schema() -> str:
 def _explained(error: ValidationError, path: str, text: str) -> ConfigError:
     """The first thing that is wrong, with its line; how many more there are."""
     # An unknown key first: a misspelt name also leaves the true one missing.
-    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
+    problems = sorted(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
     first = problems[0]
     keys = tuple(str(part) for part in first["loc"] if not isinstance(part, int))
     line = _line_of(text, keys)

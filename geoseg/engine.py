@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from typing import Any, TypeVar
@@ -41,7 +41,7 @@ def map_blocks(
     workers: int | None = None,
     retries: int = 2,
     patience_s: float = 60.0,
-) -> Iterator[tuple[Block, T | Exception]]:
+) -> Generator[tuple[Block, T | Exception], None, None]:
     """Call ``function`` on each block and yield ``(block, result)`` as they finish, in any order.
 
     At most ``IN_FLIGHT`` blocks per worker thread are under way, and ``blocks`` is drawn from as they finish:

@@ -109,9 +109,8 @@ class Plan:
         if not (0 <= row < self.rows and 0 <= col < self.cols):
             raise IndexError(f"tile ({row}, {col}) of {self.rows} x {self.cols}")
         size = self.tiling.core
-        whole = Window(
-            row_off=self.area.row_off + row * size, col_off=self.area.col_off + col * size, height=size, width=size
-        )
+        top, left = self.area.row_off + row * size, self.area.col_off + col * size
+        whole = Window(row_off=top, col_off=left, height=size, width=size)
         core = whole.intersection(self.area)
         return Tile(row=row, col=col, core=core, window=core.expanded(self.tiling.halo, within=self.area))
 
@@ -132,6 +131,14 @@ class Plan:
                     for c in range(col, min(col + step, self.cols))
                 )
                 yield Block(row=block_row, col=block_col, tiles=tiles)
+
+    def count(self, *, within: Window) -> int:
+        """Tiles in the blocks whose cores meet a window."""
+        step = self.tiling.block
+        rows, cols = self._span(within)
+        height = min(rows.stop * step, self.rows) - rows.start * step
+        width = min(cols.stop * step, self.cols) - cols.start * step
+        return height * width
 
     def _span(self, window: Window) -> tuple[range, range]:
         """Rows and columns of the lattice of blocks that meet a window."""

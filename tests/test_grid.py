@@ -26,12 +26,17 @@ KINDS = {
         width=500,
     ),
     "south_up": Grid(crs=UTM45, transform=Affine(2.0, 0, 350_000, 0, 2.0, 3_050_000), height=150, width=90),
-    "non_square": Grid(crs=UTM45, transform=Affine(1.0, 0, 350_000, 0, -2.5, 3_050_000), height=80, width=310),
+    "non_square": Grid(
+        crs=UTM45, transform=Affine(1.0, 0, 350_000, 0, -2.5, 3_050_000), height=80, width=310
+    ),
     "degrees": Grid(
         crs=CRS.from_epsg(4326), transform=Affine(2e-6, 0, 85.5, 0, -2e-6, 27.63), height=600, width=450
     ),
     "mercator": Grid(
-        crs=CRS.from_epsg(3857), transform=Affine(0.5, 0, 9_520_000, 0, -0.5, 8_400_000), height=350, width=420
+        crs=CRS.from_epsg(3857),
+        transform=Affine(0.5, 0, 9_520_000, 0, -0.5, 8_400_000),
+        height=350,
+        width=420,
     ),
     "polar": Grid(
         crs=CRS.from_epsg(3413), transform=Affine(10, 0, -200_000, 0, -10, -900_000), height=111, width=222
@@ -103,7 +108,7 @@ def test_at_gsd_gives_square_ground_pixels(grid: Grid, gsd_m: float) -> None:
     # The extent is kept, so a side of n pixels can miss by half of one in n.
     for side, (got, count) in {"x": (x, grid.width), "y": (y, grid.height)}.items():
         pixels = count * grid.gsd_xy_m[side == "y"] / gsd_m
-        assert got == pytest.approx(gsd_m, rel=0.51 / max(pixels, 1) + 1e-3) or pixels < 1.5
+        assert pixels < 1.0 or got == pytest.approx(gsd_m, rel=0.5 / (pixels - 0.5) + 1e-3)
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
@@ -125,7 +130,9 @@ def test_gsd_is_metres_on_the_ground_not_units_of_the_crs() -> None:
     assert mercator.gsd_m == pytest.approx(0.5 * math.cos(math.radians(float(lat))), rel=5e-3)
     assert KINDS["degrees"].gsd_xy_m == pytest.approx((0.1974, 0.2216), abs=2e-4)
     assert KINDS["north_up"].gsd_m == pytest.approx(0.3, rel=1e-3)
-    feet = Grid(crs=CRS.from_epsg(2263), transform=Affine(1, 0, 985_000, 0, -1, 200_000), height=90, width=140)
+    feet = Grid(
+        crs=CRS.from_epsg(2263), transform=Affine(1, 0, 985_000, 0, -1, 200_000), height=90, width=140
+    )
     assert feet.gsd_m == pytest.approx(1200 / 3937, rel=1e-3)
 
 
@@ -133,14 +140,15 @@ def test_gsd_is_metres_on_the_ground_not_units_of_the_crs() -> None:
 def test_window_of_is_the_smallest_that_holds_the_area(grid: Grid, data: st.DataObject) -> None:
     rows = sorted(data.draw(st.lists(st.floats(-50, 5100), min_size=2, max_size=2, unique=True)))
     cols = sorted(data.draw(st.lists(st.floats(-50, 5100), min_size=2, max_size=2, unique=True)))
-    area = grid.geometry_to_world(np.array([shapely.box(cols[0], rows[0], cols[1], rows[1])], dtype=object))[0]
-    window = grid.window_of(area)
+    box = np.array([shapely.box(cols[0], rows[0], cols[1], rows[1])], dtype=object)
+    window = grid.window_of(grid.geometry_to_world(box)[0])
     assert grid.window.contains(window) or window.empty
     # A pixel whose place is known to 1e-5 may be taken or left where the edge falls on a pixel's border.
     near = [abs(v - round(v)) < 1e-4 for v in (*rows, *cols)]
     if not any(near) and not window.empty:
-        assert window.row_off == max(0, math.floor(rows[0])) and window.row_end == min(grid.height, math.ceil(rows[1]))
-        assert window.col_off == max(0, math.floor(cols[0])) and window.col_end == min(grid.width, math.ceil(cols[1]))
+        top, left = max(0, math.floor(rows[0])), max(0, math.floor(cols[0]))
+        end, right = min(grid.height, math.ceil(rows[1])), min(grid.width, math.ceil(cols[1]))
+        assert (window.row_off, window.row_end, window.col_off, window.col_end) == (top, end, left, right)
     if rows[1] < -1 or cols[1] < -1 or rows[0] > grid.height + 1 or cols[0] > grid.width + 1:
         assert window.empty
 
@@ -177,14 +185,14 @@ def test_lattices_that_are_none_are_refused(height: int, width: int, transform: 
 
 def test_a_crs_tied_to_no_ellipsoid_is_refused() -> None:
     local = CRS.from_wkt(
-        'LOCAL_CS["site grid",LOCAL_DATUM["site",0],UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+        'LOCAL_CS["site",LOCAL_DATUM["site",0],UNIT["metre",1],AXIS["E",EAST],AXIS["N",NORTH]]'
     )
     with pytest.raises(RasterError, match="assume-crs"):
         lonlat(local, [0.0], [0.0])
 
 
 def test_a_centre_outside_its_crs_is_refused() -> None:
-    beyond = Grid(crs=CRS.from_epsg(3857), transform=Affine(1, 0, 0, 0, -1, 1e300), height=20, width=30)
+    beyond = Grid(crs=CRS.from_epsg(3035), transform=Affine(1, 0, 0, 0, -1, 1e9), height=20, width=30)
     with pytest.raises(RasterError):
         _ = beyond.gsd_m
 

@@ -9,7 +9,7 @@ import shapely
 from geoseg.errors import ConfigError
 from geoseg.scenes import Scene, town
 from geoseg.scenes.texture import cast, fill, swept, value_noise
-from geoseg.scenes.town_layout import cut, long_axis
+from geoseg.scenes.town_cuts import cut, long_axis
 
 HEIGHT, WIDTH, GSD_M = 288, 416, 0.25
 SEEDS = range(20)
@@ -21,7 +21,7 @@ def scenes() -> list[Scene]:
 
 
 def touching_pairs(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """The intersections and the gaps of all pairs of neighbours: areas (n,) and boundary lengths shared (n,)."""
+    """Of all pairs of neighbours: the area they share (n,) and the length of wall they share (n,)."""
     shapes = np.array(scene.polygons, dtype=object)
     if len(shapes) < 2:
         return np.zeros(0), np.zeros(0)
@@ -117,7 +117,7 @@ def edge_contrast(scene: Scene, shift: float) -> float:
 
 
 def test_outlines_lie_where_the_picture_has_edges(scenes: list[Scene]) -> None:
-    """Truth and picture agree in place: brightness steps are larger across the outlines than across outlines moved away."""
+    """Truth and picture agree in place: steps are larger across outlines than across outlines moved."""
     at_home = np.array([edge_contrast(scene, 0.0) for scene in scenes])
     away = np.array([(edge_contrast(scene, 6.0) + edge_contrast(scene, -6.0)) / 2 for scene in scenes])
     assert at_home.mean() > 1.3 * away.mean()

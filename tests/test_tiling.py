@@ -88,6 +88,7 @@ def test_tiles_are_found_by_their_place(plan: Plan) -> None:
 def test_blocks_within_a_window_are_those_whose_cores_meet_it(plan: Plan, within: Window) -> None:
     expected = [b for b in plan.blocks() if any(not t.core.intersection(within).empty for t in b.tiles)]
     assert list(plan.blocks(within=within)) == expected
+    assert plan.count(within=within) == sum(len(block.tiles) for block in expected)
 
 
 def test_tiles_of_a_plan_are_made_when_asked_for() -> None:

@@ -123,12 +123,31 @@ def test_a_crop_full_of_ones_is_its_box(shape: tuple[int, int]) -> None:
         assert len(found.exterior.coords) == 5
 
 
-def test_an_edge_that_meets_the_box_is_not_bent() -> None:
-    crop = np.tile(np.array([1, 1, 0.9, 0.2, 0], np.float32), (4, 1))
-    crossing = 2.5 + (0.9 - 0.5) / (0.9 - 0.2)
-    assert outline(crop, (0, 0, 5, 4), tolerance=0).symmetric_difference(
-        shapely.box(0, 0, crossing, 4)
-    ).area == pytest.approx(0, abs=1e-6)
+def test_probabilities_are_linear_between_cell_centres() -> None:
+    crop = np.tile(np.array([0.1, 0.7, 1, 0.9, 0.2, 0], np.float32), (5, 1))
+    across = outline(crop, (2, 3, 8, 8), tolerance=0).intersection(shapely.LineString([(0, 5.5), (99, 5.5)]))
+    left, right = 2.5 + (0.5 - 0.1) / (0.7 - 0.1), 5.5 + (0.9 - 0.5) / (0.9 - 0.2)
+    assert across.bounds == pytest.approx((left, 5.5, right, 5.5), abs=1e-6)
+
+
+def test_beyond_the_box_the_probability_is_nothing() -> None:
+    """A last cell of p puts the outline where the line from p to 0, one cell on, passes one half."""
+    for p, inset in [(1.0, 0.0), (0.8, 0.5 - 0.3 / 0.8), (0.5, 0.5)]:
+        found = outline(np.full((7, 9), p), (10, 20, 28, 48), tolerance=0)
+        assert found.bounds == pytest.approx(
+            (10 + 2 * inset, 20 + 4 * inset, 28 - 2 * inset, 48 - 4 * inset), abs=1e-3
+        )
+
+
+def test_an_outline_reaches_the_edge_of_the_window_that_cuts_it() -> None:
+    width, height = TILE.window.width, TILE.window.height
+    crop = np.full((28, 28), 0.7)
+    cut = outline(crop, (0, 40, 33, height))
+    assert cut.bounds[0] == 0 and cut.bounds[3] == height
+    assert cut.bounds[1] > 40 and cut.bounds[2] < 33
+    cut = outline(crop, (width - 41.0, 0.25, width, 30))
+    assert cut.bounds[2] == width and cut.bounds[1] == 0.25
+    assert cut.bounds[0] > width - 41 and cut.bounds[3] < 30
 
 
 @pytest.mark.parametrize("degrees", [0, 11, 30, 45])

@@ -27,7 +27,9 @@ class LogFormat(StrEnum):
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; with an error, its traceback.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only, no progress.")]
-LogFormatOption = Annotated[LogFormat, typer.Option("--log-format", help="json: one object per line on stderr.")]
+LogFormatOption = Annotated[
+    LogFormat, typer.Option("--log-format", help="json: one object per line on stderr.")
+]
 
 
 def start(*, verbose: bool = False, quiet: bool = False, log_format: LogFormat = LogFormat.text) -> None:
@@ -37,7 +39,9 @@ def start(*, verbose: bool = False, quiet: bool = False, log_format: LogFormat =
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_JsonLines())
     elif err.is_terminal:
-        handler = RichHandler(console=err, show_path=False, omit_repeated_times=False, log_time_format="%H:%M:%S")
+        handler = RichHandler(
+            console=err, show_path=False, omit_repeated_times=False, log_time_format="%H:%M:%S"
+        )
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import resnet
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -79,7 +79,7 @@ def build(architecture: Mapping[str, Any], classes: int) -> MaskRCNN:
         sizes=tuple((int(s),) for s in a["anchor_sizes"]), aspect_ratios=(tuple(a["anchor_ratios"]),) * 5
     )
     mask_widths = [int(w) for w in a["mask_head"]]
-    return MaskRCNN(
+    net = MaskRCNN(
         backbone,
         num_classes=None,
         rpn_anchor_generator=anchors,
@@ -98,6 +98,19 @@ def build(architecture: Mapping[str, Any], classes: int) -> MaskRCNN:
         mask_head=_mask_head(channels, mask_widths),
         mask_predictor=MaskRCNNPredictor(mask_widths[-1], mask_widths[-1], classes + 1),
     )
+    for part in (net.backbone, net.rpn.head, net.roi_heads.box_predictor, net.roi_heads.mask_predictor):
+        part.register_forward_hook(_full_precision)
+    return net
+
+
+def _full_precision(module: nn.Module, inputs: object, output: Any) -> Any:
+    """Hand on float32 whatever autocast computed in: torchvision makes anchors, boxes and even mask numbers in the
+    dtype of what it is given, and bfloat16 holds no odd whole number above 256."""
+    if isinstance(output, Tensor):
+        return output.float()
+    if isinstance(output, dict):
+        return type(output)((key, value.float()) for key, value in output.items())
+    return type(output)(_full_precision(module, inputs, value) for value in output)
 
 
 def _mask_head(channels: int, widths: list[int]) -> nn.Sequential:

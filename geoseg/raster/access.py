@@ -1,7 +1,7 @@
 """What may be opened, by which GDAL driver, and with which of GDAL's doors shut.
 
-Nothing here rests on GDAL's own probing: the kind of a file is told from its first bytes, one driver is named for
-it, and neighbouring files (.ovr, .aux.xml, world files) are hidden from GDAL. See docs/inputs.md.
+Nothing here rests on GDAL's own probing: the kind of a file is told from its first bytes, one driver is named
+for it, and neighbouring files (.ovr, .aux.xml, world files) are hidden from GDAL. See docs/inputs.md.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from geoseg.errors import ConfigError, RasterError
 
 CACHE_BYTES = 64 * 2**20
 """GDAL's block cache, shared by every open raster of the process. A reader asks for no more than fits."""
+
+READ_ERRORS = (RasterioError, CPLE_BaseError, OSError)
+"""What rasterio raises where a file cannot be opened or decoded; GDAL's own errors are not all wrapped."""
 
 _GDAL_OPTIONS = {
     "GDAL_CACHEMAX": CACHE_BYTES,
@@ -31,7 +36,7 @@ _GDAL_OPTIONS = {
     "GDAL_NUM_THREADS": "1",  # parallelism is over blocks of tiles, one thread each
 }
 _NO_NETWORK = {
-    # GDAL has no single switch for the network; an extension and a proxy that cannot exist shut /vsicurl and WMS.
+    # GDAL has no one switch for the network; an extension and a proxy that cannot exist shut /vsicurl, WMS.
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".geoseg-allows-no-network",
     "GDAL_HTTP_PROXY": "127.0.0.1:9",
     "GDAL_HTTP_MAX_RETRY": "0",
@@ -69,7 +74,7 @@ class Access:
     max_pixels: int = 10**12
     """Most pixels (rows x columns) of a raster."""
     max_block_bytes: int = 256 * 2**20
-    """Most bytes of one decoded file block, all bands that are stored together: what the smallest read costs."""
+    """Most bytes of one decoded file block, with all bands stored together: the cost of the smallest read."""
 
     def __post_init__(self) -> None:
         if self.max_pixels < 1 or self.max_block_bytes < 1:
@@ -91,7 +96,7 @@ def open_dataset(name: str, driver: str) -> DatasetReader:
     """
     try:
         return rasterio.open(name, driver=driver, sharing=False)
-    except rasterio.errors.RasterioError as error:
+    except READ_ERRORS as error:
         shown = name if len(name) < 300 and "\n" not in name else "the VRT"
         raise RasterError(
             f"{shown}, which {driver} cannot open ({one_line(error)})",
@@ -128,7 +133,9 @@ def driver_of(path: str, access: Access) -> str:
         return "VRT"
     what, remedy = _describe(head)
     raise RasterError(
-        f"{path}, which is {what}", allowed="GeoTIFF, COG, JPEG 2000, or a VRT of local GeoTIFFs", remedy=remedy
+        f"{path}, which is {what}",
+        allowed="GeoTIFF, COG, JPEG 2000, or a VRT of local GeoTIFFs",
+        remedy=remedy,
     )
 
 
@@ -149,9 +156,13 @@ def read_head(path: str, size: int = 4096) -> bytes:
         with open(path, "rb") as file:
             head = file.read(size)
     except OSError as error:
-        raise RasterError(f"{path}, which cannot be read ({error.strerror})", remedy="Check its rights") from error
+        raise RasterError(
+            f"{path}, which cannot be read ({error.strerror})", remedy="Check its rights"
+        ) from error
     if not head:
-        raise RasterError(f"{path}, which is an empty file (0 bytes)", allowed=wanted, remedy="Download it again")
+        raise RasterError(
+            f"{path}, which is an empty file (0 bytes)", allowed=wanted, remedy="Download it again"
+        )
     return head
 
 

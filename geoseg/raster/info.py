@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +21,18 @@ from rasterio.io import DatasetReader
 from geoseg.errors import RasterError
 from geoseg.grid import Grid
 from geoseg.raster.access import Access, driver_of, gdal_env, is_remote, is_tiff, local_path, open_dataset
-from geoseg.raster.keys import content_key, data_end
+from geoseg.raster.keys import content_key
+from geoseg.raster.missing import suspicious_end
 from geoseg.raster.vrt import Mosaic, read_vrt
 
 _ROLES = ("red", "green", "blue", "nir", "rededge", "swir", "pan", "coastal", "gray", "palette", "alpha")
-_SYNONYMS = {"near infrared": "nir", "near-infrared": "nir", "infrared": "nir", "grey": "gray", "red edge": "rededge"}
-_SUSPICIOUS_TAIL = 64 * 2**10
+_SYNONYMS = {
+    "near infrared": "nir",
+    "near-infrared": "nir",
+    "infrared": "nir",
+    "grey": "gray",
+    "red edge": "rededge",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +58,7 @@ class RasterInfo:
     name: str
     """File name."""
     key: str
-    """Content key: the same for the same bytes under any name (see :func:`geoseg.raster.keys.content_key`)."""
+    """Content key: the same for the same bytes under any name; see :func:`geoseg.raster.keys.content_key`."""
     driver: str
     """The one GDAL driver that opens it."""
     access: Access
@@ -105,22 +113,16 @@ def open_raster(
             driver=driver,
             access=access,
             mask_file=mask_file,
-            data_end=_suspicious_end(dataset, name) if driver == "GTiff" and not mask_file and files else None,
+            data_end=suspicious_end(dataset, name) if driver == "GTiff" and not mask_file and files else None,
         )
 
 
-class open_source:  # noqa: N801 - reads as a function in a with statement
+@contextmanager
+def open_source(name: str, driver: str, access: Access) -> Iterator[tuple[DatasetReader, Mosaic | None]]:
     """The dataset of an admitted path, and the mosaic behind it if it is a VRT; use inside ``gdal_env``."""
-
-    def __init__(self, name: str, driver: str, access: Access) -> None:
-        self.mosaic: Mosaic | None = read_vrt(name, access) if driver == "VRT" else None
-        self.dataset: DatasetReader = open_dataset(self.mosaic.xml if self.mosaic else name, driver)
-
-    def __enter__(self) -> tuple[DatasetReader, Mosaic | None]:
-        return self.dataset, self.mosaic
-
-    def __exit__(self, *_: object) -> None:
-        self.dataset.close()
+    mosaic = read_vrt(name, access) if driver == "VRT" else None
+    with open_dataset(mosaic.xml if mosaic else name, driver) as dataset:
+        yield dataset, mosaic
 
 
 def _check_size(dataset: DatasetReader, access: Access, name: str) -> None:
@@ -145,15 +147,21 @@ def _check_size(dataset: DatasetReader, access: Access, name: str) -> None:
 def _check_pixels(dataset: DatasetReader, name: str) -> None:
     kinds = set(dataset.dtypes)
     if len(kinds) > 1:
-        raise RasterError(f"{name} with bands of several types ({', '.join(sorted(kinds))})", allowed="one type")
+        raise RasterError(
+            f"{name} with bands of several types ({', '.join(sorted(kinds))})", allowed="one type"
+        )
     kind = kinds.pop()
     if "complex" in kind:
         raise RasterError(
-            f"{name} with {kind} pixels", allowed="real numbers", remedy="Write its amplitude to a GeoTIFF first"
+            f"{name} with {kind} pixels",
+            allowed="real numbers",
+            remedy="Write its amplitude to a GeoTIFF first",
         )
     if dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1":
         raise RasterError(
-            f"{name} with 1-bit pixels", allowed="8-bit, 16-bit, 32-bit or float imagery", remedy="Use the original"
+            f"{name} with 1-bit pixels",
+            allowed="8-bit, 16-bit, 32-bit or float imagery",
+            remedy="Use the original",
         )
 
 
@@ -179,7 +187,8 @@ def _grid(dataset: DatasetReader, name: str, assume_crs: str | None) -> Grid:
         )
     except CRSError as error:
         raise RasterError(
-            f"{name} with a CRS that cannot be understood ({str(error)[:200]})", remedy="Set it with gdal_edit -a_srs"
+            f"{name} with a CRS that cannot be understood ({str(error)[:200]})",
+            remedy="Set it with gdal_edit -a_srs",
         ) from error
 
 
@@ -200,7 +209,9 @@ def _unplaced(dataset: DatasetReader) -> str:
 
 def _roles(dataset: DatasetReader) -> tuple[str, ...]:
     """A role per band: what its description names, else its colour interpretation."""
-    return tuple(_role(text, colour) for text, colour in zip(dataset.descriptions, dataset.colorinterp, strict=True))
+    return tuple(
+        _role(text, colour) for text, colour in zip(dataset.descriptions, dataset.colorinterp, strict=True)
+    )
 
 
 def _role(description: str | None, colour: ColorInterp) -> str:
@@ -228,7 +239,7 @@ def _mask_file(name: str, dataset: DatasetReader) -> str | None:
     with open_dataset(path, "GTiff") as mask:
         if mask.shape != dataset.shape:
             raise RasterError(
-                f"{name} of {dataset.height} x {dataset.width} with a mask file of {mask.height} x {mask.width}",
+                f"{name}: {dataset.shape} and a mask file of {mask.shape}",
                 allowed="a mask of the raster's size",
                 remedy="Delete or rename the .msk file",
             )
@@ -248,40 +259,5 @@ def _acquired(dataset: DatasetReader) -> datetime | None:
 
 def _remote_key(dataset: DatasetReader) -> str:
     """Of a remote raster only the header is hashed."""
-    import hashlib
-
     text = repr((dataset.name, dataset.profile, dataset.tags()))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _suspicious_end(dataset: DatasetReader, name: str) -> int | None:
-    """Where an uncompressed file stopped being written, if its end is a run of zeros that looks so.
-
-    Compressed blocks of zeros fail to decode; raw ones read as black. They are suspected where the run is 64 KiB
-    or more, nothing declares zero to be nodata, and black is rare (under 1 %) among the pixels before it.
-    """
-    masked = any(flag != MaskFlags.all_valid for flags in dataset.mask_flag_enums for flag in flags)
-    if dataset.compression is not None or masked:
-        return None
-    end = data_end(name)
-    if math.isclose(end, os.path.getsize(name), abs_tol=_SUSPICIOUS_TAIL):
-        return None
-    return end if _black_share(dataset, end) < 0.01 else None
-
-
-def _black_share(dataset: DatasetReader, end: int) -> float:
-    """The share of pixels that are zero in all bands, in up to 16 file blocks written before ``end``."""
-    (rows, cols), found = dataset.block_shapes[0], []
-    across, down = -(-dataset.width // cols), -(-dataset.height // rows)
-    step = max(1, across * down // 64)
-    for number in range(0, across * down, step):
-        row, col = divmod(number, across)
-        offset = dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=1)
-        size = dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=1)
-        if offset is None or size is None or int(offset) + int(size) > end:
-            continue
-        window = ((row * rows, min((row + 1) * rows, dataset.height)), (col * cols, min((col + 1) * cols, dataset.width)))
-        found.append(float((dataset.read(window=window) == 0).all(axis=0).mean()))
-        if len(found) == 16:
-            break
-    return sum(found) / len(found) if found else 1.0

@@ -1,4 +1,4 @@
-"""What a file's bytes tell without decoding them: a content key, and where its data ends."""
+"""Telling rasters apart by what they hold."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _CHUNK = 2**20
 def content_key(paths: Iterable[str]) -> str:
     """A key of what files hold, whatever they are called: 32 hexadecimal digits of a SHA-256.
 
-    Files up to 8 MiB are hashed whole. Of larger ones: the size, and 128 pieces of 16 KiB spread evenly from the
-    first byte to the last. A change that keeps the size and falls between the pieces is not seen.
+    Files up to 8 MiB are hashed whole. Of larger ones: the size, and 128 pieces of 16 KiB spread evenly from
+    the first byte to the last. A change that keeps the size and falls between the pieces is not seen.
     """
     digest = hashlib.sha256()
     for path in paths:
@@ -31,17 +31,3 @@ def content_key(paths: Iterable[str]) -> str:
                 file.seek((size - _PIECE) * piece // (_PIECES - 1))
                 digest.update(file.read(_PIECE))
     return digest.hexdigest()[:32]
-
-
-def data_end(path: str) -> int:
-    """The byte after the last one that is not zero: where a preallocated file stopped being written."""
-    with open(path, "rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end:
-            start = max(0, end - _CHUNK)
-            file.seek(start)
-            written = file.read(end - start).rstrip(b"\0")
-            if written:
-                return start + len(written)
-            end = start
-    return 0

@@ -1,8 +1,8 @@
-"""Reading at another ground sampling distance: separable, with a fixed phase for every pixel of the model's grid.
+"""Another ground sampling distance: separable, with a fixed phase for every pixel of the model's grid.
 
-GDAL's own decimated reading starts its kernel at the window's corner, so a pixel's value depends on the window it
-is read in. Here a pixel's taps and weights follow from its place in the grid alone, they are summed in a fixed
-order, and so every window gives the same bits.
+GDAL's own decimated reading starts its kernel at the window's corner, so a pixel's value depends on the
+window it is read in. Here a pixel's taps and weights follow from its place in the grid alone, they are summed
+in a fixed order, and so every window gives the same bits.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Taps:
 def taps(first: int, last: int, *, size: int, source_size: int) -> Taps:
     """Taps for outputs ``first`` to ``last`` (half-open) of an axis of ``size`` pixels over ``source_size``.
 
-    Area average where the output is coarser, linear between centres (edges repeated) where it is finer, a plain
-    copy where both have the same size.
+    Area average where the output is coarser, linear between centres (edges repeated) where it is finer, a
+    plain copy where both have the same size.
     """
     scale = source_size / size
     at = np.arange(first, last, dtype=np.float64)
@@ -62,11 +62,13 @@ def _average(
     return index.astype(np.int64), weight / weight.sum(axis=1, keepdims=True)
 
 
-def apply(pixels: NDArray[Any], valid: NDArray[np.bool_], rows: Taps, cols: Taps) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def apply(
+    pixels: NDArray[Any], valid: NDArray[np.bool_], rows: Taps, cols: Taps
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Resample ``(bands, h, w)`` and its validity; invalid pixels have no say.
 
-    An output pixel is valid where at least half of its weight fell on valid pixels. Integers are rounded to the
-    nearest and keep their dtype.
+    An output pixel is valid where at least half of its weight fell on valid pixels. Integers are rounded to
+    the nearest and keep their dtype.
     """
     kind = np.float64 if pixels.dtype.itemsize >= 4 and pixels.dtype != np.float32 else np.float32
     if valid.all():
@@ -80,6 +82,15 @@ def apply(pixels: NDArray[Any], valid: NDArray[np.bool_], rows: Taps, cols: Taps
     good = whole | (weight >= 0.5)
     values[:, ~good] = 0
     return _cast(values, pixels.dtype), good
+
+
+def touched(mask: NDArray[np.bool_], rows: Taps, cols: Taps) -> NDArray[np.bool_]:
+    """``(h, w)`` True where any tap of an output pixel lies in ``mask``."""
+    if not mask.any():
+        return np.zeros((len(rows.index), len(cols.index)), bool)
+    tall = np.logical_or.reduce([mask[rows.index[:, tap]] for tap in range(rows.index.shape[1])])
+    wide = [tall[:, cols.index[:, tap]] for tap in range(cols.index.shape[1])]
+    return np.asarray(np.logical_or.reduce(wide))
 
 
 def _separable(pixels: NDArray[Any], rows: Taps, cols: Taps, kind: type[np.floating[Any]]) -> NDArray[Any]:
@@ -98,4 +109,5 @@ def _cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     if not np.issubdtype(dtype, np.integer):
         return values.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
-    return np.clip(np.rint(values, out=values), limits.min, limits.max).astype(dtype)
+    rounded: NDArray[Any] = np.clip(np.rint(values, out=values), limits.min, limits.max).astype(dtype)
+    return rounded

@@ -1,4 +1,4 @@
-"""Bringing imagery of any number type to the 8 bits that a network was trained on, by a rule that is declared."""
+"""Bringing imagery of any number type to the 8 bits that a network was trained on, by a declared rule."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _TABLE_TYPES = ("uint8", "int8", "uint16", "int16")
 class Scaling:
     """Values from ``low`` to ``high`` spread over 0 to 255, the same for every tile of a raster.
 
-    Either a range is given, ``Scaling(low=(0,), high=(3000,))``, or percentiles to be measured once per raster,
-    ``Scaling.stretch(2, 98)``.
+    Either a range is given, ``Scaling(low=(0,), high=(3000,))``, or percentiles to be measured once per
+    raster, ``Scaling.stretch(2, 98)``.
 
     Raises:
         ConfigError: neither or both, or values that make no range.
@@ -31,7 +31,7 @@ class Scaling:
     high: tuple[float, ...] = ()
     """Values that become 255: as many."""
     percentiles: tuple[float, float] | None = None
-    """Low and high percentile (0 to 100) of each band's valid pixels, in a sample of about 1/64 of the raster."""
+    """Low and high percentile (0 to 100) of each band's valid pixels, in a sample of 1/64 of the raster."""
 
     def __post_init__(self) -> None:
         for name in ("low", "high"):
@@ -42,9 +42,13 @@ class Scaling:
         if len(self.low) != len(self.high) or not all(
             math.isfinite(a) and math.isfinite(b) and a < b for a, b in zip(self.low, self.high, strict=False)
         ):
-            raise ConfigError(f"a scaling from {self.low} to {self.high}", allowed="as many of each, low < high")
+            raise ConfigError(
+                f"a scaling from {self.low} to {self.high}", allowed="as many of each, low < high"
+            )
         if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
-            raise ConfigError(f"a stretch between percentiles {self.percentiles}", allowed="0 <= low < high <= 100")
+            raise ConfigError(
+                f"a stretch between percentiles {self.percentiles}", allowed="0 <= low < high <= 100"
+            )
 
     @classmethod
     def stretch(cls, low_percentile: float = 2.0, high_percentile: float = 98.0) -> Scaling:
@@ -61,7 +65,8 @@ class Scaling:
             return self
         if len(self.low) != 1:
             raise ConfigError(
-                f"a scaling with {len(self.low)} values for {count} bands", allowed=f"1 or {count} values of each"
+                f"a scaling with {len(self.low)} values for {count} bands",
+                allowed=f"1 or {count} values of each",
             )
         return Scaling(low=self.low * count, high=self.high * count)
 
@@ -102,9 +107,11 @@ class Scaling:
 
 
 def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    work = values.astype(np.float64 if values.dtype.itemsize >= 4 and values.dtype != np.float32 else np.float32)
-    work -= low
-    work *= 255.0 / (high - low)
+    wide = values.dtype.itemsize >= 4 and values.dtype != np.float32
+    work: NDArray[Any] = values.astype(np.float64 if wide else np.float32)
+    np.subtract(work, low, out=work)
+    np.multiply(work, 255.0 / (high - low), out=work)
     np.clip(work, 0, 255, out=work)
     np.nan_to_num(work, copy=False)
-    return np.rint(work, out=work).astype(np.uint8)
+    scaled: NDArray[np.uint8] = np.rint(work, out=work).astype(np.uint8)
+    return scaled

@@ -1,7 +1,7 @@
 """VRT mosaics, read and rewritten by geoseg before GDAL sees them.
 
-GDAL never parses the user's text: it is handed XML that holds only what was understood here. So a VRT can reach
-nothing but plain local GeoTIFFs (rasterio would otherwise read any file, URL or raw bytes that a VRT names).
+GDAL never parses the user's text: it is handed XML that holds only what was understood here. So a VRT can
+reach nothing but plain local GeoTIFFs (GDAL alone would read any file, URL or raw bytes that a VRT names).
 """
 
 from __future__ import annotations
@@ -161,6 +161,6 @@ def _refused(path: str, what: str) -> RasterError:
     return RasterError(
         f"the VRT {path} with {what}",
         allowed="a mosaic of GeoTIFFs in the VRT's own folder, or in folders named as roots",
-        remedy="Rebuild it with gdalbuildvrt, name further folders in raster.roots, or make one GeoTIFF of it "
-        "with gdal_translate",
+        remedy="Rebuild it with gdalbuildvrt, name further folders in raster.roots, or make one GeoTIFF "
+        "of it with gdal_translate",
     )

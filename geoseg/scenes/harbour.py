@@ -151,7 +151,7 @@ def _paint(
     paint_land(rng, brush, shore)
     if marina is not None:
         paint_pontoons(rng, brush, marina)
-    fade = float(rng.choice([0.0, rng.uniform(0, 0.3), rng.uniform(0.3, 0.65)], p=[0.4, 0.4, 0.2]))
+    fade = float(rng.choice([0.0, rng.uniform(0, 0.3), rng.uniform(0.3, 0.65)], p=[0.3, 0.4, 0.3]))
     view, tilt = rng.uniform(0, math.tau), rng.uniform(0, 0.5)
     for placed in fleet.ships:
         turned = view - placed.frame.angle

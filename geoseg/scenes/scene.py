@@ -18,7 +18,7 @@ class Scene:
     pixels: NDArray[np.uint8]
     """(3, height, width), RGB."""
     polygons: tuple[shapely.Polygon, ...]
-    """Outlines in pixel space: x = column, y = row, (0, 0) = outer corner of the first pixel. May have holes."""
+    """Outlines in pixel space: x = column, y = row, (0, 0) = corner of the corner pixel. May have holes."""
     labels: tuple[str, ...]
     """(n,), the class name of each polygon."""
     gsd_m: float

@@ -1,7 +1,7 @@
 """What every generated scene is painted with: noise, shapes, shadows, and a camera.
 
-A canvas is float32 (height, width, 3), display values in [0, 1]. Everything that belongs to one object is done in the
-box of pixels around it, so that the cost follows the area painted and not objects times scene.
+A canvas is float32 (height, width, 3), display values in [0, 1]. Everything that belongs to one object is
+done in the box of pixels around it, so that the cost follows the area painted and not objects times scene.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ _SUPERSAMPLE = 4
 def value_noise(
     rng: np.random.Generator, height: int, width: int, scale_px: float, octaves: int = 3
 ) -> Floats:
-    """Smooth random field (height, width) in [0, 1], mean near 0.5, whose largest blobs are about `scale_px` wide.
+    """Smooth random field (height, width) in [0, 1] about 0.5; its largest blobs are about `scale_px` wide.
 
-    Value noise: random grids, each octave twice as fine and half as strong, interpolated by cubics and summed.
+    Value noise: random grids, each octave twice as fine and half as strong, interpolated by cubics and
+    summed.
     """
     field = np.zeros((height, width), np.float32)
     total, weight = 0.0, 1.0
@@ -40,7 +41,8 @@ def value_noise(
         field += weight * np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC, box=part))
         total += weight
         weight *= 0.5
-    return np.clip(field / total, 0.0, 1.0)
+    field /= total
+    return np.clip(field, 0.0, 1.0, out=field)
 
 
 def grain(rng: np.random.Generator, height: int, width: int) -> Floats:
@@ -90,21 +92,21 @@ def _box(shape_hw: tuple[int, int], rings: list[NDArray[np.float64]]) -> Box:
 
 
 def blend(canvas: Floats, coverage: Floats, colour: ArrayLike, box: Box) -> None:
-    """Lay `colour`, (3,) or (h, w, 3), over the box of the canvas, in place, as strongly as `coverage` (h, w)."""
+    """Lay `colour`, (3,) or (h, w, 3), over the box of the canvas, in place, by its `coverage` (h, w)."""
     part = canvas[box]
     part += coverage[..., None] * (np.asarray(colour, np.float32) - part)
 
 
 def darken(canvas: Floats, coverage: Floats, factor: ArrayLike, box: Box) -> None:
-    """Multiply the box of the canvas, in place, by `factor`, a number or (3,), where `coverage` (h, w) is 1."""
+    """Multiply the box of the canvas, in place, by `factor`, () or (3,), where `coverage` (h, w) is 1."""
     canvas[box] *= 1.0 - coverage[..., None] * (1.0 - np.asarray(factor, np.float32))
 
 
 def swept(polygon: shapely.Polygon, offset_xy: ArrayLike) -> list[NDArray[np.float64]]:
     """Rings whose union is the ground that the polygon's walls pass over when it moves by `offset_xy` pixels.
 
-    That is one parallelogram an edge, and the moved polygon if it has no holes: a cast shadow, or the walls of a
-    leaning building.
+    That is one parallelogram an edge, and the moved polygon if it has no holes: a cast shadow, or the walls
+    of a leaning building.
     """
     offset = np.asarray(offset_xy, np.float64)
     quads: list[NDArray[np.float64]] = []
@@ -120,7 +122,7 @@ def swept(polygon: shapely.Polygon, offset_xy: ArrayLike) -> list[NDArray[np.flo
 def shadow(
     shape_hw: tuple[int, int], casters: Iterable[tuple[shapely.Polygon, ArrayLike]], soft_px: float
 ) -> Floats:
-    """Shade (height, width) in [0, 1] on flat ground from many (outline, offset_xy of its top's shadow, pixels).
+    """Shade (height, width) in [0, 1] on flat ground from many (outline, offset_xy of its shadow, pixels).
 
     One field for the whole scene, so that shadows that overlap are not darker than one.
     """
@@ -132,11 +134,11 @@ def shadow(
 
 
 def cast(heights: Floats, offset_xy_per_m: ArrayLike, soft_px: float) -> Floats:
-    """Shade (height, width) in [0, 1] that a height field (metres) throws on itself, roofs on lower roofs included.
+    """Shade (height, width) in [0, 1] that a height field (metres) casts on itself, as roofs on lower roofs.
 
-    `offset_xy_per_m` is how far, in pixels, the shadow of a point one metre up falls. The highest sun ray that is cut
-    above each pixel is found by doubling: after k rounds it reaches 2^k steps of one pixel, so that the cost is
-    logarithmic in the length of the longest shadow.
+    `offset_xy_per_m` is how far, in pixels, the shadow of a point one metre up falls. The highest sun ray
+    that is cut above each pixel is found by doubling: after k rounds it reaches 2^k steps of one pixel, so
+    that the cost is logarithmic in the length of the longest shadow.
     """
     offset = np.asarray(offset_xy_per_m, np.float64)
     per_m = float(np.abs(offset).max())
@@ -163,7 +165,7 @@ def _shifted(shape: tuple[int, ...], rows: int, cols: int) -> tuple[Box, Box]:
 
 
 def jitter(rng: np.random.Generator, colour: ArrayLike, value: float = 0.06, tint: float = 0.015) -> Floats:
-    """A colour (3,) near the given one: brightness varied by about `value` (relative), each band by `tint`."""
+    """A colour (3,) near the given one: brightness varied by about `value`, relative, bands by `tint`."""
     base = np.asarray(colour, np.float32) * (1.0 + value * rng.standard_normal())
     return np.clip(base + tint * rng.standard_normal(3), 0.02, 0.98).astype(np.float32)
 
@@ -171,16 +173,19 @@ def jitter(rng: np.random.Generator, colour: ArrayLike, value: float = 0.06, tin
 def sensor(rng: np.random.Generator, canvas: Floats) -> NDArray[np.uint8]:
     """What a camera makes of the canvas: uint8 (3, height, width), every draw with its own look.
 
-    Haze, white balance, contrast and gamma; blur of lens and resampling; at times over-sharpening; noise; JPEG.
+    Haze, white balance, contrast and gamma; blur of lens and resampling; at times over-sharpening; noise;
+    JPEG.
     """
     image = canvas * (1.0 + 0.05 * rng.standard_normal(3).astype(np.float32))
     haze = np.float32(max(0.0, rng.normal(0.04, 0.08)))
     image = image * (1.0 - haze) + haze * np.array([0.78, 0.82, 0.88], np.float32)
-    image = np.clip((image - 0.4) * rng.uniform(0.85, 1.3) + 0.46 + rng.normal(0.0, 0.07), 0.0, 1.0)
+    image = (image - 0.4) * rng.uniform(0.85, 1.3) + 0.46 + rng.normal(0.0, 0.07)
+    # A soft shoulder, as cameras have: bright roofs side by side stay apart.
+    image = np.where(image > 0.75, 0.75 + 0.25 * np.tanh((image - 0.75) / 0.35), np.maximum(image, 0.0))
     image = image ** np.float32(rng.uniform(0.75, 1.2))
     grey = image.mean(axis=2, keepdims=True)
     image = grey + (image - grey) * np.float32(rng.uniform(0.5, 1.05))
-    sigma = rng.uniform(0.2, 0.9)
+    sigma = rng.uniform(0.15, 0.8)
     image = ndimage.gaussian_filter(image, (sigma, sigma, 0), truncate=3.0)
     if rng.random() < 0.5:
         image = image + rng.uniform(0.3, 1.5) * (

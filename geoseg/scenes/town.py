@@ -1,4 +1,4 @@
-"""A generated town: streets, houses of many kinds, and all that hides or mimics them, with the outline of every roof."""
+"""A generated town: streets, houses, all that hides or mimics them, and the outline of every roof."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from geoseg.errors import ConfigError
 from geoseg.scenes.scene import Scene
-from geoseg.scenes.texture import blend, cast, darken, fill_rings, jitter, sensor, swept, value_noise
-from geoseg.scenes.town_ground import Land, paint_ground, paint_litter, paint_trees, paint_vehicles
-from geoseg.scenes.town_layout import Layout, Plan, Rng, lay_out, to_pixels
-from geoseg.scenes.town_roofs import Ground, RoofMix, paint_roof
+from geoseg.scenes.texture import blend, cast, darken, fill, fill_rings, jitter, sensor, swept, value_noise
+from geoseg.scenes.town_canvas import Ground, RoofMix
+from geoseg.scenes.town_cuts import Rng
+from geoseg.scenes.town_ground import Land, paint_ground
+from geoseg.scenes.town_layout import Layout, Plan, lay_out, to_pixels
+from geoseg.scenes.town_roofs import paint_roof
+from geoseg.scenes.town_things import paint_heaps, paint_litter, paint_trees, paint_vehicles
 
 _MIN_AREA_PX = 12.0
-_MAX_LOTS = 2500
+_MAX_HIDDEN = 0.75
+"""Share of a roof under trees from which on nobody could outline it."""
+_MAX_LOTS = 1800
 """Lots of one scene at most: bounds the time a scene of fine lots at a coarse GSD takes."""
 
 
@@ -31,32 +37,35 @@ class SceneStyle:
     shade: tuple[float, float, float]
     """What is left of the light in the shade, by band."""
     lean_xy_per_m: tuple[float, float]
-    """How far roofs are displaced from their walls' feet, metres for a metre of height: the view is not always straight down."""
+    """How far roofs are displaced from their walls' feet, metres per metre of height, as seen at a slant."""
 
 
 def town(seed: int, *, height: int, width: int, gsd_m: float = 0.25) -> Scene:
-    """Draw the town of this number: the same arguments give the same scene, another seed another town, light and camera.
+    """Draw the town of this number: same arguments, same scene; each seed has its own town, light and camera.
 
-    Labels are all "building". Polygons are the roofs as drawn, also under trees; they may touch, do not overlap, are cut
-    by the frame, and are at least 12 px large. Raises `ConfigError` for a size or GSD that cannot be drawn.
+    Labels are all "building". Polygons are the roofs as drawn, whatever trees reach over them, less those
+    hidden by trees all but wholly; they may touch, do not overlap, are cut by the frame, and are at least
+    12 px large. Raises `ConfigError` for a size or GSD that cannot be drawn.
     """
     if height < 16 or width < 16 or not 0.05 <= gsd_m <= 2.0:
         raise ConfigError(
-            f"town of {height} x {width} px at {gsd_m} m; allowed: at least 16 x 16 px, GSD 0.05 to 2 m; change the size or gsd_m"
+            f"town of {height} x {width} px at {gsd_m} m; allowed: at least 16 x 16 px, GSD 0.05 to 2 m; "
+            "change the size or gsd_m"
         )
     rng = np.random.default_rng(seed)
     style = _draw_style(rng, height * width * gsd_m**2)
     plan = to_pixels(lay_out(rng, style.layout, width * gsd_m, height * gsd_m), 1.0 / gsd_m)
     ground = _bare(rng, style, (height, width), 1.0 / gsd_m)
     paint_ground(rng, ground, plan, style.land)
+    paint_heaps(rng, ground)
     _paint_walls(rng, ground, plan, style)
     for building in sorted(plan.buildings, key=lambda b: b.height_m):
         paint_roof(rng, ground, building, style.roofs)
     paint_litter(rng, ground, style.land.litter_per_ha)
     paint_vehicles(rng, ground, plan, style.land)
-    paint_trees(rng, ground, style.land)
+    hidden = paint_trees(rng, ground, style.land)
     _shade(ground, style)
-    polygons = _truth(plan, height, width)
+    polygons = _truth(plan, hidden)
     return Scene(
         pixels=sensor(rng, ground.canvas),
         polygons=polygons,
@@ -95,13 +104,17 @@ def _shade(ground: Ground, style: SceneStyle) -> None:
     darken(ground.canvas, cast(ground.heights, reach, soft_px=0.7), style.shade, everywhere)
 
 
-def _truth(plan: Plan, height: int, width: int) -> tuple[shapely.Polygon, ...]:
+def _truth(plan: Plan, hidden: NDArray[np.bool_]) -> tuple[shapely.Polygon, ...]:
+    """Roofs cut by the frame, less slivers and those that trees hide all but wholly."""
+    height, width = hidden.shape
     frame = shapely.box(0, 0, width, height)
     polygons: list[shapely.Polygon] = []
     for building in plan.buildings:
         for part in shapely.get_parts(building.outline.intersection(frame)):
             if isinstance(part, shapely.Polygon) and part.is_valid and part.area >= _MIN_AREA_PX:
-                polygons.append(part)
+                coverage, box = fill((height, width), part)
+                if float(coverage[hidden[box]].sum()) < _MAX_HIDDEN * float(coverage.sum()):
+                    polygons.append(part)
     return tuple(polygons)
 
 

@@ -1,4 +1,4 @@
-"""What lies between the houses of a generated town: streets, yards, fields, trees, vehicles, and things mistaken for roofs."""
+"""The ground between the houses of a generated town: streets, blocks, and what free ground is used for."""
 
 from __future__ import annotations
 
@@ -9,22 +9,14 @@ import shapely
 from shapely import affinity
 
 from geoseg.scenes.texture import Floats, blend, fill, jitter, value_noise
-from geoseg.scenes.town_layout import Plan, Rng, cut, long_axis
-from geoseg.scenes.town_roofs import TARPS, Ground
+from geoseg.scenes.town_canvas import Ground
+from geoseg.scenes.town_cuts import Rng, cut, long_axis
+from geoseg.scenes.town_layout import Plan
 
 SOIL = ((0.55, 0.48, 0.38), (0.62, 0.53, 0.40), (0.50, 0.38, 0.29), (0.60, 0.56, 0.50))
 GRASS = ((0.34, 0.42, 0.20), (0.42, 0.47, 0.25), (0.27, 0.36, 0.17))
 STREET = ((0.45, 0.44, 0.43), (0.56, 0.53, 0.49), (0.60, 0.51, 0.41), (0.70, 0.67, 0.62), (0.50, 0.36, 0.28))
 YARD = ((0.58, 0.55, 0.50), (0.48, 0.46, 0.42), (0.66, 0.63, 0.58), (0.52, 0.44, 0.35))
-CROWN = ((0.17, 0.27, 0.11), (0.23, 0.33, 0.13), (0.30, 0.40, 0.17), (0.14, 0.22, 0.11), (0.36, 0.41, 0.20))
-CARS = (
-    (0.92, 0.92, 0.92),
-    (0.75, 0.76, 0.78),
-    (0.10, 0.10, 0.11),
-    (0.55, 0.10, 0.10),
-    (0.12, 0.20, 0.45),
-    (0.6, 0.6, 0.6),
-)
 MARKINGS = np.array((0.85, 0.85, 0.82), np.float32)
 
 
@@ -77,7 +69,6 @@ def paint_ground(rng: Rng, ground: Ground, plan: Plan, land: Land) -> None:
         blend(ground.canvas, ragged, colour, box)
     for free in plan.open_blocks:
         _open(rng, ground, free)
-    _heaps(rng, ground)
 
 
 def _natural(rng: Rng, height: int, width: int, green: float, px_per_m: float) -> Floats:
@@ -206,135 +197,3 @@ def _wall(rng: Rng, ground: Ground, free: shapely.Polygon) -> None:
     coverage, box = fill(ground.shape, inside.exterior.buffer(0.12 * ground.px_per_m))
     blend(ground.canvas, coverage, jitter(rng, (0.6, 0.56, 0.5), 0.15), box)
     ground.heights[box][coverage > 0.4] = 1.8
-
-
-def _heaps(rng: Rng, ground: Ground) -> None:
-    """Tarpaulins, heaps, crates and containers on free ground and along blocks: no roofs, and not labelled."""
-    px = ground.px_per_m
-    area_ha = ground.shape[0] * ground.shape[1] / px**2 / 1e4
-    for _ in range(rng.poisson(rng.uniform(2, 25) * area_ha)):
-        x, y = rng.uniform(0, ground.shape[1]), rng.uniform(0, ground.shape[0])
-        draw = rng.random()
-        half = rng.uniform(0.2, 1.4, 2) * px if draw < 0.8 else np.array([3.0, 1.2]) * px
-        colour = jitter(
-            rng, TARPS[rng.integers(len(TARPS))] if draw < 0.3 else YARD[rng.integers(len(YARD))], 0.25, 0.05
-        )
-        thing = affinity.rotate(
-            shapely.box(x - half[0], y - half[1], x + half[0], y + half[1]), rng.uniform(0, 180)
-        )
-        if 0.3 < draw < 0.55:
-            thing = shapely.Point(x, y).buffer(float(half[0]), quad_segs=3)
-        ground.lay(thing, colour, 0.3 if draw < 0.8 else 2.4)
-
-
-def paint_litter(rng: Rng, ground: Ground, per_ha: float) -> None:
-    """People, stones, sacks, weeds: specks of every colour, mostly dull, on the ground and on roofs."""
-    px = ground.px_per_m
-    count = min(int(per_ha * ground.heights.size / px**2 / 1e4), 6000)
-    rows, cols = rng.integers(0, ground.shape[0], count), rng.integers(0, ground.shape[1], count)
-    sizes = np.maximum(rng.gamma(1.6, 0.22, (count, 1)) * rng.uniform(0.6, 1.6, (count, 2)) * px, 1.0).astype(
-        int
-    )
-    greys = np.clip(rng.normal(0.42, 0.2, (count, 1)) + rng.normal(0, 0.05, (count, 3)), 0.03, 0.95).astype(
-        np.float32
-    )
-    bright = rng.random(count) < 0.06
-    greys[bright] = rng.uniform(0.1, 0.9, (int(bright.sum()), 3))
-    leafy = rng.random(count) < 0.3
-    greys[leafy] = np.asarray(CROWN, np.float32)[rng.integers(0, len(CROWN), int(leafy.sum()))]
-    for row, col, (tall, wide), grey in zip(rows, cols, sizes, greys, strict=True):
-        part = ground.canvas[row : row + tall, col : col + wide]
-        part += np.float32(0.75) * (grey - part)
-
-
-def paint_vehicles(rng: Rng, ground: Ground, plan: Plan, land: Land) -> None:
-    """Cars and lorries along the edges of blocks, where no building stands."""
-    px = ground.px_per_m
-    area_ha = ground.shape[0] * ground.shape[1] / px**2 / 1e4
-    for _ in range(rng.poisson(land.cars_per_ha * area_ha) if plan.blocks else 0):
-        ring = plan.blocks[rng.integers(len(plan.blocks))].exterior
-        at = rng.random() * ring.length
-        a, b = ring.interpolate(at), ring.interpolate(at + 0.5 * px)
-        along = np.degrees(np.arctan2(b.y - a.y, b.x - a.x))
-        away = rng.uniform(-2.5, 3.5) * px
-        x, y = a.x + away * np.sin(np.radians(along)), a.y - away * np.cos(np.radians(along))
-        row, col = int(y), int(x)
-        if 0 <= row < ground.shape[0] and 0 <= col < ground.shape[1] and ground.heights[row, col] < 0.5:
-            _vehicle(rng, ground, (x, y), float(along + rng.normal(0, 6)))
-
-
-def _vehicle(rng: Rng, ground: Ground, xy: tuple[float, float], along_deg: float) -> None:
-    px = ground.px_per_m
-    lorry = rng.random() < 0.15
-    long, wide = (rng.uniform(5, 10), 2.4) if lorry else (rng.uniform(3.4, 4.8), rng.uniform(1.5, 1.9))
-    colour = jitter(rng, CARS[rng.integers(len(CARS))], 0.1, 0.02)
-    parts = (
-        (0.0, long, wide, colour, 1.2),
-        (0.0, long * 0.5, wide * 0.92, colour * 0.25, 1.4),
-        (0.0, long * 0.36, wide * 0.85, colour, 1.5),
-    )
-    if lorry:
-        parts = (
-            (0.0, long, wide, colour, 2.5),
-            (long * 0.36, long * 0.2, wide, jitter(rng, (0.3, 0.4, 0.6), 0.4, 0.1), 2.0),
-            (long * 0.44, 0.5, wide * 0.8, colour * 0.2, 2.0),
-        )
-    for shift, length, width, paint, rise in parts:
-        half_u, half_v = length * px / 2, width * px / 2
-        body = shapely.box(shift * px - half_u, -half_v, shift * px + half_u, half_v)
-        ground.lay(affinity.translate(affinity.rotate(body, along_deg, origin=(0, 0)), *xy), paint, rise)
-
-
-def paint_trees(rng: Rng, ground: Ground, land: Land) -> None:
-    """Crowns in woods and singly, their stems mostly on free ground; some reach over roofs."""
-    height, width = ground.shape
-    px = ground.px_per_m
-    woods = value_noise(rng, height, width, 40 * px, 3)
-    edge = rng.uniform(0.35, 0.6)
-    floor_heights = ground.heights.copy()
-    for _ in range(min(rng.poisson(land.trees_per_ha * height * width / px**2 / 1e4), 1500)):
-        row, col = int(rng.integers(height)), int(rng.integers(width))
-        if (
-            rng.random() > np.clip((woods[row, col] - edge) * 6 + 0.5, 0.08, 1)
-            or floor_heights[row, col] > 0.8
-            and rng.random() > 0.01
-        ):
-            continue
-        radius_m = float(np.clip(land.crown_m * rng.lognormal(0, 0.5), 0.4, 8.0))
-        palm = rng.random() < land.palms
-        _crown(rng, ground, (row, col), (radius_m * px, 1.6 * radius_m + 1.5), palm)
-
-
-def _crown(rng: Rng, ground: Ground, at: tuple[int, int], size: tuple[float, float], palm: bool) -> None:
-    """One crown of radius size[0] pixels, size[1] metres high: a lumpy disc, or a palm's star, lit from the sun's side."""
-    radius, high = size
-    reach = int(np.ceil(radius * 1.35)) + 1
-    top, left = max(at[0] - reach, 0), max(at[1] - reach, 0)
-    box = (
-        slice(top, min(at[0] + reach + 1, ground.shape[0])),
-        slice(left, min(at[1] + reach + 1, ground.shape[1])),
-    )
-    y = (np.arange(box[0].start, box[0].stop, dtype=np.float32) - at[0])[:, None] / np.float32(radius)
-    x = (np.arange(box[1].start, box[1].stop, dtype=np.float32) - at[1])[None, :] / np.float32(radius)
-    distance, angle = np.hypot(x, y), np.arctan2(y, x)
-    edge = np.ones_like(angle)
-    for k in range(2, 7):
-        edge += rng.normal(0, 0.22 / k) * np.cos(k * angle + np.float32(rng.uniform(0, 6.28)))
-    fine, coarse = ground.piece(ground.fine, rng, box), ground.piece(ground.coarse, rng, box)
-    if palm:
-        leaves = int(rng.integers(8, 14))
-        edge *= 0.25 + 0.85 * np.abs(np.cos(angle * leaves / 2 + np.float32(rng.uniform(0, 6.28)))) ** 1.5
-    edge += 0.35 * coarse + 0.3 * fine
-    coverage = np.clip((edge - distance) * np.float32(radius / 1.5), 0, 1)
-    lit = (
-        1
-        + 0.45 * (x * ground.light_xy[0] + y * ground.light_xy[1])
-        + 0.9 * fine
-        + 0.9 * coarse
-        - 0.25 * distance**2
-    )
-    colour = jitter(rng, CROWN[rng.integers(len(CROWN))], 0.15, 0.02) * np.clip(lit, 0.25, 2.0)[..., None]
-    blend(ground.canvas, coverage, np.clip(colour, 0.02, 0.95), box)
-    dome = np.float32(high) * np.sqrt(np.clip(1.0 - 0.8 * distance**2, 0.05, 1.0))
-    part = ground.heights[box]
-    np.maximum(part, np.where(coverage > 0.5, dome, 0), out=part)

@@ -1,7 +1,7 @@
 """Where a generated town has its blocks, lots and buildings: geometry only, in metres.
 
-The plane is cut recursively by straight lines, with a street's width left out between blocks and nothing left out between the
-lots of a terrace: neighbours share their walls exactly, and nothing overlaps because every building stays in its lot.
+Terraces fill their lots from wall to wall; detached houses stand within their plots, with annexes and sheds
+about them. Nothing overlaps because every building stays in its lot.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 from shapely import affinity
 
-Rng = np.random.Generator
+from geoseg.scenes.town_cuts import Rng, cut_blocks, cut_lots, halves, long_axis, pieces, row_lots, sound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +66,7 @@ class Plan:
 
 
 def lay_out(rng: Rng, layout: Layout, width_m: float, height_m: float) -> Plan:
-    """Draw a town over (0, 0, width_m, height_m) and a little beyond, so that the frame cuts buildings as it happens."""
+    """Draw a town over (0, 0, width_m, height_m) and a little beyond: the frame cuts buildings."""
     frame = shapely.box(-15, -15, width_m + 15, height_m + 15)
     reach = float(np.hypot(width_m, height_m)) / 2 + 20
     square = shapely.box(width_m / 2 - reach, height_m / 2 - reach, width_m / 2 + reach, height_m / 2 + reach)
@@ -75,8 +74,10 @@ def lay_out(rng: Rng, layout: Layout, width_m: float, height_m: float) -> Plan:
     roads = tuple(_curve(rng, width_m, height_m) for _ in range(layout.curves))
     road_ground = shapely.union_all([road.buffer(layout.street_m * rng.uniform(0.6, 1.0)) for road in roads])
     blocks: list[shapely.Polygon] = []
-    for block in _cut_blocks(rng, start, layout, frame):
-        blocks.extend(part for part in _parts(block.difference(road_ground)) if part.area > 20)
+    for block in cut_blocks(rng, start, layout.block_m, layout.street_m, layout.skew_deg):
+        if not block.intersects(frame):
+            continue
+        blocks.extend(part for part in pieces(block.difference(road_ground)) if part.area > 20)
     open_blocks: list[shapely.Polygon] = []
     buildings: list[Building] = []
     for block in blocks:
@@ -105,108 +106,13 @@ def _curve(rng: Rng, width_m: float, height_m: float) -> shapely.LineString:
     return affinity.translate(line, width_m * rng.uniform(0.15, 0.85), height_m * rng.uniform(0.15, 0.85))
 
 
-def _parts(shape: shapely.Geometry) -> list[shapely.Polygon]:
-    """The polygons of any geometry."""
-    return [
-        part for part in shapely.get_parts(shape) if isinstance(part, shapely.Polygon) and not part.is_empty
-    ]
-
-
-def long_axis(polygon: shapely.Polygon) -> tuple[float, float, float]:
-    """Angle in degrees of the polygon's long direction, and its extents along and across it.
-
-    Of the directions of its longest edge and the one across: cheaper than the smallest rectangle, same for buildings.
-    """
-    xy = np.asarray(polygon.exterior.coords)
-    edges = np.diff(xy, axis=0)
-    longest = edges[np.argmax((edges**2).sum(axis=1))]
-    unit = longest / max(float(np.hypot(*longest)), 1e-9)
-    along, across = float(np.ptp(xy @ unit)), float(np.ptp(xy @ np.array([-unit[1], unit[0]])))
-    angle = float(np.degrees(np.arctan2(unit[1], unit[0])))
-    return (angle, along, across) if along >= across else (angle + 90.0, across, along)
-
-
-def cut(
-    polygon: shapely.Polygon, share: float, angle_deg: float, gap_m: float = 0.0
-) -> list[list[shapely.Polygon]]:
-    """The pieces before and after a line that crosses the polygon, `angle_deg` being the direction across the line.
-
-    The line lies at `share` of the polygon's extent in that direction; a strip of width `gap_m` around it is left out.
-    """
-    angle = np.radians(angle_deg)
-    normal = np.array([np.cos(angle), np.sin(angle)])
-    reach = np.asarray(polygon.exterior.coords) @ normal
-    at = reach.min() + share * np.ptp(reach)
-    centre = np.array([polygon.centroid.x, polygon.centroid.y])
-    foot = centre + (at - centre @ normal) * normal
-    far = 2.0 * polygon.length * np.array([-normal[1], normal[0]])
-    sides = []
-    for sign in (-1.0, 1.0):
-        near = foot + sign * gap_m / 2 * normal
-        deep = near + sign * 2.0 * polygon.length * normal
-        sides.append(
-            _parts(polygon.intersection(shapely.Polygon([near - far, near + far, deep + far, deep - far])))
-        )
-    return sides
-
-
-def _cut_blocks(
-    rng: Rng, start: shapely.Polygon, layout: Layout, frame: shapely.Polygon
-) -> Iterator[shapely.Polygon]:
-    waiting = [start]
-    while waiting:
-        block = waiting.pop()
-        if not block.intersects(frame):
-            continue
-        angle, along, across = long_axis(block)
-        if along < layout.block_m * rng.uniform(0.7, 1.4) and across < layout.block_m * 0.8 or along < 12:
-            yield block
-            continue
-        width = layout.street_m * rng.choice([0.3, 0.45, 0.7, 1.2])
-        for side in cut(block, rng.uniform(0.35, 0.65), angle + rng.normal(0, layout.skew_deg), width):
-            waiting.extend(side)
-
-
-def _cut_lots(rng: Rng, block: shapely.Polygon, area_m2: float, skew_deg: float) -> Iterator[shapely.Polygon]:
-    waiting = [block]
-    while waiting:
-        lot = waiting.pop()
-        angle, along, across = long_axis(lot)
-        if lot.area < area_m2 * rng.uniform(0.6, 2.2) and along < 3.0 * across or lot.area < 3:
-            yield lot
-            continue
-        for side in cut(lot, rng.uniform(0.36, 0.64), angle + rng.normal(0, skew_deg / 2)):
-            waiting.extend(side)
-
-
-def _strips(rng: Rng, shape: shapely.Polygon, angle_deg: float, width_m: float) -> Iterator[shapely.Polygon]:
-    """Halves of halves, side by side in the direction given, until each is about `width_m` wide."""
-    normal = np.array([np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))])
-    waiting = [shape]
-    while waiting:
-        strip = waiting.pop()
-        if float(np.ptp(np.asarray(strip.exterior.coords) @ normal)) < width_m * rng.uniform(1.2, 1.8):
-            yield strip
-            continue
-        for side in cut(strip, rng.uniform(0.42, 0.58), angle_deg):
-            waiting.extend(side)
-
-
-def _row_lots(rng: Rng, block: shapely.Polygon, area_m2: float, skew_deg: float) -> Iterator[shapely.Polygon]:
-    """Rows back to back along the block, each of narrow lots side by side."""
-    angle = long_axis(block)[0]
-    depth = np.sqrt(area_m2 * rng.uniform(1.0, 2.5))
-    for row in _strips(rng, block, angle + 90, depth):
-        yield from _strips(rng, row, angle + rng.normal(0, skew_deg), area_m2 / depth)
-
-
 def _terraces(
     rng: Rng, block: shapely.Polygon, layout: Layout, free: list[shapely.Polygon]
 ) -> Iterator[Building]:
     """Lots built over from wall to wall, with yards, set-backs, notches and courtyards."""
     gap_m = float(rng.choice([0.0, 0.0, 0.0, 0.3, 0.8]))
     yards = rng.uniform(0.02, 0.18)
-    lots = _row_lots if rng.random() < 0.5 else _cut_lots
+    lots = row_lots if rng.random() < 0.5 else cut_lots
     for lot in lots(rng, block, layout.lot_m2 * rng.uniform(0.7, 1.4), layout.skew_deg):
         _, along, across = long_axis(lot)
         pointed = lot.area < rng.uniform(0.5, 0.7) * along * across
@@ -217,38 +123,41 @@ def _terraces(
         storeys = max(1.0, layout.storeys + rng.normal(0, 0.9))
         built = _terrace_outline(rng, lot)
         if gap_m > 0:
-            # The mitred offset can put spikes where edges are nearly in line: only what lies in the lot counts.
+            # The mitred offset can put spikes where edges are nearly in line: only what lies in the lot
+            # counts.
             built = built.intersection(built.buffer(-gap_m / 2, join_style="mitre"))
-        for part in _parts(built):
+        for part in pieces(built):
             if part.area > 2:
                 yield Building(outline=part, height_m=3.0 * storeys + rng.uniform(-0.5, 0.5), use="terrace")
 
 
 def _terrace_outline(rng: Rng, lot: shapely.Polygon) -> shapely.Geometry:
+    """The lot, or the lot less its rear, a corner or a court."""
     angle, along, across = long_axis(lot)
     draw = rng.random()
     if draw < 0.45 or min(along, across) < 2.5:
         return lot
     if draw < 0.75:
-        front, _ = cut(lot, rng.uniform(0.65, 0.95), angle + 90 * int(rng.integers(4)))
-        return shapely.MultiPolygon(front)
+        return lot.intersection(halves(lot, rng.uniform(0.65, 0.95), angle + 90 * int(rng.integers(4)))[0])
     if draw < 0.92 or lot.area < 110:
-        beyond, _ = cut(lot, rng.uniform(0.2, 0.5), angle + 180 * int(rng.integers(2)))
-        notches = [
-            cut(part, rng.uniform(0.25, 0.6), angle + 90 + 180 * int(rng.integers(2)))[0] for part in beyond
-        ]
-        return lot.difference(shapely.MultiPolygon([part for notch in notches for part in notch]))
+        # Half planes reach out of the lot: a corner piece cut from it would end on its edge only to within
+        # rounding.
+        beyond = halves(lot, rng.uniform(0.2, 0.5), angle + 180 * int(rng.integers(2)))[0]
+        beside = halves(lot, rng.uniform(0.25, 0.6), angle + 90 + 180 * int(rng.integers(2)))[0]
+        return lot.difference(beyond.intersection(beside))
     inner = affinity.scale(lot, rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.5))
-    court = lot.buffer(-1.5, join_style="mitre").intersection(inner)
-    return lot.difference(court)
+    return lot.difference(lot.buffer(-1.5, join_style="mitre").intersection(inner))
+
+
+_BODIES = {"box": 0.5, "L": 0.17, "T": 0.08, "U": 0.06, "step": 0.12, "O": 0.02, "round": 0.05}
 
 
 def _detached(
     rng: Rng, block: shapely.Polygon, layout: Layout, free: list[shapely.Polygon]
 ) -> Iterator[Building]:
-    """Plots with a house somewhere in each, annexes against its walls and sheds about it; at times one hall."""
+    """Plots with a house somewhere in each, annexes on its walls and sheds about it; at times one hall."""
     any_angle = rng.random() < 0.3
-    for plot in _cut_lots(rng, block, layout.plot_m2 * rng.uniform(0.6, 1.6), layout.skew_deg):
+    for plot in cut_lots(rng, block, layout.plot_m2 * rng.uniform(0.6, 1.6), layout.skew_deg):
         if rng.random() < 0.2:
             free.append(plot)
             continue
@@ -264,10 +173,10 @@ def _detached(
             )
         )
         turn = rng.uniform(0, 180) if any_angle else angle + rng.normal(0, 3)
-        body = "box" if hall else str(rng.choice(["box", "L", "T", "U", "step", "O", "round"], p=_BODIES))
+        body = "box" if hall else str(rng.choice(list(_BODIES), p=list(_BODIES.values())))
         house = _placed(rng, outline(body, long, wide, rng), turn, plot)
         taken: shapely.Geometry = house
-        for part in _parts(house):
+        for part in pieces(house):
             use = "hall" if hall else "hut" if body == "round" else "house"
             if part.area > 2.5:
                 yield Building(
@@ -278,11 +187,8 @@ def _detached(
                 yield from sheds
 
 
-_BODIES = (0.5, 0.17, 0.08, 0.06, 0.12, 0.02, 0.05)
-
-
 def outline(body: str, long: float, wide: float, rng: Rng) -> shapely.Polygon:
-    """A building's body around (0, 0), `long` by `wide` metres: box, L, T, U, step, O (with a court) or round."""
+    """A building's body around (0, 0), `long` by `wide` metres; `body`: see `_BODIES`, O has a court."""
     whole = shapely.box(-long / 2, -wide / 2, long / 2, wide / 2)
     x, y = rng.uniform(-0.15, 0.2) * long, rng.uniform(-0.2, 0.2) * wide
     if body == "L":
@@ -314,7 +220,7 @@ def _placed(rng: Rng, body: shapely.Polygon, turn_deg: float, plot: shapely.Poly
 def _sheds(
     rng: Rng, plot: shapely.Polygon, house: shapely.Polygon | None, taken: shapely.Geometry
 ) -> Iterator[Building]:
-    """Small outbuildings in the plot, some against the house's wall (flush with it), none over what is taken."""
+    """Small outbuildings in the plot, some flush against the house's wall, none over what is taken."""
     inside = plot.buffer(-0.3, join_style="mitre")
     turn = long_axis(plot if house is None else house)[0]
     for _ in range(int(rng.integers(0, 4))):
@@ -329,41 +235,25 @@ def _sheds(
             shapely.box(-long / 2, -wide / 2, long / 2, wide / 2), turn + (0 if annex else rng.normal(0, 15))
         )
         room = affinity.translate(shed, spot.x, spot.y).intersection(inside).difference(taken)
-        for part in _parts(room):
+        for part in pieces(room):
             if part.area > 2.0 and part.area > 0.3 * long * wide and not part.interiors:
                 yield Building(outline=part, height_m=rng.uniform(1.8, 3.0), use="annex" if annex else "shed")
                 taken = taken.union(part)
 
 
 def to_pixels(plan: Plan, px_per_m: float) -> Plan:
-    """The same plan in pixels (heights stay metres), less the few buildings whose outline came out of the cutting broken."""
+    """The same plan in pixels (heights stay metres), less the few broken outlines."""
 
     def scaled(polygon: shapely.Polygon) -> shapely.Polygon:
         return affinity.affine_transform(polygon, (px_per_m, 0, 0, px_per_m, 0, 0))
 
     outlines = [scaled(building.outline) for building in plan.buildings]
-    sound = _sound(outlines)
+    whole = sound(outlines)
     return Plan(
         blocks=tuple(scaled(block) for block in plan.blocks),
         open_blocks=tuple(scaled(block) for block in plan.open_blocks),
         roads=tuple(affinity.scale(road, px_per_m, px_per_m, origin=(0, 0)) for road in plan.roads),
         buildings=tuple(
-            replace(plan.buildings[k], outline=outlines[k]) for k in range(len(outlines)) if sound[k]
+            replace(plan.buildings[k], outline=outlines[k]) for k in range(len(outlines)) if whole[k]
         ),
     )
-
-
-def _sound(outlines: list[shapely.Polygon]) -> NDArray[np.bool_]:
-    """Which outlines, (n,), are valid and share no area with an earlier one.
-
-    Overlay on coordinates in floating point goes wrong once in a few thousand cuts where edges are nearly in line: a court that
-    meets a wall in a point, a difference that takes nothing away.
-    """
-    shapes = np.array(outlines, dtype=object)
-    sound = np.asarray(shapely.is_valid(shapes), dtype=np.bool_)
-    ids = np.flatnonzero(sound)
-    first, second = ids[shapely.STRtree(shapes[ids]).query(shapes[ids], predicate="intersects")]
-    pairs = first < second
-    first, second = first[pairs], second[pairs]
-    sound[second[shapely.area(shapely.intersection(shapes[first], shapes[second])) > 0.1]] = False
-    return sound

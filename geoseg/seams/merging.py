@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from geoseg.outlines import Outlines
 from geoseg.seams.objects import Objects, components, objects_of
-from geoseg.seams.pairs import Pairs, near_seams, pairs_of
-from geoseg.seams.views import SLACK, Views, cores_of, grown
+from geoseg.seams.pairs import Pairs, pairs_of
+from geoseg.seams.views import SLACK, Views, cores_of, grown, inside, near_seams
 from geoseg.tiling import Block, Plan
 
 PINHOLE = 1.0
@@ -78,13 +78,8 @@ def merge(outlines: Outlines, plan: Plan) -> Merged:
         outlines: polygons in grid pixels, of all tiles of ``plan`` that saw anything.
         plan: the tiling that the tiles' rows and columns refer to.
     """
-    near = near_seams(outlines, plan)
-    seam = outlines.take(near)
-    seam = seam.take(canonical_order(seam))
-    views = Views.of(seam, plan)
-    pairs = pairs_of(seam, views, plan)
-    far = outlines.take(np.setdiff1d(np.arange(len(outlines)), near, assume_unique=True))
-    return Merged.concat([_alone(far), _settled(seam, views, pairs)])
+    alone, seam, views, pairs = _paired(outlines, plan)
+    return Merged.concat([alone, _settled(seam, views, pairs)])
 
 
 def split(outlines: Outlines, block: Block, plan: Plan) -> tuple[Merged, Outlines]:
@@ -99,34 +94,32 @@ def split(outlines: Outlines, block: Block, plan: Plan) -> tuple[Merged, Outline
         The closed objects, and the rows still open (whole components): ``merge`` of all blocks' open rows, with all
         closed objects, is ``merge`` of everything.
     """
+    alone, seam, views, pairs = _paired(outlines, plan)
+    part = components(len(seam), pairs.i, pairs.j)
+    waiting = np.isin(part, part[~_private(views, block, plan)])
+    closed = np.flatnonzero(~waiting)
+    kept = pairs.take(~waiting[pairs.i]).renumbered(closed)
+    shut = _settled(seam.take(closed), views.take(closed), kept)
+    return Merged.concat([alone, shut]), seam.take(np.flatnonzero(waiting))
+
+
+def _paired(outlines: Outlines, plan: Plan) -> tuple[Merged, Outlines, Views, Pairs]:
+    """What lies deep in its own tile, done; and the outlines near seams, in canonical order, with their pairs."""
     near = near_seams(outlines, plan)
-    seam = outlines.take(near)
+    alone, seam = outlines.take(~near), outlines.take(near)
     seam = seam.take(canonical_order(seam))
     views = Views.of(seam, plan)
-    pairs = pairs_of(seam, views, plan)
-    part = components(len(seam), pairs.i, pairs.j)
-    reach = ~_unseen_outside(views, block, plan)
-    open_ = np.isin(part, part[reach])
-    closed = np.flatnonzero(~open_)
-    kept = pairs.take(~open_[pairs.i])
-    far = outlines.take(np.setdiff1d(np.arange(len(outlines)), near, assume_unique=True))
-    shut = _settled(seam.take(closed), views.take(closed), kept.renumbered(closed))
-    return Merged.concat([_alone(far), shut]), seam.take(np.flatnonzero(open_))
+    n = len(alone)
+    done = Merged(outlines=alone, n_tiles=np.ones(n, np.int32), agreement=np.full(n, np.nan))
+    return done, seam, views, pairs_of(seam, views, plan)
 
 
-def _unseen_outside(views: Views, block: Block, plan: Plan) -> NDArray[np.bool_]:
-    """Rows that lie, with slack, outside the windows of all tiles that are not in ``block``."""
-    tiles = np.array([(tile.row, tile.col) for tile in (block.tiles[0], block.tiles[-1])], np.int32)
-    cores = cores_of(tiles, plan)
+def _private(views: Views, block: Block, plan: Plan) -> NDArray[np.bool_]:
+    """Rows that keep clear, by the slack, of what any tile outside ``block`` sees."""
+    ends = np.array([(tile.row, tile.col) for tile in (block.tiles[0], block.tiles[-1])], np.int32)
+    cores = cores_of(ends, plan)
     span = np.concatenate([cores[0, :2], cores[1, 2:]])[None, :]
-    private = grown(span, -(plan.tiling.halo + SLACK), plan)
-    low, high = private[:, :2], private[:, 2:]
-    return np.asarray(((views.bounds[:, :2] >= low) & (views.bounds[:, 2:] <= high)).all(axis=1), np.bool_)
-
-
-def _alone(outlines: Outlines) -> Merged:
-    n = len(outlines)
-    return Merged(outlines=outlines, n_tiles=np.ones(n, np.int32), agreement=np.full(n, np.nan))
+    return inside(views.bounds, grown(span, -(plan.tiling.halo + SLACK), plan))
 
 
 def _settled(seam: Outlines, views: Views, pairs: Pairs) -> Merged:
@@ -162,15 +155,21 @@ def _drawn(seam: Outlines, group: NDArray[np.int64], objects: Objects, n: int) -
 
 def united(pieces: NDArray[Any], group: NDArray[np.int64]) -> NDArray[Any]:
     """The union of the pieces of each group (0, 1, ... in order), without pinholes."""
-    union = shapely.unary_union(shapely.geometrycollections(pieces, indices=group)[:, None], axis=1)
+    union = shapely.union_all(shapely.geometrycollections(pieces, indices=group)[:, None], axis=1)
     parts, of_part = shapely.get_parts(union, return_index=True)
     rings, of_ring = shapely.get_rings(parts, return_index=True)
-    outer = np.ones(len(rings), np.bool_)
-    outer[1:] = of_ring[1:] != of_ring[:-1]
-    keep = outer | (shapely.area(shapely.polygons(rings)) >= PINHOLE)
-    if keep.all():
-        return np.asarray(union, object)
-    parts = shapely.polygons(rings[keep & outer], holes=None) if not (keep & ~outer).any() else parts
+    hole = np.zeros(len(rings), np.bool_)
+    hole[1:] = of_ring[1:] == of_ring[:-1]
+    pinhole = hole & (shapely.area(shapely.polygons(rings)) < PINHOLE)
+    hit = np.unique(of_part[of_ring[pinhole]])  # unions to be put together anew
+    ring = np.isin(of_part[of_ring], hit) & ~pinhole
+    filled = shapely.polygons(rings[ring], indices=np.unique(of_ring[ring], return_inverse=True)[1])
+    of_filled = of_part[np.isin(of_part, hit)]
+    alone = np.bincount(of_filled, minlength=len(union))[of_filled] == 1
+    union[of_filled[alone]] = filled[alone]
+    several = of_filled[~alone]
+    at = np.unique(several)
+    union[at] = shapely.multipolygons(filled[~alone], indices=np.searchsorted(at, several))
     return np.asarray(union, object)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,26 +52,22 @@ class Pairs:
         """The pairs at ``index``."""
         return Pairs(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
 
-
-def near_seams(views: Views, outlines: Outlines, plan: Plan) -> NDArray[np.int64]:
-    """Rows that another tile may have seen too: those not deep inside their own core."""
-    private = grown(cores_of(outlines.tiles, plan), -(plan.tiling.halo + SLACK), plan)
-    return np.flatnonzero(~inside(views.bounds, private))
+    def renumbered(self, rows: NDArray[np.int64]) -> Pairs:
+        """The same pairs of a table that keeps only ``rows`` (ascending) of the old one."""
+        return replace(self, i=np.searchsorted(rows, self.i), j=np.searchsorted(rows, self.j))
 
 
 def candidates(views: Views, outlines: Outlines, plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows i < j of different tiles and one label whose bounding boxes come within ``SLACK`` pixels of each other."""
-    rows = near_seams(views, outlines, plan)
     # Of two outlines that share ground one lies outside its own core: asking for those alone finds every pair.
-    own = grown(cores_of(outlines.tiles[rows], plan), -SLACK, plan)
-    asking = rows[~inside(views.bounds[rows], own)]
-    tree = shapely.STRtree(outlines.geometry[rows])
+    own = grown(cores_of(outlines.tiles, plan), -SLACK, plan)
+    asking = np.flatnonzero(~inside(views.bounds, own))
     reach = views.bounds[asking] + SLACK * np.array([-1.0, -1.0, 1.0, 1.0])
-    left, right = tree.query(shapely.box(*reach.T))
-    left, right = asking[left], rows[right]
+    left, right = shapely.STRtree(outlines.geometry).query(shapely.box(*reach.T))
+    left = asking[left]
     keep = (outlines.labels[left] == outlines.labels[right]) & (outlines.tiles[left] != outlines.tiles[right]).any(axis=1)
     low, high = np.minimum(left[keep], right[keep]), np.maximum(left[keep], right[keep])
-    key = np.unique(low * len(outlines) + high)
+    key = np.unique(low * max(len(outlines), 1) + high)
     return key // max(len(outlines), 1), key % max(len(outlines), 1)
 
 

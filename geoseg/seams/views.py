@@ -69,6 +69,12 @@ def meets(geometry: NDArray[Any], bounds: Boxes, frames: Boxes) -> NDArray[np.bo
     return np.asarray(out, np.bool_)
 
 
+def near_seams(outlines: Outlines, plan: Plan) -> NDArray[np.bool_]:
+    """Which outlines another tile may have seen too: those not deep inside their own core."""
+    private = grown(cores_of(outlines.tiles, plan), -(plan.tiling.halo + SLACK), plan)
+    return ~inside(shapely.bounds(outlines.geometry).reshape(-1, 4), private)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Views:
     """Columns of length n, one row per outline, each a function of that row and the plan alone."""
@@ -101,9 +107,13 @@ class Views:
         guest, blind = np.zeros(len(outlines), np.bool_), np.zeros(len(outlines), np.bool_)
         if plan.tiling.halo > 0:  # without a halo no ground is seen twice, and a tile is all there is to believe
             cut = np.flatnonzero(~whole)
-            seen, own = outlines.geometry[cut], grown(cores[cut], -slack_of(plan), plan)
-            guest[cut] = ~meets(seen, bounds[cut], own)
+            seen = outlines.geometry[cut]
+            guest[cut] = ~meets(seen, bounds[cut], cores[cut])
             blind[cut] = ~meets(seen, bounds[cut], believed[cut])
         return Views(
             bounds=bounds, windows=windows, believed=believed, depth=depth, whole=whole, guest=guest, blind=blind
         )
+
+    def take(self, index: NDArray[np.int64]) -> Views:
+        """The rows at ``index``."""
+        return Views(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})

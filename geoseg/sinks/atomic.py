@@ -87,6 +87,9 @@ def printable(text: object) -> str:
 
 
 def _check_target(target: Path) -> None:
+    """Find out before the work what the renaming would stumble over: a folder, or a name that is too long."""
+    with suppress(FileNotFoundError):
+        target.lstat()
     if target.is_dir():
         raise SinkError(f"{printable(target)} is a folder", allowed="the path of a file")
 
@@ -101,12 +104,14 @@ def _remove_leftovers(folder: Path, prefix: str) -> None:
 
 @contextmanager
 def _gdal_readable(drafts: list[Path]) -> Iterator[list[Path]]:
-    """The drafts; or stand-ins elsewhere, copied at the end, where the folder's name is long or not UTF-8.
+    """The drafts; or stand-ins elsewhere, copied at the end, where the folder's name would not get through.
 
-    GDAL takes paths as UTF-8 only, where Linux lets a folder be named with any bytes; SQLite takes 512 bytes.
+    GDAL takes paths as UTF-8 only, where Linux lets a folder be named with any bytes; SQLite takes 512 bytes;
+    pyogrio reads ``!``, ``?``, ``://`` and ``.zip`` as parts of an address.
     """
-    longest = max(os.fsencode(draft) for draft in drafts)
-    if printable(drafts[0]) == str(drafts[0]) and len(longest) < 480:
+    path = str(drafts[0])
+    special = any(mark in path for mark in ("!", "?", "://", ".zip"))
+    if printable(path) == path and len(os.fsencode(path)) < 480 and not special:
         yield drafts
     else:
         with tempfile.TemporaryDirectory(prefix="geoseg-") as elsewhere:

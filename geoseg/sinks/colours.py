@@ -9,7 +9,7 @@ RGB = tuple[int, int, int]
 
 PALETTE: tuple[RGB, ...] = (
     (230, 85, 13),  # orange
-    (0, 158, 200),  # cyan
+    (0, 176, 230),  # cyan
     (214, 39, 120),  # magenta
     (112, 72, 196),  # violet
     (46, 160, 67),  # green
@@ -17,13 +17,14 @@ PALETTE: tuple[RGB, ...] = (
     (31, 86, 200),  # blue
     (200, 36, 36),  # red
     (0, 150, 130),  # teal
-    (140, 86, 60),  # brown
+    (120, 72, 40),  # brown
     (150, 190, 30),  # lime
     (236, 112, 160),  # pink
 )
 """Strong on imagery, and told apart from each other."""
 
-_PINNED = {"building": 0, "ship": 1}
+# Against what they lie on: roofs are mostly warm or grey, water is blue or dark.
+_PINNED = {"building": 1, "ship": 0}
 
 
 def label_colours(labels: Iterable[str]) -> dict[str, RGB]:

@@ -6,6 +6,7 @@ One write per layer at the end, never appends: two writers, or a live R-tree fed
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -157,7 +158,7 @@ def _check_counts(draft: Path, layer: str, table: gpd.GeoDataFrame) -> None:
 
 def _refuse_if_open(target: Path, *, force: bool) -> None:
     """QGIS keeps a ``-wal`` beside a file while it edits; a ``-journal`` is a transaction not finished."""
-    present = [name for name in ("-wal", "-journal") if _beside(target, name).exists()]
+    present = [name for name in ("-wal", "-journal") if os.path.exists(_beside(target, name))]
     if present and not force:
         raise SinkError(
             f"{printable(target)} has a {present[0]!r} file beside it: it is open for editing in QGIS or"
@@ -170,11 +171,12 @@ def _refuse_if_open(target: Path, *, force: bool) -> None:
 def _remove_sidecars(target: Path) -> None:
     """Journals of the old file, which SQLite would else replay into the new one."""
     for suffix in _SIDECARS:
-        _beside(target, suffix).unlink(missing_ok=True)
+        if os.path.exists(_beside(target, suffix)):
+            os.unlink(_beside(target, suffix))
 
 
-def _beside(target: Path, suffix: str) -> Path:
-    return target.with_name(target.name + suffix)
+def _beside(target: Path, suffix: str) -> str:
+    return os.fspath(target) + suffix
 
 
 @contextmanager

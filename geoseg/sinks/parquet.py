@@ -1,7 +1,7 @@
 """GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/): for analysis at scale and object stores.
 
 geopandas can write it, but has no room for the run's provenance in the file; so the ``geo`` metadata is made
-here, and geopandas and GDAL are its judges in the tests.
+here, and geopandas is its judge in the tests.
 """
 
 from __future__ import annotations
@@ -104,12 +104,25 @@ def _column(table: gpd.GeoDataFrame) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "encoding": "WKB",
         "geometry_types": sorted(set(kinds)),
-        "crs": None if table.crs is None else table.crs.to_json_dict(),
+        "crs": None if table.crs is None else _without_member_ids(table.crs.to_json_dict()),
     }
     extent = table.total_bounds
     if np.isfinite(extent).all():
         entry["bbox"] = extent.tolist()
     return entry
+
+
+def _without_member_ids(projjson: Any) -> Any:
+    """PROJJSON without the ids of a datum ensemble's members, which an older PROJ may not know."""
+    if isinstance(projjson, list):
+        return [_without_member_ids(item) for item in projjson]
+    if not isinstance(projjson, dict):
+        return projjson
+    plain = {key: _without_member_ids(value) for key, value in projjson.items()}
+    if "datum_ensemble" in plain:
+        for member in plain["datum_ensemble"]["members"]:
+            member.pop("id", None)
+    return plain
 
 
 def _boxes(shapes: Any) -> pa.StructArray:

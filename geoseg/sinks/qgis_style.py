@@ -57,7 +57,7 @@ FIELD_LOOKS: dict[str, FieldLook] = {
 
 def footprints_qml(columns: Sequence[str], labels: Iterable[str]) -> str:
     """The style of the footprints: a strong outline and light fill per label, one for all without labels."""
-    names = sorted(set(labels))
+    names = _names(labels)
     symbols = [_fill(colour) for colour in label_colours(names).values()]
     other = _fill(next(iter(label_colours(["building"]).values())))
     categorised = "label" in columns
@@ -72,7 +72,7 @@ def footprints_qml(columns: Sequence[str], labels: Iterable[str]) -> str:
 
 def gaps_qml(columns: Sequence[str], reasons: Iterable[str]) -> str:
     """The style of the gaps: grey hatching, at an angle of its own for each reason."""
-    names = sorted(set(reasons))
+    names = _names(reasons)
     symbols = [_hatch(_HATCH_DEGREES.get(name, 60)) for name in [*names, "other"]]
     renderer = _categories("reason", names, symbols) if "reason" in columns else _single(symbols[-1])
     tip = 'Not examined: <b>[% "reason" %]</b><br/>[% coalesce("detail", \'\') %]'
@@ -113,9 +113,8 @@ def _categories(attribute: str, values: Sequence[str], symbols: Sequence[ET.Elem
         "renderer-v2", type="categorizedSymbol", attr=attribute, enableorderby="0", forceraster="0"
     )
     entries = ET.SubElement(renderer, "categories")
-    texts = [(_xml_text(value), _xml_text(value) or "(empty)") for value in values]
-    for number, (value, shown) in enumerate([*texts, ("", "other")]):
-        kind = "string" if number < len(texts) else "NULL"
+    for number, value in enumerate([*values, ""]):
+        shown, kind = (value, "string") if number < len(values) else ("other", "NULL")
         ET.SubElement(
             entries, "category", symbol=str(number), value=value, label=shown, render="true", type=kind
         )
@@ -184,6 +183,9 @@ def _rgba(colour: RGB, alpha: int) -> str:
     return ",".join(str(channel) for channel in (*colour, alpha))
 
 
-def _xml_text(text: str) -> str:
-    """Text without what XML 1.0 has no way to write (control characters, lone surrogates)."""
-    return _NOT_XML.sub("", text)
+def _names(values: Iterable[str]) -> list[str]:
+    """The different values, sorted; but for the empty and what XML 1.0 cannot write (control characters).
+
+    Rows of such a value fall under "other".
+    """
+    return sorted({value for value in values if value and not _NOT_XML.search(value)})

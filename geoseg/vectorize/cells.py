@@ -25,7 +25,7 @@ _START = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
 
 def cell_outlines(crops: Sequence[NDArray[Any]]) -> Parts:
     """Polygons of the True cells, holes included, in cells of each crop."""
-    mosaic = lay(crops, outside=0, dtype=np.bool_, rim=False)
+    mosaic = lay(crops, outside=0, dtype=np.bool_)
     component = np.asarray(ndimage.label(mosaic.values)[0], np.int32)
     if not component.any():
         return NO_PARTS

@@ -46,16 +46,19 @@ _ZERO = np.zeros(1, np.int64)
 NO_PARTS = Parts(xy=np.zeros((0, 2)), rings=_ZERO, polygons=_ZERO, owner=_ZERO[:0])
 
 
-def lay(crops: Sequence[NDArray[Any]], *, outside: float, dtype: type, rim: bool) -> Mosaic:
+def lay(
+    crops: Sequence[NDArray[Any]], *, outside: float, dtype: type, rim: NDArray[np.float64] | None = None
+) -> Mosaic:
     """Lay crops on shelves, highest first.
 
     Args:
         crops: 2-D arrays of any size.
         outside: value of the separators.
         dtype: of the mosaic.
-        rim: repeat the outermost cells of each crop around it; ``origin`` stays the crop's own first cell.
+        rim: ``(n, 4)`` repeat the outermost cells around each crop, times these factors (left, top, right,
+            bottom; the smaller of two in a corner); ``origin`` stays the crop's own first cell. None: do not.
     """
-    margin = 1 if rim else 0
+    margin = 0 if rim is None else 1
     shapes = np.array([crop.shape for crop in crops], np.int64).reshape(-1, 2) + 2 * margin + 1
     order = np.lexsort((shapes[:, 1], -shapes[:, 0]))
     origin, size = _shelves(shapes, order)
@@ -65,12 +68,18 @@ def lay(crops: Sequence[NDArray[Any]], *, outside: float, dtype: type, rim: bool
     for i, (crop, (x, y)) in enumerate(zip(crops, origin.tolist(), strict=True)):
         h, w = crop.shape
         values[y : y + h, x : x + w] = crop
-        if rim:
-            values[y - 1, x : x + w], values[y + h, x : x + w] = crop[0], crop[-1]
-            values[y - 1 : y + h + 1, x - 1] = values[y - 1 : y + h + 1, x]
-            values[y - 1 : y + h + 1, x + w] = values[y - 1 : y + h + 1, x + w - 1]
+        if rim is not None:
+            _put_rim(values[y - 1 : y + h + 1, x - 1 : x + w + 1], *rim[i].tolist())
         owner[y - margin : y + h + margin, x - margin : x + w + margin] = i
     return Mosaic(values=values, owner=owner, origin=origin)
+
+
+def _put_rim(values: NDArray[Any], left: float, top: float, right: float, bottom: float) -> None:
+    """Fill the outermost line of ``values`` from the line inside it."""
+    values[1:-1, 0], values[1:-1, -1] = left * values[1:-1, 1], right * values[1:-1, -2]
+    values[0, 1:-1], values[-1, 1:-1] = top * values[1, 1:-1], bottom * values[-2, 1:-1]
+    values[0, 0], values[0, -1] = min(left, top) * values[1, 1], min(right, top) * values[1, -2]
+    values[-1, 0], values[-1, -1] = min(left, bottom) * values[-2, 1], min(right, bottom) * values[-2, -2]
 
 
 def _shelves(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,10 @@ from geoseg.vectorize.mosaic import Parts
 from geoseg.vectorize.probabilities import contours
 
 Masks = Sequence[NDArray[Any]]
+Floats = NDArray[np.float64]
+
+CUT_PX = 0.5
+"""A box that ends this near to the edge of its window, in pixels, is taken as cut by it."""
 
 
 def vectorize(
@@ -53,7 +57,7 @@ def vectorize(
     window = np.array([tile.window.xyxy for tile in tiles], np.float64).repeat(count, axis=0)
     boxes = np.concatenate([each.boxes for each in instances]).astype(np.float64) + np.tile(window[:, :2], 2)
     masks = [mask for each in instances for mask in each.masks]
-    geometry = _cut(_polygons(masks, boxes, tolerance), window)
+    geometry = _cut(_polygons(masks, boxes, window, tolerance), window)
     area = shapely.area(geometry)
     outlines = Outlines(
         geometry=geometry,
@@ -64,19 +68,16 @@ def vectorize(
     return outlines.take(np.flatnonzero((area > 0) & (area >= min_area)))
 
 
-def _polygons(masks: Masks, boxes: NDArray[np.float64], tolerance: float) -> NDArray[Any]:
+def _polygons(masks: Masks, boxes: Floats, window: Floats, tolerance: float) -> NDArray[Any]:
     """``(n,)`` valid (Multi)Polygons in grid pixels, empty where a crop has nothing inside."""
     cells = np.array([_is_cells(mask) for mask in masks])
     geometry = np.full(len(masks), shapely.Polygon(), dtype=object)
-    kinds: list[tuple[NDArray[np.intp], Callable[[Masks], Parts]]] = [
-        (np.flatnonzero(cells), cell_outlines),
-        (np.flatnonzero(~cells), contours),
-    ]
-    for index, trace in kinds:
-        if index.size:
-            crops = [masks[i] for i in index]
-            parts = _placed(trace(crops), crops, boxes[index])
-            geometry[index] = _features(parts, len(crops), tolerance)
+    for index in (np.flatnonzero(cells).tolist(), np.flatnonzero(~cells).tolist()):
+        if index:
+            crops, places = [masks[i] for i in index], boxes[index]
+            cut = np.abs(places - window[index]) < CUT_PX
+            parts = cell_outlines(crops) if cells[index[0]] else contours(crops, cut)
+            geometry[index] = _features(_placed(parts, crops, places), len(crops), tolerance)
     return geometry
 
 
@@ -101,7 +102,7 @@ def _is_cells(mask: NDArray[Any]) -> bool:
     )
 
 
-def _placed(parts: Parts, crops: Masks, boxes: NDArray[np.float64]) -> Parts:
+def _placed(parts: Parts, crops: Masks, boxes: Floats) -> Parts:
     """The same with the cells of each crop spread over its box."""
     shapes = np.array([crop.shape[::-1] for crop in crops], np.float64)
     each = parts.point_owner
@@ -163,7 +164,7 @@ def polygonal(geometry: NDArray[Any]) -> NDArray[Any]:
     return gather(inner[keep], owner[of_part[keep]], len(geometry))
 
 
-def _cut(geometry: NDArray[Any], window: NDArray[np.float64]) -> NDArray[Any]:
+def _cut(geometry: NDArray[Any], window: Floats) -> NDArray[Any]:
     """Cut to the window (x1, y1, x2, y2): a detector may draw boxes that reach out of its chip."""
     bounds = shapely.bounds(geometry)
     with np.errstate(invalid="ignore"):

@@ -1,13 +1,15 @@
 """Probability crops to polygons: the 0.5 contour, linear between cell centres.
 
-Beyond the outermost cell centres a probability continues unchanged to the edge of its box, and is nothing
-outside: a crop full of ones gives exactly its box, and a contour meets the edge of the box at a right angle
-instead of being bent inwards, so nothing shrinks by half a cell.
+What lies beyond the outermost cell centres depends on why the box ends there. Where the object ends, the next
+cell would hold 0, so the probability has fallen to half of the last cell's at the edge of the box: a crop full
+of ones gives exactly its box, and areas have no bias. Where the window cuts the object, the probability goes on
+unchanged to the edge, so the outline reaches the cut. Nothing lies outside the box either way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,13 +29,17 @@ _OUTSIDE = -1.0
 """Value beyond a crop: below 0, so that a crossing there lies nearer to the crop than to the separator."""
 
 
-def contours(crops: Sequence[NDArray[Any]]) -> Parts:
+def contours(crops: Sequence[NDArray[Any]], cut: NDArray[np.bool_]) -> Parts:
     """Polygons where the probability is at least 0.5, holes included, in cells of each crop.
+
+    Args:
+        crops: 2-D arrays of probabilities in [0, 1].
+        cut: ``(n, 4)`` True where the window cuts the box: left, top, right, bottom.
 
     Coordinates are computed from a crop's own values and places within the crop, so they are the same to the
     last bit whatever other crops are contoured with it.
     """
-    mosaic = lay(crops, outside=_OUTSIDE, dtype=np.float64, rim=True)
+    mosaic = lay(crops, outside=_OUTSIDE, dtype=np.float64, rim=np.where(cut, 1.0, 0.5))
     tie = np.abs(mosaic.values - LEVEL) < _TIE
     mosaic.values[tie] = LEVEL + _TIE
     generator = contour_generator(
@@ -47,10 +53,12 @@ def contours(crops: Sequence[NDArray[Any]]) -> Parts:
     nearest = np.rint(points[rings[polygons[:-1]]]).astype(np.int64)
     owner = mosaic.owner[nearest[:, 1], nearest[:, 0]].astype(np.int64)
     parts = Parts(xy=points, rings=rings, polygons=polygons, owner=owner)
-    shapes = np.array([crop.shape[::-1] for crop in crops], np.int64)
     each = parts.point_owner
-    xy = _local(points, mosaic, mosaic.origin[each])
-    return Parts(xy=np.clip(xy + 0.5, 0.0, shapes[each]), rings=rings, polygons=polygons, owner=owner)
+    centre = _local(points, mosaic, mosaic.origin[each])
+    size = np.array([crop.shape[::-1] for crop in crops], np.int64)[each]
+    # The rim lies on the edge of the box: half a cell beyond the last centres, and the outside lies there too.
+    beyond = np.minimum(centre, 0.0) + np.maximum(centre - (size - 1), 0.0)
+    return replace(parts, xy=np.clip(centre + 0.5 - beyond / 2, 0.0, size))
 
 
 def _local(points: NDArray[np.float64], mosaic: Mosaic, origin: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,0 +1,1 @@
+"""Benchmarks: geoseg side by side with others."""

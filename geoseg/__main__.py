@@ -1,0 +1,5 @@
+"""``python -m geoseg``: the command line."""
+
+from geoseg.cli import app
+
+app()

@@ -1,0 +1,179 @@
+"""What is done with one block of tiles: read, predict, outline, merge inside. One task on a cluster."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import shapely
+
+from geoseg.detectors.base import Detector
+from geoseg.errors import GeosegError, ModelError
+from geoseg.gaps import Gap
+from geoseg.instances import Chip, Instances
+from geoseg.outlines import Outlines
+from geoseg.raster import Source, reader
+from geoseg.seams import Merged, split
+from geoseg.tiling import Block, Plan
+from geoseg.vectorize import vectorize
+
+log = logging.getLogger("geoseg")
+
+_DEVICE = threading.Lock()
+"""One network call at a time per process: it keeps the device busy by itself, and detectors need not be
+thread-safe. Other threads read and outline meanwhile."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BlockResult:
+    """What one block came to."""
+
+    closed: Merged
+    """Objects that no tile outside the block can have seen."""
+    open: Outlines
+    """The rest, to be merged with other blocks' rows."""
+    gaps: list[Gap]
+    """Ground in the block's cores that was not examined."""
+    planned: int
+    """Tiles whose core is asked for."""
+    examined: int
+    """Tiles that the detector saw."""
+    unreadable: int
+    """Tiles that gave nothing at all because the file could not be read there."""
+    failed: int
+    """Tiles that the detector failed on."""
+    pixels: int
+    """Pixels in the cores of the examined tiles."""
+    notes: list[str] = field(default_factory=list)
+    """What the detector said when it failed, one line per tile."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BlockTask:
+    """All that a block needs, wherever it is done. Calling it is a pure function of the block."""
+
+    source: Source
+    """How the raster is read."""
+    detector: Detector
+    """What finds the objects."""
+    plan: Plan
+    """The tiling that blocks refer to."""
+    threshold: float
+    """Instances that score less are dropped."""
+    batch: int
+    """Chips per call of the detector, at most."""
+    tolerance: float
+    """Outlines are simplified by at most this much, in pixels."""
+
+    def __call__(self, block: Block) -> BlockResult:
+        """Do one block.
+
+        Raises:
+            ModelError: the detector returns what is no set of instances.
+        """
+        chips, gaps = reader(self.source).read(block.tiles)
+        parts, failures = [], []
+        for start in range(0, len(chips), self.batch):
+            batch = chips[start : start + self.batch]
+            found = predict(self.detector, batch)
+            tiles = [chip.tile for chip in batch]
+            seen = [(t, each) for t, each in zip(tiles, found, strict=True) if isinstance(each, Instances)]
+            kept = [above(each, self.threshold) for _, each in seen]
+            parts.append(vectorize(kept, [tile for tile, _ in seen], tolerance=self.tolerance))
+            failures += [
+                Gap(geometry=shapely.box(*t.core.xyxy), reason="failed", detail=each)
+                for t, each in zip(tiles, found, strict=True)
+                if isinstance(each, str)
+            ]
+        closed, still_open = split(Outlines.concat(parts), block, self.plan)
+        return BlockResult(
+            closed=closed,
+            open=still_open,
+            gaps=[*gaps, *failures],
+            planned=sum(self.asks_for(tile.core.xyxy) for tile in block.tiles),
+            examined=len(chips) - len(failures),
+            unreadable=_unreadable(block, chips, gaps),
+            failed=len(failures),
+            pixels=_core_pixels(chips, failures),
+            notes=[gap.detail for gap in failures],
+        )
+
+    def asks_for(self, box: tuple[int, int, int, int]) -> bool:
+        """Whether a core is in the area of interest."""
+        return self.source.aoi is None or bool(shapely.intersects(self.source.aoi, shapely.box(*box)))
+
+
+def predict(detector: Detector, chips: Sequence[Chip]) -> list[Instances | str]:
+    """What the detector sees in each chip, or what it said where it failed.
+
+    A call that fails, for memory or otherwise, is made again with half the chips, down to one.
+
+    Raises:
+        ModelError: it returns what is no set of instances.
+    """
+    try:
+        with _DEVICE:
+            return list(_checked(detector.predict(list(chips)), len(chips), detector))
+    except GeosegError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        if len(chips) == 1:
+            log.warning(
+                "the detector failed on tile (%d, %d): %s", chips[0].tile.row, chips[0].tile.col, said
+            )
+            return [said]
+        log.warning("the detector failed on %d chips (%s): trying with half as many", len(chips), said)
+    half = len(chips) // 2
+    return predict(detector, chips[:half]) + predict(detector, chips[half:])
+
+
+def above(instances: Instances, threshold: float) -> Instances:
+    """The instances that score ``threshold`` or more."""
+    keep = np.flatnonzero(instances.scores >= threshold)
+    if len(keep) == len(instances):
+        return instances
+    return Instances(
+        boxes=instances.boxes[keep],
+        scores=instances.scores[keep],
+        labels=instances.labels[keep],
+        masks=[instances.masks[int(i)] for i in keep],
+    )
+
+
+def _checked(found: Any, count: int, detector: Detector) -> Sequence[Instances]:
+    listed = list(found) if isinstance(found, Sequence) else [found]
+    if len(listed) != count or not all(isinstance(each, Instances) for each in listed):
+        got = ", ".join(type(each).__name__ for each in listed) or "nothing"
+        raise ModelError(
+            f"a detector that returned {got} for {count} chips",
+            allowed="a list with one geoseg.Instances per chip, in order; Instances() where there is nothing",
+        )
+    classes = detector.card.classes
+    for each in listed:
+        if len(each) and each.labels.max() >= len(classes):
+            raise ModelError(
+                f"a detector that returned the label {each.labels.max()}",
+                allowed=f"0 to {len(classes) - 1}, an index into the card's classes {classes}",
+            )
+    return listed
+
+
+def _unreadable(block: Block, chips: Sequence[Chip], gaps: Sequence[Gap]) -> int:
+    """Tiles without a chip that hold ground which could not be read."""
+    lost = [gap.geometry for gap in gaps if gap.reason in ("unreadable", "suspect_missing")]
+    if not lost:
+        return 0
+    seen = {(chip.tile.row, chip.tile.col) for chip in chips}
+    cores = [shapely.box(*t.core.xyxy) for t in block.tiles if (t.row, t.col) not in seen]
+    # Areas, not mere contact: a neighbour's gap touches along the edge.
+    return sum(float(shapely.area(shapely.intersection(core, lost)).sum()) > 0 for core in cores)
+
+
+def _core_pixels(chips: Sequence[Chip], failures: Sequence[Gap]) -> int:
+    every = sum(chip.tile.core.height * chip.tile.core.width for chip in chips)
+    return every - round(sum(float(gap.geometry.area) for gap in failures))

@@ -1,0 +1,46 @@
+"""The command line: one small file per command. Heavy libraries are loaded inside the commands that need them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Annotated
+
+import typer
+
+from geoseg.cli.doctor import doctor
+from geoseg.cli.evaluate import evaluate
+from geoseg.cli.exits import Commands
+from geoseg.cli.extract import extract
+from geoseg.cli.models import models
+from geoseg.cli.plan import plan
+from geoseg.cli.preview import preview
+from geoseg.cli.train import train
+
+app = typer.Typer(
+    cls=Commands,
+    name="geoseg",
+    help="Footprints of objects from georeferenced rasters of any size, each exactly once.",
+    epilog="Exit codes: 0 done; 1 done with parts missing; 2 bad input or settings; 3 another run holds the "
+    "output; 4 environment; 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (extract, plan, models, doctor, evaluate, preview, train):
+    app.command()(command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"geoseg {importlib.metadata.version('geoseg')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Options of geoseg itself."""

@@ -1,0 +1,41 @@
+"""One run per output."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from geoseg.errors import LockedError, SinkError
+
+
+@contextmanager
+def output_lock(target: Path) -> Iterator[None]:
+    """Hold ``<target>.lock`` while the block runs. The system drops it when the process dies, however it dies.
+
+    Raises:
+        LockedError: another process holds it.
+        SinkError: the lock file cannot be made (no such folder, read-only).
+    """
+    path = Path(os.path.realpath(target))
+    lock = FileLock(path.with_name(path.name + ".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LockedError(
+            f"another run is writing {target} (it holds {lock.lock_file})",
+            allowed="one run per output",
+            remedy="Wait for it to end, or write to another name",
+        ) from None
+    except OSError as error:
+        raise SinkError(
+            f"{target} cannot be written ({error})",
+            remedy="Create the folder, or choose one that can be written to",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

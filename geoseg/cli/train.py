@@ -1,0 +1,27 @@
+"""`geoseg train`: a model from a settings file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file: what to train, on what, for how long.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Weights file to write (.safetensors).")],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    log_format: LogFormatOption = LogFormat.text,
+) -> None:
+    """Train a model from scratch; started again, it goes on from its last checkpoint."""
+    start(verbose=verbose, quiet=quiet, log_format=log_format)
+    from geoseg.training import read_train_config
+    from geoseg.training import train as run
+
+    path = run(read_train_config(config), output, device=device, log=log.info)
+    typer.echo(path)

@@ -1,0 +1,220 @@
+"""One raster, from path to footprints: the place where it all meets."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import shapely
+
+from geoseg.blocks import BlockResult
+from geoseg.config import Settings
+from geoseg.detectors.base import Detector
+from geoseg.engine import map_blocks
+from geoseg.errors import GeosegError, ModelError
+from geoseg.gaps import Gap
+from geoseg.job import Job, parse_crs
+from geoseg.outlines import Outlines
+from geoseg.report import Report, gaps_table, versions
+from geoseg.seams import Merged, merge
+from geoseg.tiling import Block, Tiling
+
+log = logging.getLogger("geoseg")
+
+Progress = Callable[[int, int], None]
+"""Called with the tiles done and the tiles in all."""
+
+
+class IncompleteWarning(UserWarning):
+    """Some ground that was asked for could not be examined; :func:`run` tells which."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Extraction:
+    """What a run came to."""
+
+    footprints: gpd.GeoDataFrame
+    """The objects, in the schema of :data:`geoseg.footprints.COLUMNS`."""
+    gaps: gpd.GeoDataFrame
+    """Ground that was not examined: ``reason``, ``detail``, ``area_m2``, a row per reason."""
+    report: Report
+    """The run in numbers."""
+
+
+def extract(
+    raster: str | Path,
+    model: Detector,
+    *,
+    aoi: Any = None,
+    tiling: Tiling | None = None,
+    settings: Settings | None = None,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+) -> gpd.GeoDataFrame:
+    """Footprints of what ``model`` sees in ``raster``, each object once.
+
+    Args:
+        raster: path of a GeoTIFF, COG, JPEG 2000 or VRT.
+        model: from :func:`geoseg.load_model`, or any object with ``card`` and ``predict``.
+        aoi: only objects that have their inner point (``lon``, ``lat``) in here, whole: a vector file,
+            ``"w,s,e,n"`` in degrees, WKT or a shapely geometry in EPSG:4326, or a GeoDataFrame.
+        tiling: how the raster is cut; None: as the settings, or else the model's card, say.
+        settings: everything else; None: the defaults.
+        scheduler: address of a dask scheduler, over that of the settings.
+        progress: called with tiles done and tiles in all.
+
+    Returns:
+        One row per object, in the raster's CRS unless the settings name another.
+
+    Raises:
+        GeosegError: a raster, model, AOI or settings that cannot be used, or an environment that fails.
+
+    Warns:
+        IncompleteWarning: some ground could not be examined. :func:`run` also returns which, and why.
+    """
+    settings = settings or Settings()
+    if scheduler is not None:
+        engine = settings.engine.model_copy(update={"scheduler": scheduler})
+        settings = settings.model_copy(update={"engine": engine})
+    done = run(raster, model, aoi=aoi, tiling=tiling, settings=settings, progress=progress)
+    if not done.report.complete:
+        missing = {reason: round(area) for reason, area in done.report.gaps_m2.items()}
+        said = f"{raster}: not all ground was examined (square metres: {missing})"
+        warnings.warn(said, IncompleteWarning, stacklevel=2)
+    return done.footprints
+
+
+def run(
+    raster: str | Path,
+    model: Detector,
+    *,
+    aoi: Any = None,
+    tiling: Tiling | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Extraction:
+    """As :func:`extract`, with the gaps and the report.
+
+    The footprints are a pure function of the raster, the model, the AOI, the tiling's core and halo, and the
+    settings but for ``[engine]``, ``detect.batch`` and ``tiling.block``.
+
+    Raises:
+        GeosegError: as :func:`extract`.
+    """
+    began, settings = datetime.now(UTC), settings or Settings()
+    job = Job.of(raster, model, aoi=aoi, tiling=tiling, settings=settings)
+    for warning in job.warnings:
+        log.warning("%s", warning)
+    total, plan, engine = _Total(), job.task.plan, settings.engine
+    results = map_blocks(
+        job.task,
+        plan.blocks(within=job.within),
+        scheduler=engine.scheduler,
+        workers=engine.workers,
+        retries=engine.retries,
+    )
+    with closing(results):
+        for block, result in results:
+            total.add(block, result, job)
+            if progress:
+                progress(total.tiles, plan.count(within=job.within))
+    total.check()
+    gaps = job.gaps(total.gaps)
+    merged = Merged.concat([*total.closed, merge(Outlines.concat(total.open), plan)])
+    footprints, table = job.footprints(merged, gaps), gaps_table(gaps, job.grid)
+    report = _report(job, total, began, footprints, table)
+    if settings.output.crs:
+        crs = parse_crs(settings.output.crs)
+        footprints, table = footprints.to_crs(crs), table.to_crs(crs)
+    return Extraction(footprints=footprints, gaps=table, report=report)
+
+
+class _Total:
+    """What the blocks have come to so far."""
+
+    def __init__(self) -> None:
+        self.closed: list[Merged] = []
+        self.open: list[Outlines] = []
+        self.gaps: list[Gap] = []
+        self.tiles = self.planned = self.examined = self.unreadable = self.failed = self.pixels = 0
+        self.said = ""
+
+    def add(self, block: Block, result: BlockResult | Exception, job: Job) -> None:
+        """Count one block.
+
+        Raises:
+            GeosegError: the block's answer is that the run makes no sense.
+        """
+        if isinstance(result, GeosegError):
+            raise result
+        self.tiles += len(block.tiles)
+        if isinstance(result, Exception):
+            self._lost(block, result, job)
+            return
+        if len(result.closed):
+            self.closed.append(result.closed)
+        if len(result.open):
+            self.open.append(result.open)
+        self.gaps += result.gaps
+        self.planned += result.planned
+        self.examined += result.examined
+        self.unreadable += result.unreadable
+        self.failed += result.failed
+        self.pixels += result.pixels
+        self.said = min([self.said, *result.notes], key=lambda text: (not text, text))
+
+    def _lost(self, block: Block, error: Exception, job: Job) -> None:
+        """A block that no worker could do: all of it is a gap."""
+        said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        log.warning("block (%d, %d) failed on every try: %s", block.row, block.col, said)
+        wanted = [tile for tile in block.tiles if job.task.asks_for(tile.core.xyxy)]
+        self.gaps += [Gap(geometry=shapely.box(*t.core.xyxy), reason="failed", detail=said) for t in wanted]
+        self.planned += len(wanted)
+        self.failed += len(wanted)
+        self.said = said
+
+    def check(self) -> None:
+        """Refuse a run of which nothing came.
+
+        Raises:
+            ModelError: every tile that could be read failed.
+        """
+        if self.failed and not self.examined:
+            raise ModelError(
+                f"a detector that failed on all of the {self.failed} tiles that hold data ({self.said})",
+                remedy="If it is memory take smaller tiles or another device; else look into the detector",
+            )
+
+
+def _report(
+    job: Job, total: _Total, began: datetime, footprints: gpd.GeoDataFrame, gaps: gpd.GeoDataFrame
+) -> Report:
+    lost = total.examined + total.unreadable + total.failed
+    return Report(
+        run=job.identity,
+        raster=job.info.name,
+        raster_key=job.info.key,
+        model=job.card.name,
+        model_version=job.card.version,
+        started=began.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        seconds=round((datetime.now(UTC) - began).total_seconds(), 3),
+        gsd_m=job.grid.gsd_m,
+        tiles_planned=total.planned,
+        tiles_examined=total.examined,
+        tiles_empty=total.planned - lost,
+        tiles_unreadable=total.unreadable,
+        tiles_failed=total.failed,
+        megapixels=total.pixels / 1e6,
+        footprints=len(footprints),
+        gaps_m2=dict(zip(gaps["reason"], gaps["area_m2"].round(2), strict=True)),
+        settings=job.settings.model_dump(mode="json"),
+        warnings=job.warnings,
+        versions=versions(),
+    )

@@ -1,0 +1,198 @@
+"""Footprints: the table of objects on the ground, with one fixed schema."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import datetime
+from typing import Any, Protocol
+
+import geopandas
+import numpy as np
+import pandas as pd
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from geoseg.detectors.base import ModelCard
+from geoseg.errors import ModelError
+from geoseg.grid import Grid
+from geoseg.measures import measure
+from geoseg.outlines import Outlines
+from geoseg.window import Window
+
+COLUMNS: dict[str, str] = {
+    "id": "str",
+    "label": "str",
+    "score": "float64",
+    "area_m2": "float64",
+    "perimeter_m": "float64",
+    "length_m": "float64",
+    "width_m": "float64",
+    "orientation_deg": "float64",
+    "lon": "float64",
+    "lat": "float64",
+    "raster": "str",
+    "acquired": "datetime64[ms, UTC]",
+    "model": "str",
+    "model_version": "str",
+    "run": "str",
+    "n_tiles": "int32",
+    "agreement": "float64",
+    "cut_by_edge": "bool",
+}
+"""Attributes of a footprint in order, and their dtypes; ``geometry`` follows. ``score`` and ``agreement`` are
+NaN and ``acquired`` is NaT where unknown."""
+
+EDGE_PX = 0.5
+"""An outline that comes this near to the raster's edge, in pixels, is cut by it."""
+
+_STEP = 1 / 256
+"""Outlines are rounded to this many pixels before they are hashed: ids survive noise of the last bits."""
+
+
+class Objects(Protocol):
+    """What the merge of seams gives: whole objects in grid pixels."""
+
+    @property
+    def outlines(self) -> Outlines:
+        """One row per object."""
+
+    @property
+    def n_tiles(self) -> NDArray[np.int32]:
+        """``(n,)`` tiles that saw it."""
+
+    @property
+    def agreement(self) -> NDArray[np.float64]:
+        """``(n,)`` IoU of its pieces where tiles overlap; NaN where one tile saw it."""
+
+
+def empty(crs: CRS) -> geopandas.GeoDataFrame:
+    """The table of no footprints, with all columns and dtypes."""
+    return _table({}, np.empty(0, dtype=object), crs)
+
+
+def assemble(
+    merged: Objects,
+    *,
+    grid: Grid,
+    area: Window,
+    card: ModelCard,
+    raster: str,
+    acquired: datetime | None = None,
+    run: str = "",
+    cut: NDArray[np.bool_] | None = None,
+) -> geopandas.GeoDataFrame:
+    """Objects in grid pixels to footprints on the ground.
+
+    A pure function of the set of rows: rows come out by the top, then the left of their outline, and ids
+    depend on the raster, the label and the outline alone (equal twins are numbered).
+
+    Args:
+        merged: the objects.
+        grid: the grid that the model saw.
+        area: the part of it that was examined.
+        card: of the model; names the labels.
+        raster: name of the raster.
+        acquired: when it was taken; without a time zone it is UTC.
+        run: id of the run.
+        cut: ``(n,)`` True for objects that touch ground known to be invalid.
+
+    Raises:
+        ModelError: a label that the card does not name.
+    """
+    outlines = merged.outlines
+    if not len(outlines):
+        return empty(grid.crs)
+    labels = _label_names(outlines.labels, card)
+    pixel = shapely.normalize(outlines.geometry)
+    ids = _ids(pixel, labels, raster)
+    order = _order(pixel, ids, outlines.scores, merged.n_tiles)
+    pixel, ids, labels = pixel[order], _distinct(ids[order]), labels[order]
+    at_edge = _at_edge(pixel, grid, area)
+    ground = shapely.orient_polygons(grid.geometry_to_world(pixel))
+    columns: dict[str, Any] = {
+        "id": ids,
+        "label": labels,
+        "score": outlines.scores[order],
+        **measure(ground, grid.crs),
+        "raster": raster,
+        "acquired": _utc(acquired),
+        "model": card.name,
+        "model_version": card.version,
+        "run": run,
+        "n_tiles": merged.n_tiles[order],
+        "agreement": merged.agreement[order],
+        "cut_by_edge": at_edge if cut is None else at_edge | np.asarray(cut, bool)[order],
+    }
+    return _table(columns, ground, grid.crs)
+
+
+def _table(columns: dict[str, Any], geometry: NDArray[Any], crs: CRS) -> geopandas.GeoDataFrame:
+    """The schema's columns in order, in their dtypes."""
+    index = pd.RangeIndex(len(geometry))
+    series = {name: pd.Series(columns.get(name), index=index, dtype=dtype) for name, dtype in COLUMNS.items()}
+    return geopandas.GeoDataFrame(series, geometry=geometry, crs=crs)
+
+
+def _utc(acquired: datetime | None) -> pd.Timestamp | Any:
+    if acquired is None:
+        return pd.NaT
+    moment = pd.Timestamp(acquired)
+    return moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
+
+
+def _label_names(labels: NDArray[np.int64], card: ModelCard) -> NDArray[Any]:
+    if labels.max() >= len(card.classes):
+        raise ModelError(
+            f"label {labels.max()} from model {card.name!r}",
+            allowed=f"0 to {len(card.classes) - 1}, an index into its classes {card.classes}",
+            remedy="Add the class to the model card, or count labels from 0",
+        )
+    return np.array(card.classes, dtype=object)[labels]
+
+
+def _ids(pixel: NDArray[Any], labels: NDArray[Any], raster: str) -> NDArray[Any]:
+    """13 letters and digits per outline: 64 bits of a hash of raster, label and rounded outline."""
+    rounded = shapely.transform(pixel, lambda xy: np.rint(xy / _STEP))
+    shapes = shapely.to_wkb(shapely.normalize(rounded), byte_order=1)
+    keys = {label: hashlib.sha256(f"{raster}\0{label}".encode()).digest() for label in set(labels)}
+    digests = [
+        hashlib.blake2b(shape, digest_size=8, key=keys[label]).digest()
+        for shape, label in zip(shapes, labels, strict=True)
+    ]
+    return np.array([base64.b32encode(d).decode().rstrip("=").lower() for d in digests], dtype=object)
+
+
+def _order(
+    pixel: NDArray[Any], ids: NDArray[Any], scores: NDArray[np.float32], n_tiles: NDArray[np.int32]
+) -> NDArray[np.intp]:
+    """Top to bottom, left to right by bounds (rounded), then by id; equal twins by what else differs."""
+    left, top, _, _ = np.rint(shapely.bounds(pixel).T / _STEP)
+    shapes = np.array(shapely.to_wkb(pixel), dtype=object)
+    return np.lexsort((shapes, n_tiles, -scores, ids, left, top))
+
+
+def _distinct(ids: NDArray[Any]) -> NDArray[Any]:
+    """Second and later twins of an id (rows sorted) get a number."""
+    series = pd.Series(ids, dtype=object)
+    rank = series.groupby(series).cumcount().to_numpy()
+    again = rank > 0
+    ids = ids.copy()
+    ids[again] = [f"{name}-{count + 1}" for name, count in zip(ids[again], rank[again], strict=True)]
+    return ids
+
+
+def _at_edge(pixel: NDArray[Any], grid: Grid, area: Window) -> NDArray[np.bool_]:
+    """True where an outline comes to an edge of the examined area that is the raster's own edge."""
+    left, top, right, bottom = shapely.bounds(pixel).T
+    near = np.zeros(len(pixel), np.bool_)
+    if area.col_off == 0:
+        near |= left <= EDGE_PX
+    if area.row_off == 0:
+        near |= top <= EDGE_PX
+    if area.col_end == grid.width:
+        near |= right >= grid.width - EDGE_PX
+    if area.row_end == grid.height:
+        near |= bottom >= grid.height - EDGE_PX
+    return near

@@ -1,0 +1,241 @@
+"""A run before and after its blocks: what was given, checked; what came out, sifted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from geoseg.aoi import load_aoi
+from geoseg.blocks import BlockTask
+from geoseg.config import RasterSettings, Settings
+from geoseg.detectors.base import Detector, ModelCard
+from geoseg.errors import ConfigError, ModelError
+from geoseg.footprints import EDGE_PX, assemble
+from geoseg.gaps import Gap
+from geoseg.grid import Grid
+from geoseg.raster import Access, RasterInfo, Scaling, model_grid, open_raster, source_for
+from geoseg.report import dissolved, versions
+from geoseg.seams import Merged
+from geoseg.tiling import Tiling
+from geoseg.window import Window
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """A run, checked and ready to start, and what is done with what comes out of its blocks."""
+
+    info: RasterInfo
+    """The raster."""
+    card: ModelCard
+    """The model's."""
+    grid: Grid
+    """The grid that the model sees."""
+    task: BlockTask
+    """What is done with each block."""
+    settings: Settings
+    """All of them."""
+    aoi: Any
+    """Shapely geometry in grid pixels, cut to the grid; None: everything."""
+    warnings: tuple[str, ...]
+    """What a user should know."""
+
+    @classmethod
+    def of(
+        cls, raster: str | Path, model: Detector, *, aoi: Any, tiling: Tiling | None, settings: Settings
+    ) -> Job:
+        """Look at all that was given, and refuse it now or never.
+
+        Raises:
+            GeosegError: a raster, model, AOI or settings that cannot be used.
+        """
+        card = card_of(model)
+        if settings.output.crs:
+            parse_crs(settings.output.crs)  # refused before any work
+        tiling = tiling or tiling_of(settings, card)
+        info = open_raster(raster, access=access_of(settings.raster), assume_crs=settings.raster.assume_crs)
+        grid = model_grid(info, card)
+        area, warnings = (None, []) if aoi is None else load_aoi(aoi, grid)
+        source = source_for(
+            info,
+            card,
+            scaling=_scaling(settings.raster),
+            bands=settings.raster.bands,
+            aoi=None if area is None else _reach(area, tiling.halo),
+        )
+        threshold = settings.detect.score_threshold
+        task = BlockTask(
+            source=source,
+            detector=model,
+            plan=tiling.plan(grid.window),
+            threshold=card.score_threshold if threshold is None else threshold,
+            batch=settings.detect.batch,
+            tolerance=settings.vectorize.tolerance_px,
+        )
+        return cls(
+            info=info,
+            card=card,
+            grid=grid,
+            task=task,
+            settings=settings,
+            aoi=area,
+            warnings=(*warnings, *source.warnings),
+        )
+
+    @property
+    def within(self) -> Window:
+        """The part of the grid in which tiles are wanted."""
+        return pixel_window(self.task.source.aoi, self.grid)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of the blocks that will be done."""
+        return self.task.plan.count(within=self.within)
+
+    def gaps(self, found: list[Gap]) -> list[Gap]:
+        """All ground that was not examined, a gap per reason."""
+        found = [gap for gap in found if gap.reason != "outside_aoi"]
+        if self.aoi is not None:
+            rest = shapely.difference(shapely.box(*self.grid.window.xyxy), self.aoi)
+            found.append(Gap(geometry=rest, reason="outside_aoi"))
+        return dissolved(found, within=self.aoi)
+
+    def footprints(self, merged: Merged, gaps: list[Gap]) -> gpd.GeoDataFrame:
+        """Objects with a point in the AOI and most of their area on valid ground, on the ground."""
+        merged = merged.take(self._wanted(merged.outlines.geometry, gaps))
+        table = assemble(
+            merged,
+            grid=self.grid,
+            area=self.grid.window,
+            card=self.card,
+            raster=self.info.name,
+            acquired=self.info.acquired,
+            run=self.identity,
+            cut=self._cut(merged.outlines.geometry, gaps),
+        )
+        least = self.settings.vectorize.min_area_m2
+        return table[table["area_m2"] >= least].reset_index(drop=True) if least > 0 else table
+
+    def _wanted(self, geometry: Any, gaps: list[Gap]) -> Any:
+        keep = np.ones(len(geometry), bool)
+        if self.aoi is not None:
+            shapely.prepare(self.aoi)
+            keep &= shapely.intersects(self.aoi, shapely.point_on_surface(geometry))
+        for gap in gaps:
+            if gap.reason in ("nodata", "suspect_missing"):
+                near = _near(geometry, gap)
+                on_gap = shapely.area(shapely.intersection(geometry[near], gap.geometry))
+                keep[near[on_gap > 0.5 * shapely.area(geometry[near])]] = False
+        return keep
+
+    def _cut(self, geometry: Any, gaps: list[Gap]) -> Any:
+        """Where an object comes to ground that was not examined and may go on there."""
+        cut = np.zeros(len(geometry), bool)
+        for gap in gaps:
+            if gap.reason != "outside_aoi":  # around the AOI a halo's width is examined too
+                cut[_near(geometry, gap)] = True
+        if self.task.source.aoi is not None:
+            cut |= ~shapely.covered_by(geometry, self.task.source.aoi)
+        return cut
+
+    @property
+    def identity(self) -> str:
+        """16 hex digits that are the same for the same raster, model, AOI, settings and version."""
+        settings = self.settings.model_dump(mode="json")
+        del settings["engine"], settings["tiling"], settings["detect"]
+        task = self.task
+        parts = {
+            "raster": self.info.key,
+            "model": self.card.to_json(),
+            "tiling": [task.plan.tiling.core, task.plan.tiling.halo],
+            "threshold": task.threshold,
+            "settings": settings,
+            "aoi": None if self.aoi is None else shapely.to_wkb(self.aoi, hex=True),
+            "version": versions().get("geoseg"),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def card_of(model: object) -> ModelCard:
+    """The card of a detector.
+
+    Raises:
+        ModelError: it is no detector.
+    """
+    if not isinstance(model, Detector) or not isinstance(model.card, ModelCard):
+        raise ModelError(
+            f"a model of type {type(model).__name__}",
+            allowed="an object with .card (geoseg.ModelCard) and .predict(list of Chip) -> list of Instances",
+            remedy="Load a bundled one with geoseg.load_model('buildings')",
+        )
+    return model.card
+
+
+def tiling_of(settings: Settings, card: ModelCard) -> Tiling:
+    """The tiling that the settings, or else the card, ask for.
+
+    Raises:
+        ConfigError: a halo wider than the core.
+    """
+    core = card.core if settings.tiling.core is None else settings.tiling.core
+    halo = min(card.halo, core) if settings.tiling.halo is None else settings.tiling.halo
+    return Tiling(core=core, halo=halo, block=settings.tiling.block)
+
+
+def access_of(raster: RasterSettings) -> Access:
+    """What a raster may reach, by the settings."""
+    return Access(
+        allow_remote=raster.allow_remote,
+        roots=raster.roots,
+        max_pixels=raster.max_pixels,
+        max_block_bytes=raster.max_block_bytes,
+    )
+
+
+def pixel_window(area: Any, grid: Grid) -> Window:
+    """The smallest window of the grid around ``area`` (grid pixels; None: all of the grid)."""
+    if area is None:
+        return grid.window
+    in_pixels = replace(grid, transform=type(grid.transform).identity())
+    return in_pixels.window_of(area)
+
+
+def _scaling(raster: RasterSettings) -> Scaling | None:
+    rule = raster.scaling
+    if rule is None:
+        return None
+    return Scaling(low=rule.low or (), high=rule.high or (), percentiles=rule.percentiles)
+
+
+def _reach(area: Any, halo: int) -> Any:
+    """Around the AOI a halo more is examined, so that objects on its border are seen whole."""
+    # Simplified first: an AOI of a million vertices would be slow to buffer, and this border may be rough.
+    return (
+        area if area.is_empty else shapely.buffer(shapely.simplify(area, halo / 8), halo * 9 / 8, quad_segs=2)
+    )
+
+
+def _near(geometry: Any, gap: Gap) -> Any:
+    """Rows of objects that come to a gap."""
+    parts = shapely.get_parts(gap.geometry)
+    return np.unique(shapely.STRtree(geometry).query(parts, predicate="dwithin", distance=EDGE_PX)[1])
+
+
+def parse_crs(text: str) -> CRS:
+    """The CRS that a setting names.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    try:
+        return CRS.from_user_input(text)
+    except CRSError as error:
+        raise ConfigError(f"output.crs = {text!r}", allowed="a CRS such as EPSG:4326") from error

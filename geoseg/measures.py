@@ -1,0 +1,104 @@
+"""Metres and degrees on the ground, whatever the CRS.
+
+Each footprint is measured in its own tangent frame: its vertices go from the CRS to longitude and latitude,
+from there to earth-centred coordinates, and from there to metres east and north of a point inside it.
+Dropping the height over that plane costs a relative error of about (distance / earth's radius)^2 / 2: 3e-7 at
+5 km. Poles and the antimeridian need no special case. Footprints that reach farther are measured along
+geodesics.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS, Geod
+
+from geoseg.grid import lonlat
+
+FAR_M = 5000.0
+"""Footprints with a vertex farther than this, in metres, from a point inside are measured along geodesics."""
+
+Floats = NDArray[np.float64]
+
+
+def measure(geometry: NDArray[Any], crs: CRS) -> dict[str, Floats]:
+    """Measures of polygons, as columns of float64.
+
+    ``area_m2`` and ``perimeter_m`` (shells and holes) lie within 0.001 % of geodesic ones. ``length_m``,
+    ``width_m`` and ``orientation_deg`` are those of the smallest rectangle around it on the ground, at any
+    angle: its long side, its short side, and the bearing of the long side, 0 <= degrees < 180 clockwise from
+    true north.
+    ``lon``, ``lat`` is a point on the footprint, in degrees on the datum of the CRS.
+
+    Args:
+        geometry: ``(n,)`` Polygons or MultiPolygons in ground coordinates (x, y).
+        crs: their CRS.
+
+    Raises:
+        RasterError: the CRS is tied to no ellipsoid, or cannot turn a vertex into longitude and latitude.
+    """
+    geometry = np.asarray(geometry, dtype=object)
+    geod = crs.get_geod() or Geod(ellps="WGS84")
+    points = shapely.point_on_surface(geometry)
+    lon0, lat0 = lonlat(crs, shapely.get_x(points), shapely.get_y(points))
+    xy, owner = shapely.get_coordinates(geometry, return_index=True)
+    lon, lat = lonlat(crs, xy[:, 0], xy[:, 1])
+    flat = _with_coordinates(geometry, _tangent(lon, lat, lon0, lat0, owner, geod))
+    found = {"area_m2": shapely.area(flat), "perimeter_m": shapely.length(flat), **_rectangle(flat)}
+    reach = np.zeros(len(geometry))
+    np.maximum.at(reach, owner, np.hypot(*shapely.get_coordinates(flat).T))
+    for i in np.flatnonzero(reach > FAR_M):
+        found["area_m2"][i], found["perimeter_m"][i] = _geodesic(geometry[i], crs, geod)
+    return {**found, "lon": (lon0 + 180.0) % 360.0 - 180.0, "lat": lat0}
+
+
+def _tangent(
+    lon: Floats, lat: Floats, lon0: Floats, lat0: Floats, owner: NDArray[np.int64], geod: Geod
+) -> Floats:
+    """``(points, 2)`` metres east and north of each footprint's own origin ``(lon0, lat0)``."""
+    offset = _earth_centred(lon, lat, geod) - _earth_centred(lon0, lat0, geod)[owner]
+    (sl, cl), (sp, cp) = (np.array([np.sin(a), np.cos(a)])[:, owner] for a in np.radians([lon0, lat0]))
+    x, y, z = offset.T
+    return np.column_stack([cl * y - sl * x, cp * z - sp * (cl * x + sl * y)])
+
+
+def _earth_centred(lon: Floats, lat: Floats, geod: Geod) -> Floats:
+    """``(points, 3)`` geocentric coordinates in metres of points on the ellipsoid (EPSG method 9602)."""
+    lon, lat = np.radians(lon), np.radians(lat)
+    normal = geod.a / np.sqrt(1.0 - geod.es * np.sin(lat) ** 2)
+    ring = normal * np.cos(lat)
+    return np.column_stack([ring * np.cos(lon), ring * np.sin(lon), normal * (1.0 - geod.es) * np.sin(lat)])
+
+
+def _with_coordinates(geometry: NDArray[Any], xy: Floats) -> NDArray[Any]:
+    return np.asarray(shapely.set_coordinates(geometry.copy(), xy), dtype=object)
+
+
+def _rectangle(flat: NDArray[Any]) -> dict[str, Floats]:
+    """Sides and bearing of the rectangle of least area around each polygon (metres east, north)."""
+    corners = shapely.get_coordinates(shapely.oriented_envelope(flat)).reshape(-1, 5, 2)
+    sides = corners[:, 1:3] - corners[:, 0:2]
+    lengths = np.hypot(sides[..., 0], sides[..., 1])
+    longest = np.argmax(lengths, axis=1)
+    east, north = sides[np.arange(len(flat)), longest].T
+    bearing = np.degrees(np.arctan2(east, north)) % 180.0
+    return {
+        "length_m": lengths.max(axis=1, initial=0.0),
+        "width_m": lengths.min(axis=1, initial=np.inf),
+        "orientation_deg": np.where(bearing >= 180.0, 0.0, bearing),  # -1e-17 % 180 is 180
+    }
+
+
+def _geodesic(geometry: Any, crs: CRS, geod: Geod) -> tuple[float, float]:
+    """Area and perimeter of one (Multi)Polygon along geodesics between its vertices."""
+    area = perimeter = 0.0
+    for part in shapely.get_parts(geometry):
+        for hole, ring in enumerate([part.exterior, *part.interiors]):
+            lon, lat = lonlat(crs, *shapely.get_coordinates(ring).T)
+            ring_area, ring_length = geod.polygon_area_perimeter(lon, lat)
+            area += -abs(ring_area) if hole else abs(ring_area)
+            perimeter += ring_length
+    return area, perimeter

@@ -1,0 +1,136 @@
+"""One open file, read at its own grid: pixels, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window as RioWindow
+
+from geoseg.errors import RasterError
+from geoseg.raster.access import READ_ERRORS, gdal_env, one_line, open_dataset
+from geoseg.raster.info import RasterInfo, open_source
+from geoseg.raster.validity import read_with_validity, unwritten
+from geoseg.window import Window
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Raw:
+    """Pixels of one window of a file."""
+
+    pixels: NDArray[Any]
+    """``(bands, h, w)`` as the file has them; 0 where unreadable."""
+    valid: NDArray[np.bool_]
+    """``(h, w)`` True: holds something."""
+    missing: NDArray[np.bool_]
+    """``(h, w)`` True: reads as zeros where the file holds no data."""
+    unreadable: NDArray[np.bool_]
+    """``(h, w)`` True: could not be decoded."""
+
+
+class OpenFile:
+    """A raster and its mask file, open. Call :meth:`read` inside ``gdal_env``.
+
+    Raises:
+        RasterError: it cannot be opened, or is not what it was when its header was read.
+    """
+
+    def __init__(self, info: RasterInfo, bands: Sequence[int]) -> None:
+        self.info, self.bands = info, bands
+        self.problem = ""
+        """What was said of the first block that could not be decoded."""
+        self._stack = ExitStack()
+        with gdal_env(info.access):
+            opening = open_source(info.path, info.driver, info.access)
+            self._dataset, mosaic = self._stack.enter_context(opening)
+            self._mask = None
+            if info.mask_file:
+                self._mask = self._stack.enter_context(open_dataset(info.mask_file, "GTiff"))
+        self._covered = mosaic.covered if mosaic else None
+        if self._dataset.shape != (info.grid.height, info.grid.width) or self._dataset.count != info.bands:
+            self.close()
+            raise RasterError(f"{info.path}, which has changed since it was opened", remedy="Start again")
+
+    def close(self) -> None:
+        """May be called twice."""
+        self._stack.close()
+
+    def read(self, window: Window) -> Raw:
+        """One window of the file. What cannot be decoded is narrowed down to file blocks, by halving."""
+        box = RioWindow(window.col_off, window.row_off, window.width, window.height)
+        try:
+            pixels, valid = read_with_validity(self._dataset, self._mask, self.info, self.bands, box)
+        except READ_ERRORS as error:
+            self.problem = self.problem or one_line(error)
+            halves = _halves(window, self.info.file_block)
+            if len(halves) == 2:
+                return _joined(window, halves, [self.read(half) for half in halves])
+            return _nothing(window, self.info, len(self.bands))
+        if self._covered is not None:
+            valid &= _under(self._covered, window)
+        missing = unwritten(self._dataset, self.info, self.bands, box, pixels)
+        missing = np.zeros_like(valid) if missing is None else missing & valid
+        return Raw(pixels=pixels, valid=valid & ~missing, missing=missing, unreadable=np.zeros_like(valid))
+
+
+def _nothing(window: Window, info: RasterInfo, bands: int) -> Raw:
+    shape = (window.height, window.width)
+    return Raw(
+        pixels=np.zeros((bands, *shape), info.dtype),
+        valid=np.zeros(shape, bool),
+        missing=np.zeros(shape, bool),
+        unreadable=np.ones(shape, bool),
+    )
+
+
+def _halves(window: Window, block: tuple[int, int]) -> list[Window]:
+    """Two parts, cut at a file block's edge near the middle of the longer side; or the window alone."""
+    first = (window.row_off // block[0], window.col_off // block[1])
+    rows = (window.row_end - 1) // block[0] - first[0] + 1
+    cols = (window.col_end - 1) // block[1] - first[1] + 1
+    if max(rows, cols) == 1:
+        return [window]
+    if rows >= cols:
+        cut = (first[0] + rows // 2) * block[0]
+        return [_between(window, rows=(window.row_off, cut)), _between(window, rows=(cut, window.row_end))]
+    cut = (first[1] + cols // 2) * block[1]
+    return [_between(window, cols=(window.col_off, cut)), _between(window, cols=(cut, window.col_end))]
+
+
+def _between(
+    window: Window, *, rows: tuple[int, int] | None = None, cols: tuple[int, int] | None = None
+) -> Window:
+    (top, bottom), (left, right) = (
+        rows or (window.row_off, window.row_end),
+        cols or (window.col_off, window.col_end),
+    )
+    return Window(row_off=top, col_off=left, height=bottom - top, width=right - left)
+
+
+def _joined(window: Window, halves: Sequence[Window], parts: Sequence[Raw]) -> Raw:
+    axis = 0 if halves[0].height < window.height else 1
+    return Raw(
+        pixels=np.concatenate([part.pixels for part in parts], axis=axis + 1),
+        valid=np.concatenate([part.valid for part in parts], axis=axis),
+        missing=np.concatenate([part.missing for part in parts], axis=axis),
+        unreadable=np.concatenate([part.unreadable for part in parts], axis=axis),
+    )
+
+
+def _under(covered: Sequence[tuple[float, float, float, float]], window: Window) -> NDArray[np.bool_]:
+    """``(h, w)`` True where a source of the mosaic lies, by pixel centres."""
+    mask = np.zeros((window.height, window.width), bool)
+    for x0, y0, x1, y1 in covered:
+        rows = _centres(y0, y1, window.row_off, window.height)
+        cols = _centres(x0, x1, window.col_off, window.width)
+        mask[rows, cols] = True
+    return mask
+
+
+def _centres(low: float, high: float, start: int, size: int) -> slice:
+    first, last = np.clip(np.ceil(np.array([low, high]) - 0.5) - start, 0, size)
+    return slice(int(first), int(last))

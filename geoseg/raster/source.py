@@ -1,0 +1,202 @@
+"""How one raster is read for one model: which bands, on which grid, by which scaling. Nothing is guessed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio.windows import Window as RioWindow
+
+from geoseg.detectors.base import ModelCard
+from geoseg.errors import RasterError
+from geoseg.grid import Grid
+from geoseg.raster.access import gdal_env
+from geoseg.raster.info import RasterInfo, open_source
+from geoseg.raster.scaling import Scaling
+from geoseg.raster.validity import valid_values
+
+_SAMPLE_BLOCKS, _SAMPLE_VALUES = 64, 2**22
+_SAME_GSD = 0.1
+_FAR_GSD = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """All that a worker needs to read a raster for a model. Small and picklable."""
+
+    info: RasterInfo
+    """The raster."""
+    grid: Grid
+    """The grid that the model sees: the raster's own, or the same ground at the model's GSD."""
+    bands: tuple[int, ...]
+    """Bands of the file, from 1, in the model's order."""
+    palette: tuple[tuple[int, int, int, int], ...] | None = None
+    """Red, green, blue, alpha of each value, where the one band is expanded to three."""
+    scaling: Scaling | None = None
+    """How values become 8-bit; None: they stay as they are."""
+    aoi: shapely.Geometry | None = None
+    """What is asked for, in pixels of ``grid``; None: everything."""
+    zero_invalid: bool = False
+    """Whether pixels that hold nothing are set to 0 (models with a rule), or keep what the file says."""
+    warnings: tuple[str, ...] = ()
+    """What a user should know."""
+
+    @cached_property
+    def identity(self) -> str:
+        """A key of everything that decides what is read."""
+        aoi = b"" if self.aoi is None else shapely.to_wkb(self.aoi)
+        grid = (self.grid.crs.to_wkt(), tuple(self.grid.transform), self.grid.height, self.grid.width)
+        parts = (
+            self.info.path,
+            self.info.key,
+            grid,
+            self.bands,
+            self.palette,
+            self.scaling,
+            self.zero_invalid,
+        )
+        return hashlib.sha256(repr(parts).encode() + aoi).hexdigest()[:32]
+
+
+def model_grid(info: RasterInfo, card: ModelCard) -> Grid:
+    """The grid that a model sees: the raster's own where the card names no GSD or one within 10 % of it."""
+    if card.gsd_m is None or all(abs(gsd / card.gsd_m - 1) <= _SAME_GSD for gsd in info.grid.gsd_xy_m):
+        return info.grid
+    return info.grid.at_gsd(card.gsd_m)
+
+
+def source_for(
+    info: RasterInfo,
+    card: ModelCard,
+    *,
+    scaling: Scaling | None = None,
+    bands: Mapping[str, int] | None = None,
+    aoi: shapely.Geometry | None = None,
+) -> Source:
+    """Decide how ``info`` is read for the model of ``card``.
+
+    Args:
+        info: the raster.
+        card: what the model wants.
+        scaling: how its values become 8-bit; percentiles are measured here, once.
+        bands: role to band number (from 1), over what the file says of itself.
+        aoi: in pixels of :func:`model_grid`, as :func:`geoseg.aoi.load_aoi` gives it.
+
+    Raises:
+        RasterError: bands or number types that no declared rule covers.
+        ConfigError: a scaling that does not fit the bands.
+    """
+    source = Source(
+        info=info,
+        grid=model_grid(info, card),
+        bands=_bands(info, card, bands or {}),
+        aoi=aoi,
+        zero_invalid=card.bands is not None or card.mean is not None,
+        warnings=_warnings(info, card),
+    )
+    if len(source.bands) == 1 and info.roles[source.bands[0] - 1] == "palette":
+        source = replace(source, palette=_palette(info, source.bands[0]))
+        if card.bands not in (None, ("red", "green", "blue")):
+            raise RasterError(
+                f"{info.name}, a palette image, for a model of {card.bands}", allowed="red, green, blue"
+            )
+        return source
+    if scaling is None:
+        _check_undeclared(info, card)
+        return source
+    scaling = scaling.for_bands(len(source.bands))
+    if scaling.percentiles is not None:
+        scaling = scaling.measured(_sample(source))
+    return replace(source, scaling=scaling)
+
+
+def _bands(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int]) -> tuple[int, ...]:
+    wrong = {role: band for role, band in mapping.items() if not 1 <= band <= info.bands}
+    if wrong:
+        raise RasterError(f"a band map with {wrong}", allowed=f"bands 1 to {info.bands} of {info.name}")
+    if card.bands is None:
+        return tuple(mapping.values()) or info.colour_bands
+    if info.roles[0] == "palette" and len(info.colour_bands) == 1 and not mapping:
+        return (1,)
+    found = {role: mapping.get(role) or _band_of(role, info) for role in card.bands}
+    missing = [role for role, band in found.items() if band is None]
+    if missing:
+        example = ",".join(f"{role}={number}" for number, role in enumerate(card.bands, 1))
+        raise RasterError(
+            f"{info.name} with bands {', '.join(info.roles)}, of which none is surely {' or '.join(missing)}",
+            allowed=f"bands named {', '.join(card.bands)} by colour interpretation or description",
+            remedy=f"Say which is which, e.g. --bands {example}",
+        )
+    return tuple(band for band in found.values() if band is not None)
+
+
+def _band_of(role: str, info: RasterInfo) -> int | None:
+    """The one band of that role; None where there is none, or several."""
+    places = [band for band, name in enumerate(info.roles, 1) if name == role]
+    return places[0] if len(places) == 1 else None
+
+
+def _check_undeclared(info: RasterInfo, card: ModelCard) -> None:
+    if card.mean is not None and info.dtype != "uint8":
+        raise RasterError(
+            f"{info.name} with {info.dtype} pixels for a model of 8-bit imagery",
+            allowed="uint8, or a declared scaling",
+            remedy="Give the range of its values under [raster], e.g. scale_min = 0, scale_max = 3000, "
+            "or scale_percentiles = [2, 98] to measure it once for the whole raster",
+        )
+
+
+def _warnings(info: RasterInfo, card: ModelCard) -> tuple[str, ...]:
+    if card.gsd_m is None:
+        return ()
+    ratio = info.grid.gsd_m / card.gsd_m
+    if 1 / _FAR_GSD <= ratio <= _FAR_GSD:
+        return ()
+    kind = "coarser" if ratio > 1 else "finer"
+    return (
+        f"{info.name} has a ground sampling distance of {info.grid.gsd_m:.3g} m, {max(ratio, 1 / ratio):.1f} "
+        f"times {kind} than the model's {card.gsd_m:.3g} m; it is resampled, and results may be poor",
+    )
+
+
+def _palette(info: RasterInfo, band: int) -> tuple[tuple[int, int, int, int], ...]:
+    with gdal_env(info.access), open_source(info.path, info.driver, info.access) as (dataset, _):
+        colours = dataset.colormap(band)
+    if info.dtype != "uint8":
+        raise RasterError(
+            f"{info.name}, a palette of {info.dtype} values", allowed="a palette of uint8 values"
+        )
+    return tuple(tuple(colours.get(value, (0, 0, 0, 0))) for value in range(256))
+
+
+def _sample(source: Source) -> list[NDArray[Any]]:
+    """Valid values per band from 1/64 of the file's blocks, evenly spread; from at least 64 and at most 256.
+
+    Raises:
+        RasterError: none of them holds a valid pixel.
+    """
+    info, found = source.info, []
+    (rows, cols), height, width = info.file_block, info.grid.height, info.grid.width
+    across, total = -(-width // cols), -(-height // rows) * -(-width // cols)
+    count = min(total, max(_SAMPLE_BLOCKS, min(total // 64, 4 * _SAMPLE_BLOCKS)))
+    with gdal_env(info.access), open_source(info.path, info.driver, info.access) as (dataset, _):
+        for number in sorted({index * total // count for index in range(count)}):
+            row, col = divmod(number, across)
+            window = RioWindow(
+                col * cols, row * rows, min(cols, width - col * cols), min(rows, height - row * rows)
+            )
+            found.append(valid_values(dataset, source.info, source.bands, window, _SAMPLE_VALUES // count))
+    values = [np.concatenate(band) for band in zip(*found, strict=True)]
+    if not len(values[0]):
+        raise RasterError(
+            f"{info.name}, where no valid pixel was found to measure its range on",
+            allowed="a raster with valid pixels",
+            remedy="Give the range: scale_min and scale_max under [raster]",
+        )
+    return values

@@ -1,0 +1,142 @@
+"""What a run did and what it could not do: the gaps as a table, and the report that decides the exit code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, get_args
+
+import geopandas as gpd
+import numpy as np
+import shapely
+
+from geoseg.gaps import Gap, Reason
+from geoseg.grid import Grid
+from geoseg.measures import measure
+
+_VERSIONS = ("geoseg", "numpy", "shapely", "rasterio", "pyproj", "torch", "torchvision")
+EXPECTED: tuple[Reason, ...] = ("nodata", "outside_aoi")
+"""Reasons that are no fault of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One run, in numbers."""
+
+    run: str
+    """Identity: the same raster, model, AOI, settings and version give the same."""
+    raster: str
+    """File name."""
+    raster_key: str
+    """Content key of the raster."""
+    model: str
+    """Name in the model's card."""
+    model_version: str
+    """Version in the model's card."""
+    started: str
+    """UTC, ISO 8601."""
+    seconds: float
+    """Wall time."""
+    gsd_m: float
+    """Ground sampling distance of the grid that the model saw, in metres."""
+    tiles_planned: int
+    """Tiles with ground that was asked for."""
+    tiles_examined: int
+    """Tiles that the model saw."""
+    tiles_empty: int
+    """Tiles without a valid pixel."""
+    tiles_unreadable: int
+    """Tiles that could not be read at all."""
+    tiles_failed: int
+    """Tiles that the model failed on."""
+    megapixels: float
+    """Million pixels in the cores of the examined tiles."""
+    footprints: int
+    """Rows in the result."""
+    gaps_m2: Mapping[str, float]
+    """Square metres not examined, by reason."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The settings of the run."""
+    warnings: tuple[str, ...] = ()
+    """What a user should know."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of what it stands on."""
+
+    @property
+    def complete(self) -> bool:
+        """True where all ground that was asked for and holds data was examined."""
+        return all(reason in EXPECTED for reason in self.gaps_m2)
+
+    @property
+    def exit_code(self) -> int:
+        """0: done; 1: done with parts missing."""
+        return 0 if self.complete else 1
+
+    @property
+    def mp_per_s(self) -> float:
+        """Million pixels a second, all told."""
+        return self.megapixels / self.seconds if self.seconds > 0 else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as one flat mapping, for a ``run`` table or JSON."""
+        return {**asdict(self), "mp_per_s": round(self.mp_per_s, 3), "complete": self.complete}
+
+
+def versions() -> dict[str, str]:
+    """Versions of geoseg and of what decides its results."""
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def dissolved(gaps: Iterable[Gap], *, within: shapely.Geometry | None) -> list[Gap]:
+    """One gap per reason that comes to anything, in a fixed order, cut to ``within`` (grid pixels)."""
+    parts: dict[str, list[Any]] = {}
+    details: dict[str, set[str]] = {}
+    for gap in gaps:
+        parts.setdefault(gap.reason, []).append(gap.geometry)
+        details.setdefault(gap.reason, set()).update({gap.detail} - {""})
+    found: list[Gap] = []
+    for reason in get_args(Reason):
+        if reason not in parts:
+            continue
+        whole = shapely.union_all(parts[reason])
+        if within is not None and reason != "outside_aoi":
+            whole = shapely.intersection(whole, within)
+        # "failed" comes as whole cores; what of them holds nothing has its own reason already.
+        if reason == "failed" and found:
+            whole = shapely.difference(whole, shapely.union_all([gap.geometry for gap in found]))
+        whole = _polygons(whole)
+        if whole.area > 0:
+            found.append(Gap(geometry=whole, reason=reason, detail="; ".join(sorted(details[reason])[:3])))
+    return found
+
+
+def gaps_table(gaps: list[Gap], grid: Grid) -> gpd.GeoDataFrame:
+    """Gaps on the ground: ``reason``, ``detail``, ``area_m2`` and the geometry, a row each."""
+    pixels = np.empty(len(gaps), dtype=object)
+    pixels[:] = [gap.geometry for gap in gaps]
+    ground = grid.geometry_to_world(pixels) if len(gaps) else pixels
+    return gpd.GeoDataFrame(
+        {
+            "reason": np.array([gap.reason for gap in gaps], dtype=object),
+            "detail": np.array([gap.detail for gap in gaps], dtype=object),
+            "area_m2": measure(ground, grid.crs)["area_m2"] if len(gaps) else np.zeros(0),
+        },
+        geometry=gpd.GeoSeries(ground, crs=grid.crs),
+        crs=grid.crs,
+    )
+
+
+def _polygons(geometry: Any) -> Any:
+    """The polygons of it: an overlay may leave lines and points behind."""
+    parts = shapely.get_parts(shapely.get_parts(np.array([geometry], dtype=object)))
+    flat = [
+        part for part in parts if shapely.get_type_id(part) == shapely.GeometryType.POLYGON and part.area > 0
+    ]
+    return flat[0] if len(flat) == 1 else shapely.MultiPolygon(flat)

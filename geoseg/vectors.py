@@ -1,0 +1,143 @@
+"""Vector files of a few known kinds, read by their content and never by GDAL's guessing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from geoseg.errors import ConfigError
+
+LONLAT = CRS.from_epsg(4326)
+_ALLOWED = "a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet file"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shapes:
+    """Geometries in their own CRS."""
+
+    geometries: NDArray[Any]
+    """``(n,)`` shapely geometries; may hold None."""
+    crs: CRS
+    """Theirs; x or longitude first."""
+    what: str
+    """What to call them in a message."""
+
+
+def from_table(table: Any, what: str) -> Shapes:
+    """Those of a GeoDataFrame or GeoSeries.
+
+    Raises:
+        ConfigError: it has no CRS.
+    """
+    if table.crs is None:
+        raise ConfigError(f"{what} without a CRS", allowed="a CRS", remedy="Set it, e.g. table.set_crs(4326)")
+    geometries = np.asarray(table.geometry.array, object)
+    return Shapes(geometries=geometries, crs=CRS.from_user_input(table.crs), what=what)
+
+
+def read_shapes(path: str | Path, kind: str = "vector") -> Shapes:
+    """A vector file, told by its first bytes; text that names other files (an OGR VRT) is never opened.
+
+    Args:
+        path: a local file.
+        kind: what to call it in messages: ``the {kind} file ...``.
+
+    Raises:
+        ConfigError: absent, of another kind, broken, or without a CRS.
+    """
+    path = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    what = f"the {kind} file {path}"
+    if not os.path.isfile(path):
+        state = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise ConfigError(f"{what}, which {state}", allowed=_ALLOWED)
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
+        return _geojson(path, what)
+    if head.startswith(b"PAR1"):
+        return from_table(_opened(geopandas.read_parquet, path, what), what)
+    if head.startswith(b"SQLite format 3\0") and head[68:72] in (b"GPKG", b"GP10", b"GP11"):
+        return from_table(_opened(geopandas.read_file, path, what, layer=_layer(path, what)), what)
+    if head.startswith((b"fgb\x03", b"\x00\x00\x27\x0a")):
+        return from_table(_opened(geopandas.read_file, path, what), what)
+    found = "an empty file" if not head else "XML" if head.lstrip().startswith(b"<") else "of another kind"
+    raise ConfigError(
+        f"{what}, which is {found}", allowed=_ALLOWED, remedy="Convert it, e.g. ogr2ogr aoi.gpkg <it>"
+    )
+
+
+def _opened(read: Any, path: str, what: str, **options: Any) -> Any:
+    """A table read by geopandas, whose many kinds of error become one."""
+    try:
+        table = read(path, **options)
+    except Exception as error:
+        raise ConfigError(f"{what}, which cannot be read ({str(error)[:200]})", allowed=_ALLOWED) from error
+    if not isinstance(table, geopandas.GeoDataFrame):
+        raise ConfigError(f"{what} without geometries", allowed=_ALLOWED)
+    return table
+
+
+def _layer(path: str, what: str) -> str:
+    """The one layer of polygons in a GeoPackage."""
+    layers = _opened_layers(path, what)
+    names = [str(name) for name, kind in layers if kind and ("Polygon" in kind or kind == "Unknown")]
+    if len(names) != 1:
+        raise ConfigError(
+            f"{what} with {len(names)} layers of polygons ({', '.join(names[:5])})",
+            allowed="one layer",
+            remedy="Save the layer you mean to a file of its own",
+        )
+    return names[0]
+
+
+def _opened_layers(path: str, what: str) -> list[tuple[Any, Any]]:
+    try:
+        table = geopandas.list_layers(path)
+    except Exception as error:
+        raise ConfigError(f"{what}, which cannot be read ({str(error)[:200]})", allowed=_ALLOWED) from error
+    return list(zip(table["name"], table["geometry_type"], strict=True))
+
+
+def _geojson(path: str, what: str) -> Shapes:
+    """GeoJSON by the JSON parser alone; the old ``crs`` member is honoured."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        crs = _geojson_crs(content)
+        parts = [json.dumps(part) for part in _geometries(content)]
+        geometries = shapely.from_geojson(parts) if parts else np.zeros(0, object)
+    except (ValueError, TypeError, KeyError, RecursionError, CRSError, shapely.errors.ShapelyError) as error:
+        raise ConfigError(
+            f"{what}, which is not sound GeoJSON ({str(error)[:200]})", allowed=_ALLOWED
+        ) from error
+    return Shapes(geometries=np.asarray(geometries, object), crs=crs, what=what)
+
+
+def _geojson_crs(content: dict[str, Any]) -> CRS:
+    declared = content.get("crs")
+    if not declared:
+        return LONLAT
+    crs = CRS.from_user_input(str(declared["properties"]["name"]))
+    return LONLAT if crs.is_geographic and crs.name.startswith("WGS 84") else crs
+
+
+def _geometries(content: Any) -> Iterator[dict[str, Any]]:
+    kind = content["type"]
+    if kind == "FeatureCollection":
+        for feature in content["features"]:
+            yield from _geometries(feature)
+    elif kind == "Feature":
+        if content["geometry"] is not None:
+            yield content["geometry"]
+    else:
+        yield content

@@ -1,0 +1,216 @@
+"""AOIs of every kind land on the grid, or are refused with a remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from pyproj import CRS, Transformer
+from rasters import DEGREES, NORTH_UP, ROTATED, SOUTH_UP, UTM
+
+from geoseg.aoi import load_aoi
+from geoseg.errors import ConfigError
+from geoseg.grid import Grid
+
+GRIDS = {
+    "north_up": Grid(crs=CRS(UTM), transform=NORTH_UP, height=300, width=410),
+    "south_up": Grid(crs=CRS(UTM), transform=SOUTH_UP, height=300, width=410),
+    "rotated": Grid(crs=CRS(UTM), transform=ROTATED, height=300, width=410),
+    "degrees": Grid(crs=CRS(4326), transform=DEGREES, height=300, width=410),
+    "mercator": Grid(crs=CRS(3857), transform=Affine(0.3, 0, 9.51e6, 0, -0.3, 3.2e6), height=300, width=410),
+}
+WANTED = shapely.Polygon([(50, 40), (300, 70), (260, 220), (80, 200)], [[(120, 100), (150, 100), (150, 130)]])
+
+
+def on_ground(grid: Grid, pixels: shapely.Geometry, crs: int | str = 4326) -> shapely.Geometry:
+    """Pixels to another CRS, with edges cut finely: what a user would have drawn."""
+    move = Transformer.from_crs(grid.crs, crs, always_xy=True)
+    world = grid.geometry_to_world(np.array([shapely.segmentize(pixels, 5)], object))[0]
+    return shapely.transform(world, lambda xy: np.column_stack(move.transform(xy[:, 0], xy[:, 1])))
+
+
+def same(a: shapely.Geometry, b: shapely.Geometry, tolerance: float = 0.01) -> bool:
+    return bool(shapely.hausdorff_distance(shapely.segmentize(a, 5), shapely.segmentize(b, 5)) < tolerance)
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_geometry_wkt_and_tables_agree(grid: Grid) -> None:
+    drawn = on_ground(grid, WANTED)
+    table = geopandas.GeoDataFrame(geometry=[on_ground(grid, WANTED, 3035)], crs=3035)
+    for aoi in (drawn, drawn.wkt, f"SRID=4326;{drawn.wkt}", table, table.geometry):
+        found, warnings = load_aoi(aoi, grid)
+        assert same(found, WANTED), type(aoi)
+        assert warnings == []
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "geojson", "fgb", "parquet", "shp"])
+@pytest.mark.parametrize("crs", [4326, 3857, 32645])
+def test_vector_files_in_any_crs(tmp_path: Path, suffix: str, crs: int) -> None:
+    grid, path = GRIDS["rotated"], tmp_path / f"my aoi.{suffix}"
+    table = geopandas.GeoDataFrame({"name": ["a"]}, geometry=[on_ground(grid, WANTED, crs)], crs=crs)
+    if suffix == "parquet":
+        table.to_parquet(path)
+    elif suffix == "geojson":
+        table.to_file(path, driver="GeoJSON", engine="pyogrio")
+    else:
+        table.to_file(path)
+    found, _ = load_aoi(path, grid)
+    # GDAL writes GeoJSON with 7 decimals of a degree or fewer digits: about a centimetre.
+    assert same(found, WANTED, 0.1 if suffix == "geojson" else 0.01)
+    assert same(load_aoi(str(path), grid)[0], found, 1e-9)
+
+
+def test_a_box_follows_its_parallels_on_a_big_grid() -> None:
+    grid = Grid(crs=CRS(UTM), transform=Affine(100, 0, 200_000, 0, -100, 6_600_000), height=3000, width=6000)
+    found, _ = load_aoi("84,57,90,59", grid)
+    lon = np.linspace(84.5, 89.5, 400)
+    move = Transformer.from_crs(4326, grid.crs, always_xy=True)
+    for lat in (57.0, 59.0):
+        rows, cols = grid.to_pixel(*move.transform(lon, np.full_like(lon, lat)))
+        away = shapely.distance(found.exterior, shapely.points(cols, rows))
+        assert away.max() < 0.02
+    chord = shapely.LineString([(cols[0], rows[0]), (cols[-1], rows[-1])])
+    assert shapely.distance(chord, shapely.points(cols, rows)).max() > 10  # straight edges would be far off
+
+
+def test_a_box_as_text_tuple_and_array() -> None:
+    grid = GRIDS["degrees"]
+    west, south, east, north = 85.5005, 27.5990, 85.5015, 27.5995
+    expected = shapely.box(100, 125, 300, 250)
+    for aoi in (f"{west},{south},{east},{north}", f" {west} , {south},{east}, {north}"):
+        assert same(load_aoi(aoi, grid)[0], expected, 1e-6)
+    assert same(load_aoi((west, south, east, north), grid)[0], expected, 1e-6)
+    assert same(load_aoi(np.array([west, south, east, north]), grid)[0], expected, 1e-6)
+
+
+def test_a_box_over_the_antimeridian() -> None:
+    grid = Grid(
+        crs=CRS("EPSG:32601"), transform=Affine(10, 0, 335_000, 0, -10, 7_000_000), height=900, width=4000
+    )
+    found, _ = load_aoi("179.5,62,-179.5,64", grid)
+    lon, _ = grid.to_lonlat(*np.array([[450.0, 450.0], [1.0, 3999.0]]))
+    assert lon[0] > 179 and lon[1] < 0  # the grid does cross it
+    eastern = load_aoi("-180,62,-179.5,64", grid)[0]
+    western = load_aoi("179.5,62,180,64", grid)[0]
+    assert eastern.area > 1e6 and western.area > 1e5
+    assert same(shapely.union(eastern, western), found, 0.05)
+
+
+def test_an_aoi_larger_than_the_grid_is_cut_to_it() -> None:
+    for grid in GRIDS.values():
+        found, _ = load_aoi("-180,-85,180,85", grid)
+        assert same(found, shapely.box(0, 0, 410, 300), 1e-6)
+
+
+def test_no_overlap_is_empty() -> None:
+    for grid in GRIDS.values():
+        assert load_aoi("10,50,11,51", grid)[0].is_empty
+
+
+def test_swapped_coordinates_are_named() -> None:
+    for grid in GRIDS.values():
+        lon, lat = grid.to_lonlat([150.0], [200.0])
+        swapped = f"{lat[0] - 0.001},{lon[0] - 0.001},{lat[0] + 0.001},{lon[0] + 0.001}"
+        with pytest.raises(ConfigError, match=r"Swap latitude and longitude"):
+            load_aoi(swapped, grid)
+
+
+def test_a_broken_ring_is_repaired_with_a_warning() -> None:
+    grid = GRIDS["degrees"]
+    bow = shapely.Polygon([(85.5, 27.599), (85.501, 27.5995), (85.501, 27.599), (85.5, 27.5995)])
+    found, warnings = load_aoi(bow, grid)
+    assert found.is_valid and found.area == pytest.approx(200 * 125 / 2, rel=0.01)
+    assert len(warnings) == 1 and "Self-intersection" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("aoi", "message"),
+    [
+        ("POLYGON EMPTY", "no polygon"),
+        ("POINT (85.5 27.6)", "no polygon"),
+        ("POLYGON ((85 27, 86 27", "cannot be read"),
+        ("85.5,27.7,85.6,27.6", "south < north"),
+        ("86,27,85,28", "west < east"),
+        ("300000,3059000,300100,3060000", "degrees"),
+        ("nowhere.gpkg", "does not exist"),
+        (5, "type int"),
+        ((1, 2, 3), "type tuple"),
+        (shapely.box(300_000, 3_059_900, 300_100, 3_060_000), "not degrees"),
+        (geopandas.GeoSeries([shapely.box(0, 0, 1, 1)]), "without a CRS"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(aoi: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_aoi(aoi, GRIDS["degrees"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.geojson", b"", "empty file"),
+        ("a.geojson", b'{"type": "FeatureCollection", "features": []}', "no polygon"),
+        ("a.geojson", b'{"type": "Feature", "geometry": null, "properties": {}}', "no polygon"),
+        ("a.geojson", b'{"type": "FeatureCollection", "feat', "not sound GeoJSON"),
+        ("a.geojson", b"[" * 10 + b"]" * 10, "of another kind"),
+        ("a.geojson", b'{"type": "Polygon", "coordinates": [[[1, 2], "x"]]}', "not sound GeoJSON"),
+        ("a.gpkg", b"SQLite format 3\0" + b"\0" * 100, "of another kind"),
+        ("a.kml", b"<kml></kml>", "XML"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        load_aoi(path, GRIDS["degrees"])
+
+
+def test_an_ogr_vrt_named_geojson_is_never_opened(tmp_path: Path) -> None:
+    grid = GRIDS["degrees"]
+    secret = tmp_path / "elsewhere" / "secret.gpkg"
+    secret.parent.mkdir()
+    geopandas.GeoDataFrame(geometry=[on_ground(grid, WANTED)], crs=4326).to_file(secret, layer="secret")
+    path = tmp_path / "aoi.geojson"
+    path.write_text(
+        f'<OGRVRTDataSource><OGRVRTLayer name="secret"><SrcDataSource>{secret}</SrcDataSource>'
+        "</OGRVRTLayer></OGRVRTDataSource>"
+    )
+    assert len(geopandas.read_file(path)) == 1  # GDAL itself would follow it
+    with pytest.raises(ConfigError, match="XML"):
+        load_aoi(path, grid)
+
+
+def test_many_layers_are_refused(tmp_path: Path) -> None:
+    table, path = (
+        geopandas.GeoDataFrame(geometry=[shapely.box(85.5, 27.599, 85.6, 27.6)], crs=4326),
+        tmp_path / "a.gpkg",
+    )
+    table.to_file(path, layer="one")
+    table.to_file(path, layer="two")
+    with pytest.raises(ConfigError, match=r"one, two"):
+        load_aoi(path, GRIDS["degrees"])
+
+
+def test_collections_keep_their_polygons(tmp_path: Path) -> None:
+    path = tmp_path / "aoi.json"
+    square = {
+        "type": "Polygon",
+        "coordinates": [[[85.5, 27.599], [85.501, 27.599], [85.501, 27.6], [85.5, 27.599]]],
+    }
+    point = {"type": "Point", "coordinates": [85.5, 27.6]}
+    path.write_text(json.dumps({"type": "GeometryCollection", "geometries": [square, point]}))
+    found, _ = load_aoi(path, GRIDS["degrees"])
+    assert found.geom_type == "Polygon" and found.area == pytest.approx(200 * 250 / 2, rel=0.01)
+
+
+def test_the_shared_labels_lie_on_their_rasters(shared_data: Path) -> None:
+    from geoseg.raster import open_raster
+
+    for name in ("banepa", "dhaka_0"):  # EPSG:4326, and EPSG:3857 by the old crs member
+        info = open_raster(shared_data / "buildings" / f"{name}.tif")
+        found, _ = load_aoi(shared_data / "buildings" / f"{name}.geojson", info.grid)
+        assert 0.1 < found.area / (info.grid.height * info.grid.width) < 0.9

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from distributed import LocalCluster
+
+from geoseg.engine import IN_FLIGHT, map_blocks
+from geoseg.errors import ModelError, ResourceError
+from geoseg.tiling import Block, Plan, Tiling
+from geoseg.window import Window
+
+
+def _plan(rows: int, cols: int) -> Plan:
+    """A plan of ``rows`` x ``cols`` blocks of one tile."""
+    return Tiling(core=4, halo=1, block=1).plan(
+        Window(row_off=0, col_off=0, height=4 * rows, width=4 * cols)
+    )
+
+
+def _place(block: Block) -> tuple[int, int]:
+    return block.row, block.col
+
+
+def _dies_once_here(block: Block) -> tuple[int, int]:
+    """Kills its process at block (1, 1), whoever tries it."""
+    if (block.row, block.col) == (1, 1):
+        os._exit(9)
+    return block.row, block.col
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60
+    ) as started:
+        yield started
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_block_comes_back_once(workers: int) -> None:
+    plan = _plan(3, 5)
+    results = list(map_blocks(_place, plan.blocks(), workers=workers))
+    assert sorted(result for _, result in results) == [(r, c) for r in range(3) for c in range(5)]
+    assert all(_place(block) == result for block, result in results)
+
+
+def test_no_blocks_give_no_results() -> None:
+    assert list(map_blocks(_place, iter(()), workers=2)) == []
+
+
+def test_blocks_are_drawn_as_they_are_needed() -> None:
+    drawn = 0
+
+    def blocks() -> Iterator[Block]:
+        nonlocal drawn
+        for block in _plan(20, 5).blocks():
+            drawn += 1
+            yield block
+
+    ahead = [drawn - done for done, _ in enumerate(map_blocks(_place, blocks(), workers=2), start=1)]
+    # One wait can hand over several results, drawn before the first of them is looked at.
+    assert max(ahead) <= IN_FLIGHT * 2
+    assert drawn == 100
+
+
+def test_a_function_that_cannot_be_pickled_is_called_as_it_is() -> None:
+    lock, seen = threading.Lock(), []
+
+    def record(block: Block) -> int:
+        with lock:
+            seen.append(_place(block))
+        return id(lock)
+
+    results = list(map_blocks(record, _plan(2, 3).blocks(), workers=2))
+    assert {result for _, result in results} == {id(lock)}
+    assert len(seen) == 6
+
+
+def test_an_accident_is_tried_again_and_then_told() -> None:
+    tries: dict[tuple[int, int], int] = {}
+
+    def fails(block: Block) -> int:
+        tries[_place(block)] = tries.get(_place(block), 0) + 1
+        if block.col == 0 and tries[_place(block)] <= 1:
+            raise OSError("a hiccup")
+        if block.col == 1:
+            raise ValueError("always")
+        return tries[_place(block)]
+
+    results = {_place(b): r for b, r in map_blocks(fails, _plan(2, 3).blocks(), workers=1, retries=2)}
+    assert results[0, 0] == 2 and results[0, 2] == 1
+    assert isinstance(results[1, 1], ValueError) and tries[1, 1] == 3
+
+
+def test_an_answer_of_geoseg_is_not_tried_again() -> None:
+    tries = 0
+
+    def refuses(block: Block) -> None:
+        nonlocal tries
+        tries += 1
+        raise ModelError("no", allowed="yes")
+
+    ((_, result),) = map_blocks(refuses, _plan(1, 1).blocks(), workers=1)
+    assert isinstance(result, ModelError) and result.allowed == "yes"
+    assert tries == 1
+
+
+def _threads() -> set[str]:
+    # The pool that dask offloads serialisation to belongs to the process, and idles.
+    return {t.name for t in threading.enumerate() if not t.name.startswith("Dask-Offload")}
+
+
+def test_nothing_stays_behind_when_the_reader_stops_early() -> None:
+    before = _threads()
+    results = map_blocks(_place, _plan(10, 10).blocks(), workers=2)
+    next(results)
+    assert _threads() > before
+    results.close()  # type: ignore[attr-defined]
+    assert _threads() == before
+
+
+def test_a_block_at_work_does_not_hold_up_the_end() -> None:
+    released = threading.Event()
+
+    def hangs(block: Block) -> None:
+        if block.col:
+            released.wait(60)
+
+    results = map_blocks(hangs, _plan(1, 2).blocks(), workers=2)
+    try:
+        next(results)
+        results.close()  # type: ignore[attr-defined]
+        assert not released.is_set()
+    finally:
+        released.set()
+
+
+def test_work_in_this_process_opens_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    listen = socket.socket.listen
+
+    def watched(self: socket.socket, *args: int) -> None:
+        opened.append(self.getsockname())
+        listen(self, *args)
+
+    monkeypatch.setattr(socket.socket, "listen", watched)
+    assert len(list(map_blocks(_place, _plan(2, 2).blocks(), workers=2))) == 4
+    assert opened == []
+
+
+def test_a_cluster_gives_the_same(cluster: LocalCluster) -> None:
+    plan = _plan(3, 4)
+    here = dict(map_blocks(_place, plan.blocks(), workers=2))
+    there = dict(map_blocks(_place, plan.blocks(), scheduler=cluster.scheduler_address))
+    assert here == there
+
+
+def test_a_block_that_kills_its_worker_is_told_and_the_rest_goes_on(cluster: LocalCluster) -> None:
+    results = {
+        _place(b): r
+        for b, r in map_blocks(
+            _dies_once_here, _plan(2, 3).blocks(), scheduler=cluster.scheduler_address, patience_s=30
+        )
+    }
+    assert isinstance(results.pop((1, 1)), Exception)
+    assert results == {place: place for place in results} and len(results) == 5
+
+
+def test_a_cluster_that_lost_its_workers_ends_in_an_error() -> None:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60
+    ) as cluster:
+        results = map_blocks(
+            _slowly, _plan(10, 10).blocks(), scheduler=cluster.scheduler_address, patience_s=1
+        )
+        next(results)
+        cluster.scale(0)
+        with pytest.raises(ResourceError, match="no workers"):
+            list(results)
+
+
+def _slowly(block: Block) -> None:
+    time.sleep(0.05)
+
+
+def test_a_cluster_without_workers_ends_in_an_error() -> None:
+    with (
+        LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0", silence_logs=60) as cluster,
+        pytest.raises(ResourceError, match="no workers"),
+    ):
+        list(map_blocks(_place, _plan(1, 2).blocks(), scheduler=cluster.scheduler_address, patience_s=0.5))
+
+
+def test_a_scheduler_that_is_not_there_ends_in_an_error() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ResourceError, match="does not answer"):
+        list(map_blocks(_place, _plan(1, 2).blocks(), scheduler=address, patience_s=0.5))
+
+
+def test_a_function_that_a_cluster_cannot_take_is_told(cluster: LocalCluster) -> None:
+    lock = threading.Lock()
+
+    def holds(block: Block) -> bool:
+        return lock.locked()
+
+    with pytest.raises(ResourceError, match="pickle"):
+        list(map_blocks(holds, _plan(1, 2).blocks(), scheduler=cluster.scheduler_address))

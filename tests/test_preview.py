@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from geoseg.errors import ConfigError, RasterError, SinkError
+from geoseg.preview import preview, read_view, scale_bar, to_picture
+from geoseg.sinks.colours import label_colours
+from geoseg.window import Window
+
+HEIGHT, WIDTH = 300, 420
+CENTRE = (120.41, 180.37)  # row, column
+RING = shapely.affinity.translate(  # in pixels, x = column
+    shapely.box(-80, -60, 80, 60).difference(shapely.box(-40, -30, 40, 30)), *CENTRE[::-1]
+)
+ROTATED = Affine.translation(500_000, 3_060_000) @ Affine.rotation(33) @ Affine.scale(0.5, -0.4)
+GRIDS = {
+    "north-up": ("EPSG:32645", Affine(0.3, 0, 500_000, 0, -0.3, 3_060_000)),
+    "rotated": ("EPSG:32645", ROTATED),
+    "south-up": ("EPSG:32645", Affine(0.3, 0, 500_000, 0, 0.3, 3_060_000)),
+    "degrees": ("EPSG:4326", Affine(4e-6, 0, 86.5, 0, -3e-6, 27.6)),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    path: Path
+    footprints: gpd.GeoDataFrame
+
+
+def scene(folder: Path, kind: str = "north-up", *, dtype: str = "uint8", bands: int = 3) -> Scene:
+    """A dark raster with one bright ring, and the ring's true outline in another CRS."""
+    crs, transform = GRIDS[kind]
+    rows, cols = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    inside = shapely.contains_xy(RING, cols, rows)
+    low, high = (20, 220) if dtype == "uint8" else (300, 9000)
+    pixels = np.where(inside, high, low).astype(dtype)
+    path = folder / f"{kind}.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=HEIGHT, width=WIDTH, count=bands, dtype=dtype, crs=crs,
+        transform=transform,
+    ) as out:  # fmt: skip
+        for band in range(1, bands + 1):
+            out.write(pixels, band)
+    ground = shapely.transform(RING, lambda xy: np.column_stack(transform @ (xy[:, 0], xy[:, 1])))
+    table = gpd.GeoDataFrame({"label": ["building"]}, geometry=[ground], crs=crs)
+    return Scene(path=path, footprints=table.to_crs(4326 if crs != "EPSG:4326" else 3857))
+
+
+def tint(shown: Path, plain: Path, height: int) -> np.ndarray:
+    """Where a picture differs from the one without footprints, above the legend."""
+    a, b = (np.asarray(Image.open(p), int)[:height] for p in (shown, plain))
+    return np.abs(a - b).max(axis=2)
+
+
+@pytest.mark.parametrize("kind", list(GRIDS))
+@pytest.mark.parametrize("side", [315, 420, 840])
+def test_footprints_lie_on_what_they_outline(tmp_path: Path, kind: str, side: int) -> None:
+    made = scene(tmp_path, kind)
+    shown = preview(made.path, made.footprints, tmp_path / "a.png", max_side=side)
+    plain = preview(made.path, made.footprints[:0], tmp_path / "b.png", max_side=side)
+    height, scale = side * HEIGHT // WIDTH, side / WIDTH
+    changed = tint(shown, plain, height) > 12
+    rows, cols = np.nonzero(changed)
+    assert np.allclose([rows.mean() + 0.5, cols.mean() + 0.5], np.array(CENTRE) * scale, atol=0.5)
+    assert np.allclose([rows.min(), cols.min(), rows.max() + 1, cols.max() + 1],
+                       np.array([60, 100, 180, 260]) * scale, atol=3)  # fmt: skip
+    hole = changed[int(95 * scale) + 2 : int(145 * scale) - 2, int(145 * scale) + 2 : int(215 * scale) - 2]
+    assert hole.size and not hole.any(), "the hole is painted over"
+
+
+@pytest.mark.parametrize("kind", list(GRIDS))
+def test_shapes_reach_picture_pixels_exactly(tmp_path: Path, kind: str) -> None:
+    made = scene(tmp_path, kind)
+    window = Window(row_off=40, col_off=80, height=200, width=240)
+    _, valid, grid = read_view(made.path, window=window, max_side=480)
+    assert valid.shape == (400, 480)
+    (found,) = to_picture(made.footprints.geometry, grid)
+    expected = shapely.affinity.affine_transform(RING, [2, 0, 0, 2, -160, -80])
+    assert shapely.hausdorff_distance(found, expected) < 0.02
+
+
+def test_colours_follow_the_label_and_truth_is_white(tmp_path: Path) -> None:
+    made = scene(tmp_path)
+    far = made.footprints.assign(label="ship").set_geometry(made.footprints.translate(1, 1))
+    moved = made.footprints.to_crs(32645).translate(30, -20).to_crs(4326).to_frame("geometry")
+    shapes = [*made.footprints.geometry, *far.geometry, *moved.geometry]
+    table = gpd.GeoDataFrame({"label": ["building", "ship", None]}, geometry=shapes, crs=4326)
+    path = preview(made.path, table, tmp_path / "a.png", truth=made.footprints.to_crs(3857))
+    picture = np.asarray(Image.open(path), int)
+    colours = label_colours(["building", "no label"])
+    assert picture.shape[1] == 1600  # enlarged
+    inside = picture[int(75 * 1600 / 420), int(180 * 1600 / 420)]
+    expected = 220 + 0.25 * (np.array(colours["building"]) - 220)
+    assert np.allclose(inside, expected, atol=1)
+    edge = picture[int(60 * 1600 / 420), 500:900]
+    assert (edge.min(axis=1) > 200).mean() > 0.9, "the truth's line on the upper edge is white"
+
+
+def test_what_has_no_value_is_grey(tmp_path: Path) -> None:
+    made = scene(tmp_path)
+    with rasterio.open(made.path, "r+") as raster:
+        raster.nodata = 20
+    picture = np.asarray(
+        Image.open(preview(made.path, made.footprints[:0], tmp_path / "a.png", max_side=420))
+    )
+    assert (picture[:40] == 228).all() and (picture[70, 110:250] == 220).all()
+
+
+@pytest.mark.parametrize(("dtype", "bands"), [("uint16", 4), ("uint16", 1), ("uint8", 1), ("float32", 3)])
+def test_other_number_types_and_bands_become_colours(tmp_path: Path, dtype: str, bands: int) -> None:
+    made = scene(tmp_path, dtype=dtype, bands=bands)
+    pixels, valid, grid = read_view(made.path, window=None, max_side=420)
+    assert pixels.shape == (HEIGHT, WIDTH, 3) and pixels.dtype == np.uint8 and valid.all()
+    assert pixels[70, 110].min() > pixels[10, 10].max() + 150
+    assert (grid.height, grid.width) == (HEIGHT, WIDTH)
+
+
+def test_a_table_without_labels_and_with_empty_shapes(tmp_path: Path) -> None:
+    made = scene(tmp_path)
+    shapes = [None, shapely.Polygon(), shapely.Point(86.99, 27.66), *made.footprints.geometry]
+    table = gpd.GeoDataFrame({"n": range(4)}, geometry=shapes, crs=4326)
+    shown = preview(made.path, table, tmp_path / "a.png", max_side=420)
+    plain = preview(made.path, table[:0], tmp_path / "b.png", max_side=420)
+    assert (tint(shown, plain, HEIGHT) > 12).sum() > 10_000
+
+
+def test_shapes_in_a_hole_are_not_erased(tmp_path: Path) -> None:
+    made = scene(tmp_path)
+    transform = GRIDS["north-up"][1]
+    inner = shapely.transform(
+        shapely.box(160, 105, 200, 135), lambda xy: np.column_stack(transform @ (xy[:, 0], xy[:, 1]))
+    )
+    both = [inner, made.footprints.to_crs(32645).geometry.iloc[0]]
+    shown = preview(made.path, gpd.GeoDataFrame(geometry=both, crs=32645), tmp_path / "a.png", max_side=420)
+    plain = preview(made.path, made.footprints[:0], tmp_path / "b.png", max_side=420)
+    changed = tint(shown, plain, HEIGHT) > 12
+    assert changed[120, 180] and not changed[120, 150]
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    made = scene(tmp_path)
+    with pytest.raises(ConfigError, match=r"\.png"):
+        preview(made.path, made.footprints, tmp_path / "a.jpg")
+    with pytest.raises(ConfigError, match="without a CRS"):
+        preview(made.path, made.footprints.set_crs(None, allow_override=True), tmp_path / "a.png")
+    with pytest.raises(ConfigError, match="off north-up"):
+        preview(made.path, made.footprints, tmp_path / "a.png",
+                window=Window(row_off=900, col_off=0, height=5, width=5))  # fmt: skip
+    with pytest.raises(RasterError):
+        preview(tmp_path / "absent.tif", made.footprints, tmp_path / "a.png")
+    with pytest.raises(SinkError):
+        preview(made.path, made.footprints, tmp_path / "absent" / "a.png")
+    assert [p.name for p in tmp_path.iterdir()] == ["north-up.tif"]
+
+
+@given(st.floats(1e-3, 1e5), st.integers(1, 4000))
+def test_the_scale_bar_is_round_and_fits(metres_per_pixel: float, width: int) -> None:
+    metres, pixels = scale_bar(metres_per_pixel, width)
+    digits = metres / 10 ** math.floor(math.log10(metres) + 1e-9)
+    assert min(abs(digits - step) for step in (1, 2, 5)) < 1e-6
+    assert pixels <= max(width / 4, 1) + 1 and abs(pixels * metres_per_pixel - metres) <= metres_per_pixel
+
+
+def test_real_imagery(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "buildings"
+    truth = gpd.read_file(folder / "catanduanes_1.geojson")
+    path = preview(folder / "catanduanes_1.tif", truth, tmp_path / "a.png", truth=truth, max_side=600)
+    picture = Image.open(path)
+    assert picture.width == 600 and 300 < picture.height < 420

@@ -1,0 +1,236 @@
+"""Seams: tiled equals untiled, exactly once, whatever the order or the grouping."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from shapely import affinity
+
+from geoseg.outlines import Outlines
+from geoseg.seams import Merged, merge, split
+from geoseg.tiling import Plan, Tiling
+from geoseg.window import Window
+
+NO_SHRINK = (Phase.explicit, Phase.reuse, Phase.generate)  # a scene does not get simpler, only slower
+AREA = Window(row_off=7, col_off=-5, height=230, width=410)
+
+
+def see(objects: list[Any], plan: Plan, *, labels: list[int] | None = None, apart: bool = False) -> Outlines:
+    """A perfect detector: each object clipped to each window; ``apart``: each connected part by itself."""
+    rows: list[tuple[Any, int, tuple[int, int]]] = []
+    for tile in plan.tiles():
+        frame = shapely.box(*tile.window.xyxy)
+        for number, thing in enumerate(objects):
+            seen = shapely.intersection(thing, frame)
+            pieces = [part for part in shapely.get_parts([seen]) if part.area > 1e-9]
+            if not pieces:
+                continue
+            for piece in pieces if apart else [pieces[0] if len(pieces) == 1 else shapely.multipolygons(pieces)]:
+                rows.append((piece, labels[number] if labels else 0, (tile.row, tile.col)))
+    scores = np.random.default_rng(len(rows)).uniform(0.3, 1, len(rows))
+    geometry = np.empty(len(rows), object)
+    geometry[:] = [row[0] for row in rows]
+    return Outlines(
+        geometry=geometry,
+        scores=scores.astype(np.float32),
+        labels=np.array([row[1] for row in rows], np.int64),
+        tiles=np.array([row[2] for row in rows], np.int32).reshape(-1, 2),
+    )
+
+
+def assert_once(merged: Merged, objects: list[Any]) -> None:
+    """Every object once, nothing else, to 1e-6 of its area."""
+    left = list(merged.outlines.geometry)
+    for thing in objects:
+        found = [g for g in left if shapely.intersection(g, thing).area > 0.5 * thing.area]
+        best = min(found, key=lambda g: shapely.symmetric_difference(g, thing).area, default=None)
+        assert best is not None, f"lost: {thing.wkt[:200]}"
+        assert shapely.symmetric_difference(best, thing).area <= 1e-6 * thing.area
+        left = [g for g in left if g is not best]
+    assert not left, f"left over: {[g.wkt[:120] for g in left]}"
+    assert shapely.is_valid(merged.outlines.geometry).all()
+
+
+def ring(x: float, y: float, outer: float, inner: float) -> Any:
+    return shapely.box(x - outer, y - outer, x + outer, y + outer).difference(
+        shapely.box(x - inner, y - inner, x + inner, y + inner)
+    )
+
+
+def things(seed: int, gap: float = 0.5) -> list[Any]:
+    """Objects at least ``gap`` pixels apart, of many kinds inside ``AREA``, cut by its edge here and there; never square."""
+    rng = np.random.default_rng(seed)
+    out: list[Any] = []
+    strip = affinity.rotate(shapely.box(-300, -rng.uniform(3, 12), 300, 0), rng.uniform(-25, 25), origin=(0, 0))
+    out.append(affinity.translate(strip, 200, rng.uniform(60, 180)))
+    for _ in range(60):
+        x, y = rng.uniform(-5, 405), rng.uniform(7, 237)
+        width, height = rng.uniform(6, 70), rng.uniform(6, 40)
+        kind = rng.integers(4)
+        shape: Any = shapely.box(-width / 2, -height / 2, width / 2, height / 2)
+        if kind == 1:
+            shape = shape.difference(shapely.box(-width / 4, -height / 4, width, height))
+        if kind == 2:
+            shape = shape.difference(shapely.box(-width / 4, -height / 2 + 2, width / 4, height / 2))
+        if kind == 3:
+            shape = ring(0, 0, max(width, 8) / 2, max(width, 8) / 3)
+        shape = affinity.translate(affinity.rotate(shape, rng.uniform(0, 360), origin=(0, 0)), x, y)
+        if all(shape.distance(other) > gap for other in out):
+            out.append(shape)
+        if kind == 3 and width > 20 and shape is out[-1]:
+            out.append(shapely.box(x - width / 9, y - width / 12, x + width / 9, y + width / 12))  # in its courtyard
+    frame = shapely.box(*AREA.xyxy)
+    clipped = [shapely.intersection(thing, frame) for thing in out]
+    return [part for thing in clipped for part in shapely.get_parts([thing]) if part.area > 0]
+
+
+tilings = st.builds(
+    lambda core, share, block: Tiling(core=core, halo=round(core * share), block=block),
+    st.integers(20, 150),
+    st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]),
+    st.integers(1, 3),
+)
+
+
+@settings(max_examples=40, deadline=None, phases=NO_SHRINK)
+@given(seed=st.integers(0, 10_000), tiling=tilings, apart=st.booleans())
+def test_tiled_equals_untiled(seed: int, tiling: Tiling, apart: bool) -> None:
+    objects = things(seed, gap=0.5 if tiling.halo else 4.0)  # without a halo, pieces are matched by contact alone
+    plan = tiling.plan(AREA)
+    assert_once(merge(see(objects, plan, apart=apart), plan), objects)
+
+
+def ragged(objects: list[Any], plan: Plan, seed: int) -> Outlines:
+    """Outlines off by some pixels and pieces missing, so that every rule has work."""
+    seen = see(objects, plan, apart=True)
+    rng = np.random.default_rng(seed)
+    drawn = shapely.buffer(seen.geometry, rng.uniform(-1, 2, len(seen)), quad_segs=2)
+    keep = (shapely.area(drawn) > 1) & (rng.uniform(size=len(seen)) > 0.05)
+    return Outlines(geometry=drawn, scores=seen.scores, labels=seen.labels, tiles=seen.tiles).take(keep)
+
+
+def rows_of(merged: Merged) -> list[tuple[Any, ...]]:
+    table = merged.outlines
+    return list(
+        zip(
+            shapely.to_wkb(table.geometry),
+            table.scores.tolist(),
+            table.labels.tolist(),
+            map(tuple, table.tiles.tolist()),
+            merged.n_tiles.tolist(),
+            np.nan_to_num(merged.agreement, nan=-1).tolist(),
+            strict=True,
+        )
+    )
+
+
+@settings(max_examples=25, deadline=None, phases=NO_SHRINK)
+@given(seed=st.integers(0, 10_000), tiling=tilings)
+def test_pure_function_of_the_set(seed: int, tiling: Tiling) -> None:
+    """To the bit: whatever the order of rows, and however the tiles were grouped into blocks."""
+    plan = tiling.plan(AREA)
+    seen = ragged(things(seed), plan, seed)
+    whole = rows_of(merge(seen, plan))
+    rng = np.random.default_rng(seed)
+    assert rows_of(merge(seen.take(rng.permutation(len(seen))), plan)) == whole
+
+    shut, waiting = [], []
+    blocks = list(plan.blocks())
+    for block in (blocks[k] for k in rng.permutation(len(blocks))):
+        mine = {(tile.row, tile.col) for tile in block.tiles}
+        at = np.flatnonzero([tuple(tile) in mine for tile in seen.tiles.tolist()])
+        closed, rest = split(seen.take(rng.permutation(at)), block, plan)
+        shut.append(closed)
+        waiting.append(rest)
+    assert rows_of(Merged.concat([*shut, merge(Outlines.concat(waiting), plan)])) == whole
+
+
+@pytest.mark.parametrize("halo", [0, 16, 40])
+def test_one_block_of_everything_closes_all(halo: int) -> None:
+    plan = Tiling(core=60, halo=halo, block=9).plan(AREA)
+    (block,) = plan.blocks()
+    _, waiting = split(see(things(3), plan), block, plan)
+    assert len(waiting) == 0
+
+
+@pytest.mark.parametrize("halo", [8, 16, 50])
+def test_touching_stay_two(halo: int) -> None:
+    """Terraces that share walls, and hulls side by side at an angle, whatever the place of the cut."""
+    plan = Tiling(core=60, halo=halo).plan(AREA)
+    terrace = [shapely.box(20 + 9 * k, 12, 29 + 9 * k, 34) for k in range(30)]
+    turned = [affinity.rotate(shapely.box(100 + 8 * k, 120, 108 + 8 * k, 160), 17, origin=(200, 140)) for k in range(25)]
+    objects = [*terrace, *turned]
+    assert_once(merge(see(objects, plan), plan), objects)
+
+
+@pytest.mark.parametrize("halo", [0, 16])
+def test_strip_across_ten_tiles(halo: int) -> None:
+    plan = Tiling(core=40, halo=halo).plan(AREA)
+    quay = affinity.rotate(shapely.box(0, 100, 400, 111), 12)
+    merged = merge(see([quay], plan), plan)
+    assert_once(merged, [quay])
+    assert merged.n_tiles[0] >= 10
+
+
+def test_larger_than_a_tile_with_holes_and_a_building_inside() -> None:
+    plan = Tiling(core=40, halo=10).plan(AREA)
+    objects = [ring(150, 120, 95, 60), ring(150, 120, 50, 5), ring(150, 120, 4, 2)]
+    assert_once(merge(see(objects, plan), plan), objects)
+
+
+def test_corner_of_four_tiles() -> None:
+    plan = Tiling(core=60, halo=16).plan(Window(row_off=0, col_off=0, height=120, width=180))
+    objects = [shapely.box(40, 45, 90, 80), shapely.box(90, 50, 113, 80), shapely.box(113, 55, 125, 65)]
+    merged = merge(see(objects, plan), plan)
+    assert_once(merged, objects)
+    assert sorted(merged.n_tiles.tolist()) == [4, 4, 4]
+
+
+def test_two_classes_on_one_ground_stay_two() -> None:
+    plan = Tiling(core=60, halo=16).plan(AREA)
+    yard, crane = shapely.box(30, 40, 140, 100), shapely.box(60, 60, 80, 120)
+    merged = merge(see([yard, crane], plan, labels=[0, 1]), plan)
+    assert_once(merged, [yard, crane])
+    assert sorted(merged.outlines.labels.tolist()) == [0, 1]
+
+
+def test_a_fragment_with_a_high_score_does_not_win() -> None:
+    plan = Tiling(core=60, halo=20).plan(Window(row_off=0, col_off=0, height=60, width=120))
+    house = shapely.box(50, 20, 70, 38)
+    boat = shapely.box(30, 20, 50, 29.5)
+    seen = Outlines(
+        geometry=np.array([house, shapely.box(44, 20, 50, 29.5), boat]),
+        scores=np.array([0.5, 0.99, 0.4], np.float32),
+        labels=np.zeros(3, np.int64),
+        tiles=np.array([[0, 0], [0, 1], [0, 0]], np.int32),
+    )
+    merged = merge(seen, plan)
+    assert_once(merged, [house, boat])
+    assert merged.outlines.scores.max() == pytest.approx(0.5)
+
+
+def test_agreement_is_the_iou_in_the_shared_ground() -> None:
+    plan = Tiling(core=60, halo=20).plan(Window(row_off=0, col_off=0, height=60, width=120))
+    seen = Outlines(
+        geometry=np.array([shapely.box(50, 10, 70, 30), shapely.box(50, 10, 70, 26), shapely.box(5, 5, 20, 9)]),
+        scores=np.array([0.5, 0.6, 0.7], np.float32),
+        labels=np.zeros(3, np.int64),
+        tiles=np.array([[0, 0], [0, 1], [0, 0]], np.int32),
+    )
+    merged = merge(seen, plan)
+    assert merged.n_tiles.tolist() == [1, 2]
+    assert math.isnan(merged.agreement[0])
+    assert merged.agreement[1] == pytest.approx(16 / 20)
+
+
+def test_nothing_in_nothing_out() -> None:
+    plan = Tiling(core=60, halo=20).plan(AREA)
+    merged = merge(Outlines(), plan)
+    closed, waiting = split(Outlines(), next(plan.blocks()), plan)
+    assert len(merged) == len(closed) == len(waiting) == 0

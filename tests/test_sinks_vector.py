@@ -1,0 +1,99 @@
+"""FlatGeobuf, GeoJSON, and what all formats share."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from pyproj import Geod
+from sink_tables import ORIGIN, RUN, UTM, footprints, gaps
+
+from geoseg.errors import ConfigError
+from geoseg.sinks import SINKS, check_suffix, write
+
+
+@pytest.mark.parametrize("suffix", list(SINKS))
+@pytest.mark.parametrize("n", [0, 1, 37])
+def test_every_format_gives_back_every_row(tmp_path: Path, suffix: str, n: int) -> None:
+    table = footprints(n)
+    path = write(table, str(tmp_path / f"out{suffix}"), gaps=gaps(min(n, 2)), run=RUN)
+    assert path == tmp_path / f"out{suffix}"
+    found = gpd.read_parquet(path) if suffix == ".parquet" else gpd.read_file(path, layer=0)
+    assert len(found) == n
+    if n:
+        assert sorted(found.id) == sorted(table.id)
+        assert math.isclose(found.to_crs(UTM).area.sum(), table.area.sum(), rel_tol=1e-3)
+        assert found.score.isna().sum() == table.score.isna().sum()
+
+
+@pytest.mark.parametrize("suffix", [".shp", "", ".GPK", ".json"])
+def test_another_suffix_is_refused(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(ConfigError, match=r"\.gpkg, \.parquet, \.fgb, \.geojson"):
+        write(footprints(1), tmp_path / f"out{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_suffix_ignores_case_and_tables_are_checked(tmp_path: Path) -> None:
+    assert check_suffix("A.GPKG") == Path("A.GPKG")
+    assert write(footprints(1), tmp_path / "A.GPKG").exists()
+    with pytest.raises(ConfigError, match="footprints of type list"):
+        write([], tmp_path / "a.gpkg")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="gaps of type str"):
+        write(footprints(1), tmp_path / "a.gpkg", gaps="x")  # type: ignore[arg-type]
+
+
+def test_flatgeobuf_is_indexed_and_brings_its_gaps(tmp_path: Path) -> None:
+    table = footprints(200)
+    path = write(table, tmp_path / "out.fgb", gaps=gaps(), run=RUN)
+    info = pyogrio.read_info(path)
+    assert info["geometry_type"] == "MultiPolygon" and info["crs"] == UTM
+    assert info["capabilities"]["fast_spatial_filter"]
+    box = (ORIGIN[0] + 500, ORIGIN[1] + 100, ORIGIN[0] + 900, ORIGIN[1] + 300)
+    assert sorted(gpd.read_file(path, bbox=box).id) == sorted(table[table.intersects(shapely.box(*box))].id)
+    assert gpd.read_file(tmp_path / "out.gaps.fgb").reason.tolist().count("nodata") == 1
+    assert json.loads((tmp_path / "out.run.json").read_text())["model"] == "buildings"
+
+
+def test_geojson_is_rfc_7946(tmp_path: Path) -> None:
+    path = write(footprints(), tmp_path / "out.geojson", gaps=gaps(), run=RUN)
+    document = json.loads(path.read_text("utf-8"))
+    assert document["type"] == "FeatureCollection" and "crs" not in document
+    first = document["features"][0]
+    assert first["id"] == "f0000"
+    outer, hole = first["geometry"]["coordinates"]
+    assert shapely.LinearRing(outer).is_ccw and not shapely.LinearRing(hole).is_ccw
+    for lon, lat in outer:
+        assert 87.0 < lon < 87.1 and 27.6 < lat < 27.8
+        assert round(lon, 7) == lon and round(lat, 7) == lat
+    assert json.loads((tmp_path / "out.gaps.geojson").read_text())["features"][0]["properties"]["detail"]
+    with pytest.raises(ConfigError, match="without a CRS"):
+        write(footprints(crs=None), path)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32660", "EPSG:3832", "degrees past 180"])
+def test_geojson_is_cut_at_the_antimeridian(tmp_path: Path, crs: str) -> None:
+    centre = gpd.GeoSeries([shapely.Point(180, 18)], crs=4326).to_crs(32660)
+    ring = centre.buffer(900).difference(centre.buffer(300))
+    if crs == "degrees past 180":
+        lonlat = shapely.transform(ring.to_crs(4326).iloc[0], lambda xy: np.c_[xy[:, 0] % 360, xy[:, 1]])
+        ring = gpd.GeoSeries([lonlat], crs=4326)
+    else:
+        ring = ring.to_crs(crs)
+    table = gpd.GeoDataFrame({"label": ["ship"]}, geometry=ring)
+    found = gpd.read_file(write(table, tmp_path / "out.geojson")).geometry.iloc[0]
+    assert found.geom_type == "MultiPolygon" and found.is_valid and len(found.geoms) == 2
+    assert all(part.bounds[2] - part.bounds[0] < 0.02 for part in found.geoms), "a part spans the globe"
+    area = sum(abs(Geod(ellps="WGS84").geometry_area_perimeter(part)[0]) for part in found.geoms)
+    assert math.isclose(area, math.pi * (900**2 - 300**2), rel_tol=5e-3)
+
+
+@pytest.mark.parametrize("suffix", [".fgb", ".geojson"])
+def test_same_arguments_same_bytes(tmp_path: Path, suffix: str) -> None:
+    first, second = (write(footprints(), tmp_path / f"{name}{suffix}", run=RUN) for name in "ab")
+    assert first.read_bytes() == second.read_bytes()

@@ -1,0 +1,157 @@
+"""Training: chips and their truth move together, the same seed gives the same chips, and a resume goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geoseg.detectors import load_model
+from geoseg.errors import ConfigError
+from geoseg.scenes.scene import Scene
+from geoseg.training import read_train_config, train
+from geoseg.training.augment import photometric
+from geoseg.training.chips import Pose, cut
+from geoseg.training.labelled import Labelled
+from geoseg.training.sources import mix
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "train"
+
+TINY = """
+[model]
+name = "tiny"
+classes = ["building"]
+gsd_m = 0.3
+[model.architecture]
+fpn_channels = 16
+box_head = 16
+mask_head = [8]
+[schedule]
+steps = {steps}
+batch = 2
+chip = 96
+warmup = 1
+checkpoint_every = 2
+seed = 4
+threads = 1
+[[sources]]
+kind = "generated"
+scene = "town"
+scenes = 2
+height = 160
+width = 224
+"""
+
+
+def painted() -> Labelled:
+    """An L and a rectangle, bright on dark, in a 140 x 200 image."""
+    polygons = (
+        shapely.Polygon([(40, 30), (80, 30), (80, 50), (60, 50), (60, 90), (40, 90)]),
+        shapely.box(110, 40, 170, 75),
+    )
+    pixels = np.full((3, 140, 200), 20, np.uint8)
+    pixels[:, 30:50, 40:80] = pixels[:, 50:90, 40:60] = pixels[:, 40:75, 110:170] = 220
+    scene = Scene(pixels=pixels, polygons=polygons, labels=("building", "building"), gsd_m=0.3)
+    return Labelled.of_scene(scene, ("building",))
+
+
+@given(
+    x=st.floats(40, 160), y=st.floats(30, 110), step=st.floats(0.6, 1.2), angle=st.floats(0, 360), flip=st.booleans()
+)
+@settings(max_examples=40, deadline=None)
+def test_pixels_and_masks_move_together(x: float, y: float, step: float, angle: float, flip: bool) -> None:
+    pose = Pose(centre_xy=(x, y), step=step, angle_deg=angle, flip=flip)
+    example = cut(painted(), pose, 96)
+    masks = example.target["masks"].bool()
+    bright = example.pixels[0] > 120
+    inside = masks.any(dim=0)
+    # They may differ along the outlines (interpolation), and where a sliver was too small to be asked for.
+    assert (bright ^ inside).float().mean() < 0.03
+    for box, mask in zip(example.target["boxes"], masks, strict=True):
+        rows, cols = torch.where(mask)
+        assert box[0] - 1 <= cols.min() and cols.max() + 1 <= box[2] + 1
+        assert box[1] - 1 <= rows.min() and rows.max() + 1 <= box[3] + 1
+
+
+def test_a_chip_beyond_the_image_is_grey_and_empty() -> None:
+    pose = Pose(centre_xy=(5000.0, -3000.0), step=1.0, angle_deg=10.0, flip=False)
+    example = cut(painted(), pose, 64)
+    assert (example.pixels == 114).all()
+    assert example.target["boxes"].shape == (0, 4)
+
+
+def test_photometric_keeps_shape_and_range() -> None:
+    pixels = torch.randint(0, 255, (3, 40, 56), dtype=torch.uint8)
+    for seed in range(12):
+        out = photometric(pixels, np.random.default_rng(seed))
+        assert out.shape == pixels.shape and out.dtype == torch.uint8
+
+
+def _config(folder: Path, steps: int) -> Path:
+    path = folder / f"tiny_{steps}.toml"
+    path.write_text(TINY.format(steps=steps))
+    return path
+
+
+def test_the_same_index_gives_the_same_chip(tmp_path: Path) -> None:
+    config = read_train_config(_config(tmp_path, 1))
+    first, second = mix(config).draw(7), mix(config).draw(7)
+    assert torch.equal(first.pixels, second.pixels)
+    assert torch.equal(first.target["masks"], second.target["masks"])
+    assert not torch.equal(first.pixels, mix(config).draw(8).pixels)
+
+
+def test_trains_resumes_and_loads(tmp_path: Path) -> None:
+    quiet: list[str] = []
+    out = tmp_path / "tiny.safetensors"
+    train(read_train_config(_config(tmp_path, 2)), out, device="cpu", log=quiet.append)
+    before = torch.load(f"{out}.checkpoint", weights_only=True)
+    assert before["step"] == 2
+    train(read_train_config(_config(tmp_path, 4)), out, device="cpu", log=quiet.append)
+    after = torch.load(f"{out}.checkpoint", weights_only=True)
+    assert after["step"] == 4
+    assert any("going on from step 2" in line for line in quiet)
+    assert not torch.equal(before["net"]["rpn.head.cls_logits.weight"], after["net"]["rpn.head.cls_logits.weight"])
+    card = load_model(out, device="cpu").card
+    assert (card.name, card.classes, card.gsd_m) == ("tiny", ("building",), 0.3)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "model"),
+        (TINY.format(steps=1).replace("gsd_m", "gsd"), "gsd"),
+        (TINY.format(steps=-1), "steps"),
+        (TINY.format(steps=1).replace('"town"', '"city"'), "scene"),
+        ("[model\n", "line 1"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=named):
+        read_train_config(path)
+
+
+@pytest.mark.parametrize("name", ["buildings", "ships"])
+def test_shipped_configs_are_valid(name: str) -> None:
+    config = read_train_config(CONFIGS / f"{name}.toml")
+    assert config.model.name == name
+    json.dumps(config.model.architecture)
+
+
+def test_real_rasters_line_up_with_their_labels(shared_data: Path, tmp_path: Path) -> None:
+    text = TINY.format(steps=1).split("[[sources]]")[0] + (
+        f'[[sources]]\nkind = "raster"\nraster = "{shared_data}/buildings/catanduanes_0.tif"\n'
+        f'labels = "{shared_data}/buildings/catanduanes_0.geojson"\n'
+    )
+    path = tmp_path / "real.toml"
+    path.write_text(text)
+    example = mix(read_train_config(path)).draw(3)
+    assert len(example.target["boxes"]) > 0

@@ -1,0 +1,90 @@
+"""Weights files: card and tensors survive, anything else is refused and runs no code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from geoseg.detectors import ModelCard, load_model, model_card
+from geoseg.detectors.network import build
+from geoseg.detectors.weights import read_weights, save_weights
+from geoseg.errors import ModelError
+
+TINY = {"fpn_channels": 16, "box_head": 16, "mask_head": [8]}
+CARD = ModelCard(
+    name="tiny", classes=("building", "shed"), gsd_m=0.4, bands=("red", "green", "blue"), mean=(110, 110, 110),
+    std=(58, 58, 58), architecture=TINY, licence="Apache-2.0", training_data="none: random weights",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(3)
+    return save_weights(build(TINY, 2), CARD, tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+def test_card_and_tensors_come_back(weights: Path) -> None:
+    state, card = read_weights(weights)
+    assert card == CARD == model_card(weights)
+    torch.manual_seed(3)
+    for name, tensor in build(TINY, 2).state_dict().items():
+        if "num_batches_tracked" not in name:
+            torch.testing.assert_close(state[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_loads_as_a_detector(weights: Path) -> None:
+    detector = load_model(weights, device="cpu")
+    assert detector.card == CARD
+
+
+def test_pickle_is_refused_and_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    trace = tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (trace,)
+
+    for name in ("model.pt", "model.safetensors"):
+        (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(ModelError, match="safetensors"):
+            load_model(tmp_path / name)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("cut", [0, 5, 1000, -1])
+def test_truncated_is_refused(weights: Path, tmp_path: Path, cut: int) -> None:
+    broken = tmp_path / "cut.safetensors"
+    broken.write_bytes(weights.read_bytes()[:cut])
+    with pytest.raises(ModelError):
+        load_model(broken)
+
+
+def test_flipped_byte_is_refused(weights: Path, tmp_path: Path) -> None:
+    data = bytearray(weights.read_bytes())
+    data[-1001] ^= 0x10
+    broken = tmp_path / "flipped.safetensors"
+    broken.write_bytes(data)
+    with pytest.raises(ModelError, match="SHA-256"):
+        load_model(broken)
+
+
+def test_wrong_classes_are_refused(tmp_path: Path) -> None:
+    path = save_weights(build(TINY, 5), CARD, tmp_path / "five.safetensors")
+    with pytest.raises(ModelError, match="cls_score"):
+        load_model(path)
+
+
+def test_no_card_is_refused(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(2)}, tmp_path / "bare.safetensors")
+    with pytest.raises(ModelError, match="without a model card"):
+        load_model(tmp_path / "bare.safetensors")
+
+
+def test_unknown_model_names_the_nearest() -> None:
+    with pytest.raises(ModelError, match="'buildings'"):
+        load_model("bilding")

@@ -1,13 +1,13 @@
 """Masks to polygons: how near to the true outline, with how many vertices, how fast.
 
-Buildings of known outline (rectangles, L and U shapes, 35 to 60 px, at any angle and sub-pixel place) are sampled
-onto 28 x 28 masks over their boxes, as a network gives them: a cell holds the share of it that the building covers.
-Each way of making polygons then sees the same masks:
+Buildings of known outline (rectangles, L and U shapes, 35 to 60 px, at any angle and sub-pixel place) are
+sampled onto 28 x 28 masks over their boxes, as a network gives them: a cell holds the share of it that the
+building covers. Each way of making polygons then sees the same masks:
 
 - geoseg: ``geoseg.vectorize`` (tolerance 0.25 px)
 - crop + shapes: each mask resized to the pixels of its own box, thresholded, ``rasterio.features.shapes``
-- paste + shapes: each mask pasted into a plane of the whole tile (torchvision's ``paste_masks_in_image`` where it
-  is installed), thresholded, ``rasterio.features.shapes`` over the plane
+- paste + shapes: each mask pasted into a plane of the whole tile (torchvision's ``paste_masks_in_image`` where
+  it is installed), thresholded, ``rasterio.features.shapes`` over the plane
 
     python benchmarks/contours.py [--buildings 400] [--tile 1024] [--seed 0]
 """
@@ -39,8 +39,8 @@ Masks = list[NDArray[np.float32]]
 
 
 def building(rng: np.random.Generator, tile: int) -> Any:
-    """A rectangle, an L or a U, 35 to 60 px long, anywhere in the tile."""
-    length, width = rng.uniform(35, 60), rng.uniform(22, 40)
+    """A rectangle, an L or a U, 35 to 60 px in both directions, anywhere in the tile."""
+    length, width = rng.uniform(35, 60, 2)
     body = shapely.box(0, 0, length, width)
     kind = rng.integers(3)
     if kind == 1:
@@ -75,7 +75,8 @@ def by_crop(masks: Masks, boxes: Boxes, tile: int) -> NDArray[Any]:
         cols = (np.arange(left, np.ceil(x2)) + 0.5 - x1) / (x2 - x1) * MASK - 0.5
         rows = (np.arange(top, np.ceil(y2)) + 0.5 - y1) / (y2 - y1) * MASK - 0.5
         grid = np.meshgrid(rows, cols, indexing="ij")
-        found.append(_traced(map_coordinates(mask, grid, order=1, mode="nearest"), Affine.translation(left, top)))
+        pixels = map_coordinates(mask, grid, order=1, mode="nearest")
+        found.append(_traced(pixels, Affine.translation(left, top)))
     return np.array(found, dtype=object)
 
 

@@ -6,7 +6,7 @@
     footprints = geoseg.extract("ortho.tif", model)
     geoseg.write(footprints, "buildings.gpkg")
 
-Each name below is loaded when it is first used, so that ``geoseg doctor`` can tell what is wrong with a broken
+Each name below is loaded on first use, so that ``geoseg doctor`` can tell what is wrong with a broken
 installation, and torch is not imported before :func:`load_model`.
 """
 

@@ -78,7 +78,7 @@ class BlockTask:
         chips, gaps = reader(self.source).read(block.tiles)
         parts, failures = [], []
         for start in range(0, len(chips), self.batch):
-            batch = chips[start : start + self.batch]
+            batch = [own(chip) for chip in chips[start : start + self.batch]]
             found = predict(self.detector, batch)
             tiles = [chip.tile for chip in batch]
             seen = [(t, each) for t, each in zip(tiles, found, strict=True) if isinstance(each, Instances)]
@@ -130,6 +130,11 @@ def predict(detector: Detector, chips: Sequence[Chip]) -> list[Instances | str]:
         log.warning("the detector failed on %d chips (%s): trying with half as many", len(chips), said)
     half = len(chips) // 2
     return predict(detector, chips[:half]) + predict(detector, chips[half:])
+
+
+def own(chip: Chip) -> Chip:
+    """The chip with arrays of its own: the reader's are views that neighbours share, and a detector may write."""
+    return Chip(tile=chip.tile, pixels=chip.pixels.copy(), valid=chip.valid.copy())
 
 
 def above(instances: Instances, threshold: float) -> Instances:

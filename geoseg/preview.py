@@ -26,7 +26,7 @@ from geoseg.window import Window
 _FINER = 4  # shapes are drawn on a lattice this many times finer, then averaged: that smooths their edges
 _MAGNIFIED = 4.0  # small rasters are enlarged at most this much
 _FILL, _NO_DATA, _TRUTH = 0.25, (228, 228, 228), (255, 255, 255)
-_LINE, _TRUTH_LINE = 2.2, 1.2  # picture pixels
+_LINE, _TRUTH_LINE = 2.2, 1.5  # picture pixels
 _TEXT, _ROW, _MARGIN = 15, 26, 10  # picture pixels
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import geopandas as gpd
 
 import geoseg
+from geoseg.preview import preview
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE, TRUTH = ROOT / "data_samples" / "town.tif", ROOT / "data_samples" / "town.geojson"
@@ -24,7 +25,7 @@ def main() -> int:
     geopackage = geoseg.write(footprints, OUTPUT / "town.gpkg")
     parquet = geoseg.write(footprints, OUTPUT / "town.parquet")
     truth = gpd.read_file(TRUTH)
-    picture = geoseg.preview(SAMPLE, footprints, OUTPUT / "town.png", truth=truth)
+    picture = preview(SAMPLE, footprints, OUTPUT / "town.png", truth=truth)
     scores = geoseg.evaluate(footprints, truth)
 
     for path, what in (
@@ -33,11 +34,12 @@ def main() -> int:
         (picture, "overlay with the truth"),
     ):
         print(f"  {path.relative_to(ROOT)}: {what}")
+    found = f"{len(footprints)} buildings, {footprints.area_m2.sum():,.0f} m2, in {SAMPLE.relative_to(ROOT)}"
     print(
-        f"Found {len(footprints)} buildings, {footprints.area_m2.sum():,.0f} m2, in {SAMPLE.relative_to(ROOT)} "
-        f"({time.monotonic() - began:.0f} s), written to {OUTPUT.relative_to(ROOT)}/. Of the {scores.n_truth} that "
-        f"are there {scores.n_matched} were found (IoU >= {scores.iou:g}): precision {scores.precision:.2f}, "
-        f"recall {scores.recall:.2f}, F1 {scores.f1:.2f}, mean IoU {scores.mean_iou:.2f}."
+        f"Found {found} ({time.monotonic() - began:.0f} s), written to {OUTPUT.relative_to(ROOT)}/. "
+        f"Of the {scores.n_truth} that are there {scores.n_matched} were found (IoU >= {scores.iou:g}): "
+        f"precision {scores.precision:.2f}, recall {scores.recall:.2f}, F1 {scores.f1:.2f}, "
+        f"mean IoU {scores.mean_iou:.2f}."
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""The flow that the scheduled pipelines share: every raster of a folder through one model, each run on its own."""
+"""The flow that the scheduled pipelines share: every raster of a folder through one model, one run each."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PATTERNS = ("*.tif", "*.tiff", "*.vrt", "*.jp2")
 def flow(model: str, description: str) -> int:
     """Extract from each raster that has no output yet or is newer than it; return the exit code.
 
-    Each raster is a `geoseg extract` of its own: a crash or a full memory costs one raster, not the night. Two
-    flows on one folder do not disturb each other: the output's lock sees to that.
+    Each raster is a `geoseg extract` of its own: a crash or a full memory costs one raster, not the night.
+    Two flows on one folder do not disturb each other: the output's lock sees to that.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("rasters", type=Path, help="folder of rasters")

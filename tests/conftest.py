@@ -22,3 +22,29 @@ def shared_data() -> Path:
 def samples() -> Path:
     """The generated sample scenes that ship with the project."""
     return ROOT / "data_samples"
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real network, small and untrained: it finds something in any picture."""
+    import torch
+
+    from geoseg.detectors import ModelCard
+    from geoseg.detectors.network import build
+    from geoseg.detectors.weights import save_weights
+
+    torch.manual_seed(3)
+    architecture = {"fpn_channels": 16, "box_head": 16, "mask_head": [8], "detections": 8}
+    card = ModelCard(
+        classes=("thing",),
+        name="random",
+        bands=("red", "green", "blue"),
+        mean=(110.0,) * 3,
+        std=(58.0,) * 3,
+        score_threshold=0.2,
+        core=96,
+        halo=16,
+        architecture=architecture,
+    )
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    return save_weights(build(architecture, 1), card, path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,10 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+
+from geoseg.detectors.base import ModelCard
+from geoseg.raster import RasterInfo, Reader, source_for
+from geoseg.tiling import Tiling
 
 UTM = "EPSG:32645"
 NORTH_UP = Affine(0.5, 0.0, 300_000.0, 0.0, -0.5, 3_060_000.0)
@@ -53,3 +59,39 @@ def write(path: Path, pixels: NDArray[Any], *, mask: NDArray[np.bool_] | None = 
         if mask is not None:
             dataset.write_mask(mask)
     return path
+
+
+def pixels_of(info: RasterInfo) -> NDArray[Any]:
+    """Everything, read as one tile."""
+    source = source_for(info, ModelCard(classes=("thing",)))
+    with Reader(source) as reader:
+        chips, _ = reader.read(list(Tiling(core=100_000, halo=0).plan(source.grid.window).tiles()))
+    return chips[0].pixels
+
+
+class Listener:
+    """A web server on this machine that keeps what it is asked (``hits``) and never has anything."""
+
+    def __enter__(self) -> Listener:
+        self.hits: list[bytes] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self._thread.join(5)
+
+    def _serve(self) -> None:
+        answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            with connection:
+                self.hits.append(connection.recv(1000))
+                connection.sendall(answer)

@@ -17,6 +17,7 @@ RUN = {
     "started": "2026-11-21T05:06:07.500+05:45",
     "exit_code": 0,
     "device": None,
+    "folder": "latin-\udce9",  # a file name that is not UTF-8, as Python spells it
 }
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import geopandas as gpd
 import pyogrio
 import pytest
 import shapely
-from filelock import FileLock
 from rasters import DEGREES, ROTATED, SOUTH_UP, UTM, texture, write
 from typer.testing import CliRunner, Result
 
@@ -30,32 +28,6 @@ def geoseg(*arguments: object) -> Result:
 @pytest.fixture
 def raster(tmp_path: Path) -> Path:
     return write(tmp_path / "a town.tif", texture(3, HEIGHT, WIDTH), photometric="rgb")
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real network, small and untrained: it finds something in any picture."""
-    import torch
-
-    from geoseg.detectors import ModelCard
-    from geoseg.detectors.network import build
-    from geoseg.detectors.weights import save_weights
-
-    torch.manual_seed(3)
-    architecture = {"fpn_channels": 16, "box_head": 16, "mask_head": [8], "detections": 8}
-    card = ModelCard(
-        classes=("thing",),
-        name="random",
-        bands=("red", "green", "blue"),
-        mean=(110.0,) * 3,
-        std=(58.0,) * 3,
-        score_threshold=0.2,
-        core=96,
-        halo=16,
-        architecture=architecture,
-    )
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    return save_weights(build(architecture, 1), card, path)
 
 
 @pytest.fixture
@@ -107,6 +79,9 @@ def test_plan_covers_the_raster_once(tmp_path: Path, transform: object, crs: str
     cores = gpd.read_file(tmp_path / "tiles.gpkg", layer="cores")
     windows = gpd.read_file(tmp_path / "tiles.gpkg", layer="windows")
     assert len(cores) == len(windows) == 3 * 4
+    cores, windows = (
+        table.set_crs(UTM, allow_override=True) for table in (cores, windows)
+    )  # areas as they are
     whole = shapely.Polygon(
         [transform @ corner for corner in ((0, 0), (WIDTH, 0), (WIDTH, HEIGHT), (0, HEIGHT))]
     )
@@ -198,3 +173,171 @@ def test_doctor_names_a_torchvision_that_does_not_fit(
     assert checks["torchvision"]["status"] == "broken"
     assert "nms does not exist" in checks["torchvision"]["found"]
     assert "both" in checks["torchvision"]["remedy"]
+
+
+# --- extract ----------------------------------------------------------------------------------------------
+
+
+def test_extract_writes_a_geopackage_and_a_report(tmp_path: Path, raster: Path, weights: Path) -> None:
+    out, report = tmp_path / "found.gpkg", tmp_path / "report.json"
+    result = geoseg(
+        "extract", raster, "-o", out, "--model", weights, "--core", 64, "--halo", 8, "--report", report, "-q"
+    )
+    assert result.exit_code == 0, result.output
+    assert {"footprints", "gaps", "run"} <= set(pyogrio.list_layers(out)[:, 0])
+    found = json.loads(report.read_text())
+    assert len(gpd.read_file(out, layer="footprints")) == found["footprints"]
+    assert (found["tiles_planned"], found["exit_code"], found["complete"]) == (12, 0, True)
+    assert found["footprints"] > 0
+    assert not list(tmp_path.glob(".geoseg*"))
+
+
+def test_an_aoi_elsewhere_is_nothing_to_do(tmp_path: Path, raster: Path, weights: Path) -> None:
+    out = tmp_path / "found.gpkg"
+    result = geoseg("extract", raster, "-o", out, "--model", weights, "--aoi", "10,50,10.1,50.1")
+    assert result.exit_code == 0, result.output
+    assert len(gpd.read_file(out, layer="footprints")) == 0
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".fgb", ".geojson"])
+def test_extract_writes_the_format_of_the_suffix(
+    tmp_path: Path, raster: Path, weights: Path, suffix: str
+) -> None:
+    out = tmp_path / f"found{suffix}"
+    result = geoseg("extract", raster, "-o", out, "--model", weights, "-q")
+    assert result.exit_code == 0, result.output
+    assert "area_m2" in (gpd.read_parquet(out) if suffix == ".parquet" else gpd.read_file(out))
+
+
+def test_extract_logs_json_lines(tmp_path: Path, raster: Path, weights: Path) -> None:
+    result = geoseg("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, "--log-format", "json")
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    assert lines[-1]["exit_code"] == 0
+    assert any(line.get("tiles_done") == line.get("tiles") == 6 for line in lines)
+
+
+def test_dry_run_writes_nothing(tmp_path: Path, raster: Path, weights: Path) -> None:
+    result = geoseg("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "6 of core 96 + halo 16" in result.output
+    assert not (tmp_path / "a.gpkg").exists()
+
+
+def test_options_win_over_the_settings_file(tmp_path: Path, raster: Path, weights: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text("[tiling]\ncore = 32\nhalo = 4\n[detect]\nscore_threshold = 0.9\n")
+    arguments = (
+        "extract",
+        raster,
+        "-o",
+        tmp_path / "a.gpkg",
+        "--model",
+        weights,
+        "--dry-run",
+        "--config",
+        config,
+    )
+    text = geoseg(*arguments, "--core", 50, "--score-threshold", 0.3).output
+    assert "core 50 + halo 4" in text
+    assert "threshold  0.3" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--core", 16, "--halo", 32], "halo"),
+        (["--score-threshold", 7], "score_threshold"),
+        (["--bands", "red=0"], "--bands"),
+        (["--bands", "red=3,green"], "--bands"),
+        (["--scaling", "1"], "--scaling"),
+        (["--scaling", "0,1", "--stretch", "2,98"], "together"),
+        (["--aoi", "1,2,3"], "AOI"),
+        (["--config", "absent.toml"], "absent.toml"),
+        (["--model", "bildings"], "bildings"),
+        (["--assume-crs", "EPSG:32645", "--device", "abacus"], "device"),
+    ],
+)
+def test_bad_settings_exit_2_with_one_message(
+    tmp_path: Path, raster: Path, weights: Path, arguments: list[object], word: str
+) -> None:
+    result = geoseg("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, *arguments)
+    assert result.exit_code == 2, result.output
+    assert word in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "a.gpkg").exists()
+
+
+def test_an_unknown_suffix_is_refused_before_any_work(tmp_path: Path, raster: Path, weights: Path) -> None:
+    result = geoseg("extract", raster, "-o", tmp_path / "a.shp", "--model", weights)
+    assert result.exit_code == 2
+    assert ".gpkg" in result.stderr
+
+
+def test_parts_missing_exit_1_and_are_named(tmp_path: Path, weights: Path) -> None:
+    raster = write(tmp_path / "cut.tif", texture(3, HEIGHT, WIDTH), compress="deflate", blockysize=16)
+    content = raster.read_bytes()
+    raster.write_bytes(content[: len(content) * 2 // 3])
+    out, report = tmp_path / "a.gpkg", tmp_path / "a.json"
+    result = geoseg("extract", raster, "-o", out, "--model", weights, "--report", report)
+    assert result.exit_code == 1, result.output
+    assert "missing" in result.stderr
+    assert json.loads(report.read_text())["complete"] is False
+    assert "unreadable" in set(gpd.read_file(out, layer="gaps").reason)
+
+
+def test_a_locked_output_exits_3_and_a_dead_runs_lock_frees_itself(
+    tmp_path: Path, raster: Path, weights: Path
+) -> None:
+    out = tmp_path / "a.gpkg"
+    hold = (
+        "import sys, filelock; a = filelock.FileLock(sys.argv[1]); a.acquire(); print(1, flush=True); input()"
+    )
+    command = [sys.executable, "-c", hold, f"{out}.lock"]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout and holder.stdout.readline() == "1\n"
+    try:
+        held = geoseg("extract", raster, "-o", out, "--model", weights)
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert held.exit_code == 3
+    assert "another run" in held.stderr
+    assert geoseg("extract", raster, "-o", out, "--model", weights, "-q").exit_code == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_sigterm_exits_130_and_leaves_nothing(tmp_path: Path, raster: Path, weights: Path) -> None:
+    out = tmp_path / "a.gpkg"
+    command = [sys.executable, "-m", "geoseg", "extract", raster, "-o", out, "--model", weights]
+    # Tiles of 2 pixels: thousands of network calls, so that the run is at work when the signal comes.
+    run = subprocess.Popen(
+        [*map(str, command), "--core", "2", "--halo", "1", "--log-format", "json", "--device", "cpu"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    lock = tmp_path / "a.gpkg.lock"
+    while run.poll() is None and not lock.exists():
+        time.sleep(0.05)
+    run.terminate()
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == 130, said
+    assert not out.exists()
+
+
+def test_a_traceback_only_when_asked_for(tmp_path: Path, weights: Path) -> None:
+    arguments = ("extract", tmp_path / "absent.tif", "-o", tmp_path / "a.gpkg", "--model", weights)
+    assert "Traceback" not in geoseg(*arguments).output
+    assert "Traceback" in geoseg(*arguments, "-v").stderr
+
+
+def test_preview_draws_the_footprints(tmp_path: Path, raster: Path, squares: Path) -> None:
+    result = geoseg("preview", raster, squares, "-o", tmp_path / "a.png", "--truth", squares)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_refuses_bad_settings(tmp_path: Path) -> None:
+    (tmp_path / "t.toml").write_text("[model]\nname = 'x'\n")
+    result = geoseg("train", tmp_path / "t.toml", "-o", tmp_path / "x.safetensors")
+    assert result.exit_code == 2
+    assert "sources" in result.stderr

@@ -11,8 +11,8 @@ from geoseg.scenes import Scene, town
 from geoseg.scenes.texture import cast, fill, swept, value_noise
 from geoseg.scenes.town_cuts import cut, long_axis
 
-HEIGHT, WIDTH, GSD_M = 288, 416, 0.25
-SEEDS = range(20)
+HEIGHT, WIDTH, GSD_M = 240, 352, 0.25
+SEEDS = range(16)
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +25,10 @@ def touching_pairs(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     shapes = np.array(scene.polygons, dtype=object)
     if len(shapes) < 2:
         return np.zeros(0), np.zeros(0)
-    first, second = shapely.STRtree(shapes).query(shapes, predicate="dwithin", distance=1e-6)
+    first, second = shapely.STRtree(shapes).query(shapes, predicate="dwithin", distance=0.01)
     first, second = first[first < second], second[first < second]
     shared = shapely.length(
-        shapely.intersection(shapely.boundary(shapes[first]), shapely.buffer(shapes[second], 1e-6))
+        shapely.intersection(shapely.boundary(shapes[first]), shapely.buffer(shapes[second], 0.01))
     )
     return shapely.area(shapely.intersection(shapes[first], shapes[second])), shared
 

@@ -12,7 +12,7 @@ import pytest
 from sink_tables import RUN, footprints, gaps
 
 from geoseg.errors import SinkError
-from geoseg.sinks import SINKS, write
+from geoseg.sinks import SINKS, check_output, write
 from geoseg.sinks.atomic import replacing
 
 TESTS = Path(__file__).parent
@@ -133,17 +133,31 @@ def test_siblings_come_first(tmp_path: Path) -> None:
     assert target.read_text() == "old"
 
 
-def test_places_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(SinkError, match="Create the folder first"):
-        write(footprints(1), tmp_path / "absent" / "out.gpkg")
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("absent/out.gpkg", "Create the folder first"),
+        ("file/out.gpkg", "Create the folder first"),
+        ("folder.gpkg", "is a folder"),
+        (f"{'n' * 300}.gpkg", "shorter name"),
+    ],
+)
+def test_places_that_cannot_be_written(tmp_path: Path, place: str, message: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SinkError, match="Create the folder first"):
-        write(footprints(1), tmp_path / "file" / "out.gpkg")
     (tmp_path / "folder.gpkg").mkdir()
-    with pytest.raises(SinkError, match="is a folder"):
-        write(footprints(1), tmp_path / "folder.gpkg")
-    with pytest.raises(SinkError, match="shorter name"):
-        write(footprints(1), tmp_path / f"{'n' * 300}.gpkg")
+    with pytest.raises(SinkError, match=message):
+        write(footprints(1), tmp_path / place)
+    with pytest.raises(SinkError, match=message):
+        check_output(tmp_path / place)
+
+
+def test_a_place_is_checked_without_a_trace(tmp_path: Path) -> None:
+    assert check_output(tmp_path / "out.gpkg") == tmp_path / "out.gpkg"
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "out.gpkg-wal").write_text("")
+    with pytest.raises(SinkError, match="open for editing"):
+        check_output(tmp_path / "out.gpkg")
+    assert check_output(tmp_path / "out.gpkg", force=True) and check_output(tmp_path / "out.fgb")
 
 
 def test_a_symbolic_link_stays_a_link(tmp_path: Path) -> None:

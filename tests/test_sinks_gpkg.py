@@ -38,12 +38,13 @@ def test_geopandas_reads_what_was_written(tmp_path: Path) -> None:
     found = gpd.read_file(path, layer="footprints")
     assert_geodataframe_equal(found, multi(table), check_dtype=False, check_less_precise=False)
     assert found.cut_by_edge.dtype == bool and found.n_tiles.dtype == np.int32
+    assert rows(path, "SELECT count(*) FROM footprints WHERE score IS NULL") == [(table.score.isna().sum(),)]
     assert found.acquired.dropna().iloc[0] == pd.Timestamp("2024-02-29T23:59:59.250Z")
     assert found.geometry.iloc[0].geoms[0].interiors, "the hole is gone"
     assert_geodataframe_equal(gpd.read_file(path, layer="gaps"), multi(gaps()), check_dtype=False)
     run = gpd.read_file(path, layer="run").set_index("key")["value"]
     assert run["raster"] == RUN["raster"] and json.loads(run["settings"]) == RUN["settings"]
-    assert run["exit_code"] == "0" and pd.isna(run["device"])
+    assert run["folder"] == "latin-\\udce9" and run["exit_code"] == "0" and pd.isna(run["device"])
 
 
 @pytest.mark.parametrize("n", [0, 1, 37])

@@ -36,6 +36,7 @@ def test_geopandas_reads_what_was_written(tmp_path: Path, n: int, crs: str | Non
     found = gpd.read_parquet(path)
     assert_geodataframe_equal(by_id(found), by_id(table))
     assert list(found.columns) == list(table.columns)
+    assert pq.read_table(path)["score"].null_count == table.score.isna().sum()
 
 
 def test_metadata_is_geoparquet_1_1(tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ def test_pixels_and_masks_move_together(x: float, y: float, step: float, angle: 
     bright = example.pixels[0] > 120
     inside = masks.any(dim=0)
     # They may differ along the outlines (interpolation), and where a sliver was too small to be asked for.
-    assert (bright ^ inside).float().mean() < 0.03
+    assert (inside & ~bright).float().mean() < 0.02
+    assert (bright & ~inside).float().mean() < 0.02 + 2 * 400 / 96**2
     for box, mask in zip(example.target["boxes"], masks, strict=True):
         rows, cols = torch.where(mask)
         assert box[0] - 1 <= cols.min() and cols.max() + 1 <= box[2] + 1

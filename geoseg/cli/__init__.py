@@ -1,4 +1,4 @@
-"""The command line: one small file per command. Heavy libraries are loaded inside the commands that need them."""
+"""The command line: one small file per command. Heavy libraries are loaded where a command needs them."""
 
 from __future__ import annotations
 

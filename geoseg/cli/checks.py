@@ -1,6 +1,6 @@
 """What `geoseg doctor` looks at: one small function per kind of trouble.
 
-A broken native library can take its process down with it, so torch and GDAL are tried in processes of their own.
+A broken native library can take its process down, so torch and GDAL are tried in processes of their own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _PACKAGES = (
 
 _TORCH = """
 import json, torch
-found = {"version": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads(), "gpus": []}
+found = {"version": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads()}
+found["gpus"] = []
 try:
     import torchvision
     boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 3.9]])
@@ -56,13 +57,14 @@ _GDAL = """
 import json, sys, numpy, pyogrio, rasterio, geopandas, shapely
 from pathlib import Path
 from rasterio.warp import transform
-folder, found = Path(sys.argv[1]), {"gdal": rasterio.__gdal_version__, "gdal_vector": pyogrio.__gdal_version_string__}
+folder = Path(sys.argv[1])
+found = {"gdal": rasterio.__gdal_version__, "gdal_vector": pyogrio.__gdal_version_string__}
 pixels = numpy.arange(3 * 40 * 56, dtype="uint8").reshape(3, 40, 56)
 for compress in ("deflate", "lzw", "jpeg", "zstd"):
     path = folder / f"{compress}.tif"
-    options = dict(driver="GTiff", height=40, width=56, count=3, dtype="uint8", crs="EPSG:32645", compress=compress,
-                   transform=rasterio.Affine(0.5, 0, 300000, 0, -0.5, 3000000))
-    with rasterio.open(path, "w", **options) as out:
+    options = dict(driver="GTiff", height=40, width=56, count=3, dtype="uint8", crs="EPSG:32645")
+    corner = rasterio.Affine(0.5, 0, 300000, 0, -0.5, 3000000)
+    with rasterio.open(path, "w", **options, compress=compress, transform=corner) as out:
         out.write(pixels)
     with rasterio.open(path) as back:
         same = back.crs.to_epsg() == 32645 and (compress == "jpeg" or bool((back.read() == pixels).all()))
@@ -151,7 +153,7 @@ def _pairing(found: dict[str, Any]) -> Check:
         status="broken",
         found=f"{installed} do not fit together ({trouble.splitlines()[0]})",
         # The classic: a CPU-only torch from one index, and torchvision built for CUDA from another.
-        remedy="Uninstall both and install both in one command from one package index (both CPU or both CUDA)",
+        remedy="Uninstall both, then install both in one command from one index (both CPU or both CUDA)",
     )
 
 
@@ -171,7 +173,7 @@ def _gpu(found: dict[str, Any]) -> Check:
             name="gpu",
             status="warn",
             found=f"nvidia-smi is there, but {why}",
-            remedy="Install a CUDA build of torch and torchvision together, and check the driver with nvidia-smi",
+            remedy="Install CUDA builds of torch and torchvision together; check the driver with nvidia-smi",
         )
     return Check(name="gpu", status="ok", found="none: the network runs on the CPU")
 

@@ -53,7 +53,7 @@ def start(*, verbose: bool = False, quiet: bool = False, log_format: LogFormat =
 
 
 class _JsonLines(logging.Formatter):
-    """One JSON object per line: time, level, message and whatever was passed as ``extra={"fields": {...}}``."""
+    """One JSON object per line: time, level, message and what was passed as ``extra={"fields": {}}``."""
 
     def format(self, record: logging.LogRecord) -> str:
         values = {

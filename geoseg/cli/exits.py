@@ -1,4 +1,4 @@
-"""Errors and exit codes: a known error is one message on stderr, never a traceback (unless asked for with -v).
+"""Errors and exit codes: a known error is one message on stderr, and its traceback only with -v.
 
 | code | meaning |
 |---|---|
@@ -14,31 +14,32 @@
 from __future__ import annotations
 
 import errno
-import logging
 from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
 from geoseg.cli.console import err, log
 from geoseg.errors import GeosegError
 
-PARTS_MISSING = 1
 BAD_INPUT = 2
 ENVIRONMENT = 4
 FAULT = 70
 INTERRUPTED = 130
 
+# Typer ships its own copy of click in recent versions, and stands on the real one in others: this is its
+# ClickException in either.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[2]
+
 
 class Commands(TyperGroup):
     """The commands, with every way to fail turned into its exit code."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit):
+        except (_UsageError, typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt:
             _say("interrupted: nothing was written; run the same command again")

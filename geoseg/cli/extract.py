@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
-from geoseg.cli.exits import PARTS_MISSING
 from geoseg.cli.lock import output_lock
-from geoseg.cli.options import parse_bands, parse_range, settings_with
+from geoseg.cli.options import parse_bands, parse_scaling, settings_with
 from geoseg.cli.progress import progress
 
 if TYPE_CHECKING:
-    from geoseg.config import Settings
+    from geoseg.job import Job
+    from geoseg.report import Report
 
 
 def extract(
@@ -43,6 +45,9 @@ def extract(
     scaling: Annotated[
         str | None, typer.Option(help="Raster values that become 0 and 255: LOW,HIGH.")
     ] = None,
+    stretch: Annotated[
+        str | None, typer.Option(help="The same by percentiles, measured once per raster: 2,98.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace an output that looks open elsewhere.")
     ] = False,
@@ -56,18 +61,23 @@ def extract(
 ) -> None:
     """Find the objects of a raster and write their footprints."""
     start(verbose=verbose, quiet=quiet, log_format=log_format)
-    overrides = {
+    overrides: dict[str, dict[str, Any]] = {
         "tiling": {"core": core, "halo": halo},
         "detect": {"score_threshold": score_threshold, "device": device},
-        "raster": {"assume_crs": assume_crs, "bands": parse_bands(bands), "scaling": parse_scaling(scaling, stretch)},
+        "raster": {
+            "assume_crs": assume_crs,
+            "bands": parse_bands(bands),
+            "scaling": parse_scaling(scaling, stretch),
+        },
         "engine": {"scheduler": scheduler, "workers": workers},
     }
     settings = settings_with(config, overrides)
     from geoseg.detectors import load_model
     from geoseg.extraction import run
-    from geoseg.sinks import check_suffix, write
+    from geoseg.job import Job
+    from geoseg.sinks import check_output, write
 
-    check_suffix(output)
+    check_output(output, force=force)
     with _stoppable(), output_lock(output):
         detector = load_model(model, settings.detect.device)
         if dry_run:
@@ -80,3 +90,57 @@ def extract(
             _write_report(done.report, output, report)
     _summarise(done.report, output)
     raise typer.Exit(done.report.exit_code)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM, as schedulers send it, stops a run the way Ctrl-C does: cleanly, with exit code 130."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = None
+    with suppress(ValueError):  # not in the main thread: signals are somebody else's there
+        before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _describe(job: Job, output: Path) -> None:
+    """What a run would do."""
+    for warning in job.warnings:
+        log.warning("%s", warning)
+    grid, tiling = job.grid, job.task.plan.tiling
+    typer.echo(
+        f"raster     {job.info.path}: {job.info.grid.height} x {job.info.grid.width} pixels, {job.info.dtype}"
+    )
+    typer.echo(f"grid       {grid.height} x {grid.width} pixels of {grid.gsd_m:.3g} m, {grid.crs.name}")
+    typer.echo(f"model      {job.card.name} {job.card.version}: {', '.join(job.card.classes)}")
+    typer.echo(f"threshold  {job.task.threshold:g}")
+    typer.echo(f"tiles      {job.tiles} of core {tiling.core} + halo {tiling.halo} pixels")
+    typer.echo(f"output     {output}: not written, this is a dry run")
+
+
+def _write_report(done: Report, output: Path, target: Path) -> None:
+    from geoseg.sinks.atomic import replacing
+
+    values = {**done.as_dict(), "output": str(output), "exit_code": done.exit_code}
+    with replacing(target) as (draft,):
+        draft.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def _summarise(done: Report, output: Path) -> None:
+    """The run in a line, and what is missing in another."""
+    lost = {reason: area for reason, area in done.gaps_m2.items() if reason not in ("nodata", "outside_aoi")}
+    if lost:
+        areas = ", ".join(f"{area:,.0f} m2 {reason}" for reason, area in lost.items())
+        fields = {"unreadable": done.tiles_unreadable, "failed": done.tiles_failed}
+        log.warning("parts are missing (%s): see the gaps layer", areas, extra={"fields": fields})
+    log.info(
+        "%s footprints in %s (%.1f MP in %.1f s, %.2f MP/s)",
+        *(f"{done.footprints:,}", output, done.megapixels, done.seconds, done.mp_per_s),
+        extra={"fields": {"output": str(output), "footprints": done.footprints, "exit_code": done.exit_code}},
+    )

@@ -14,7 +14,7 @@ from geoseg.errors import LockedError, SinkError
 
 @contextmanager
 def output_lock(target: Path) -> Iterator[None]:
-    """Hold ``<target>.lock`` while the block runs. The system drops it when the process dies, however it dies.
+    """Hold ``<target>.lock`` while the block runs. The system drops it when the process dies.
 
     Raises:
         LockedError: another process holds it.

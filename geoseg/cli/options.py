@@ -1,4 +1,4 @@
-"""Options of a run as settings: what the command line says wins over the settings file, which wins over defaults."""
+"""Options of a run as settings: the command line wins over the settings file, which wins over defaults."""
 
 from __future__ import annotations
 
@@ -56,18 +56,22 @@ def parse_bands(text: str | None) -> dict[str, int] | None:
     return bands
 
 
-def parse_range(text: str | None) -> dict[str, float] | None:
-    """``0,3000`` as the low and high of a scaling.
+def parse_scaling(scaling: str | None, stretch: str | None) -> dict[str, tuple[float, ...]] | None:
+    """``--scaling LOW,HIGH`` (values) or ``--stretch LOW,HIGH`` (percentiles) as the settings have them.
 
     Raises:
-        ConfigError: anything else.
+        ConfigError: both, or no two numbers.
     """
-    if text is None:
+    if scaling is None and stretch is None:
         return None
+    if scaling is not None and stretch is not None:
+        raise ConfigError("--scaling and --stretch together", allowed="one of them")
+    option, text = ("--scaling", scaling) if scaling is not None else ("--stretch", stretch)
     try:
-        low, high = (float(part) for part in text.split(","))
+        low, high = (float(part) for part in str(text).split(","))
     except ValueError:
         raise ConfigError(
-            f"--scaling {text!r}", allowed="two numbers LOW,HIGH in the raster's own unit, e.g. 0,3000"
+            f"{option} {text!r}",
+            allowed="two numbers: --scaling 0,3000 (values of the raster) or --stretch 2,98 (percentiles)",
         ) from None
-    return {"low": low, "high": high}
+    return {"low": (low,), "high": (high,)} if option == "--scaling" else {"percentiles": (low, high)}

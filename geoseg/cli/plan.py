@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
     from geoseg.config import Settings
+    from geoseg.detectors import ModelCard
     from geoseg.grid import Grid
+    from geoseg.instances import Chip, Instances
     from geoseg.tiling import Plan
     from geoseg.window import Window
 
@@ -47,7 +51,9 @@ def plan(
         raise ConfigError(
             f"an output named {output.name!r}", allowed=f"names that end in {', '.join(_DRIVERS)}"
         )
-    settings = settings_with(config, {"tiling": {"core": core, "halo": halo}, "raster": {"assume_crs": assume_crs}})
+    settings = settings_with(
+        config, {"tiling": {"core": core, "halo": halo}, "raster": {"assume_crs": assume_crs}}
+    )
     grid, tiles, within = _lay_out(raster, model, aoi, settings)
     layers = tile_polygons(tiles, grid, within)
     write_tiles(layers, output)
@@ -57,30 +63,40 @@ def plan(
     )
 
 
-def _lay_out(raster: str, model: str | None, aoi: str | None, settings: Settings) -> tuple[Grid, Plan, Window]:
-    """The grid that the model sees, its tiles, and the part in which tiles are wanted: as a run would have them."""
-    from geoseg.aoi import load_aoi
+def _lay_out(
+    raster: str, model: str | None, aoi: str | None, settings: Settings
+) -> tuple[Grid, Plan, Window]:
+    """The grid that the model sees, its tiles, and the part in which tiles are wanted: as a run has them."""
+    from dataclasses import replace
+
     from geoseg.detectors import ModelCard, model_card
-    from geoseg.extraction import access_of, pixel_window, reach, tiling_of
-    from geoseg.raster import model_grid, open_raster
+    from geoseg.job import Job
 
     card = model_card(model) if model else ModelCard(classes=("any",))
-    info = open_raster(raster, access=access_of(settings.raster), assume_crs=settings.raster.assume_crs)
-    grid, tiling = model_grid(info, card), tiling_of(settings, card)
-    within = grid.window
-    if aoi:
-        area, warnings = load_aoi(aoi, grid)
-        for warning in warnings:
-            log.warning("%s", warning)
-        within = pixel_window(reach(area, tiling.halo), grid)
-    return grid, tiling.plan(grid.window), within
+    # Tiles depend on the GSD alone: the bands and values that the model wants are no reason to refuse.
+    sketch = _Sketch(card=replace(card, bands=None, mean=None, std=None))
+    job = Job.of(raster, sketch, aoi=aoi, tiling=None, settings=settings)
+    for warning in job.warnings:
+        log.warning("%s", warning)
+    return job.grid, job.task.plan, job.within
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sketch:
+    """A detector of which only the card is asked."""
+
+    card: ModelCard
+
+    def predict(self, chips: list[Chip]) -> Sequence[Instances]:
+        """Never asked: a plan reads no pixel."""
+        raise AssertionError("a plan detects nothing")
 
 
 def tile_polygons(tiles: Plan, grid: Grid, within: Window) -> dict[str, gpd.GeoDataFrame]:
-    """Layers ``cores`` and ``windows``: one polygon per tile of the blocks that meet ``within``, on the ground.
+    """Layers ``cores`` and ``windows``: a polygon on the ground per tile of the blocks that meet ``within``.
 
-    Columns: ``kind``, ``row`` and ``col`` (place in the lattice), ``block_row`` and ``block_col``, ``row_off``,
-    ``col_off``, ``height`` and ``width`` (pixels of the grid).
+    Columns: ``kind``, ``row`` and ``col`` (place in the lattice), ``block_row`` and ``block_col``,
+    ``row_off``, ``col_off``, ``height`` and ``width`` (pixels of the grid).
     """
     import geopandas as gpd
     import numpy as np
@@ -97,7 +113,9 @@ def tile_polygons(tiles: Plan, grid: Grid, within: Window) -> dict[str, gpd.GeoD
     for kind in ("core", "window"):
         windows: list[Window] = [getattr(tile, kind) for _, tile in wanted]
         pixels = shapely.box(*np.array([window.xyxy for window in windows], float).reshape(-1, 4).T)
-        sizes = {name: [getattr(w, name) for w in windows] for name in ("row_off", "col_off", "height", "width")}
+        sizes = {
+            name: [getattr(w, name) for w in windows] for name in ("row_off", "col_off", "height", "width")
+        }
         layers[f"{kind}s"] = gpd.GeoDataFrame(
             {"kind": kind, **places, **sizes}, geometry=grid.geometry_to_world(pixels), crs=grid.crs
         )

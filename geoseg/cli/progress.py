@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,18 +18,17 @@ Advance = Callable[[int, int], None]
 
 
 @contextmanager
-def progress(megapixels: float, *, quiet: bool, plain: bool) -> Iterator[Advance]:
+def progress(*, quiet: bool, plain: bool) -> Iterator[Advance]:
     """What to call as tiles get done.
 
     Args:
-        megapixels: how much ground all the tiles cover, for the rate.
         quiet: say nothing.
         plain: log lines even on a terminal.
     """
     if quiet:
         yield lambda done, total: None
     elif plain or not err.is_terminal:
-        yield _Lines(megapixels)
+        yield _Lines()
     else:
         columns = (
             TextColumn("{task.description}"),
@@ -40,22 +38,21 @@ def progress(megapixels: float, *, quiet: bool, plain: bool) -> Iterator[Advance
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=err, transient=True) as bar:
-            yield _Bar(bar, megapixels)
+            yield _Bar(bar)
 
 
 class _Bar:
-    def __init__(self, bar: Progress, megapixels: float) -> None:
-        self.bar, self.megapixels, self.began = bar, megapixels, time.monotonic()
+    def __init__(self, bar: Progress) -> None:
+        self.bar, self.began = bar, time.monotonic()
         self.task = bar.add_task("extracting", total=None, rate="")
 
     def __call__(self, done: int, total: int) -> None:
-        rate = _rate(self.megapixels, done, total, time.monotonic() - self.began)
-        self.bar.update(self.task, completed=done, total=total, rate=f"{rate:.2f} MP/s")
+        rate = done / max(time.monotonic() - self.began, 1e-6)
+        self.bar.update(self.task, completed=done, total=total, rate=f"{rate:.2f}/s")
 
 
 class _Lines:
-    def __init__(self, megapixels: float) -> None:
-        self.megapixels = megapixels
+    def __init__(self) -> None:
         self.began = self.last = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
@@ -63,22 +60,11 @@ class _Lines:
         if not done or (done < total and now - self.last < EVERY_S):
             return
         self.last = now
-        rate = _rate(self.megapixels, done, total, now - self.began)
-        eta = (now - self.began) * (total - done) / done
-        fields = {"tiles_done": done, "tiles": total, "mp_per_s": round(rate, 3), "eta_s": round(eta)}
-        log.log(
-            logging.INFO,
-            "%d of %d tiles, %.2f MP/s, %s to go",
-            done,
-            total,
-            rate,
-            _duration(eta),
-            extra={"fields": fields},
-        )
-
-
-def _rate(megapixels: float, done: int, total: int, seconds: float) -> float:
-    return megapixels * done / total / seconds if total and seconds > 0 else 0.0
+        rate = done / max(now - self.began, 1e-6)
+        eta = (total - done) / rate
+        fields = {"tiles_done": done, "tiles": total, "tiles_per_s": round(rate, 3), "eta_s": round(eta)}
+        text = f"{done:,} of {total:,} tiles, {rate:.2f}/s" + (f", {_duration(eta)} to go" if eta else "")
+        log.info(text, extra={"fields": fields})
 
 
 def _duration(seconds: float) -> str:

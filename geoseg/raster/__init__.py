@@ -2,7 +2,7 @@
 
 from geoseg.raster.access import Access
 from geoseg.raster.info import RasterInfo, open_raster
-from geoseg.raster.reader import Reader, reader
+from geoseg.raster.reading import Reader, reader
 from geoseg.raster.scaling import Scaling
 from geoseg.raster.source import Source, model_grid, source_for
 

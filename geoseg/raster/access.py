@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import rasterio
 from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from geoseg.errors import ConfigError, RasterError
@@ -95,7 +96,9 @@ def open_dataset(name: str, driver: str) -> DatasetReader:
         RasterError: GDAL cannot open it.
     """
     try:
-        return rasterio.open(name, driver=driver, sharing=False)
+        with warnings.catch_warnings():  # what lies nowhere is refused later; mask files lie nowhere by nature
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return rasterio.open(name, driver=driver, sharing=False)
     except READ_ERRORS as error:
         shown = name if len(name) < 300 and "\n" not in name else "the VRT"
         raise RasterError(

@@ -69,7 +69,7 @@ class Layers:
 
 def inside(core: Window, aoi: shapely.Geometry | None) -> bool:
     """Whether any of a core's ground is asked for."""
-    return aoi is None or bool(not aoi.is_empty and shapely.intersects(aoi, shapely.box(*core.xyxy)))
+    return aoi is None or bool(shapely.clip_by_rect(aoi, *core.xyxy).area > 0)
 
 
 def outside(core: Window, aoi: shapely.Geometry | None) -> Iterator[Gap]:

@@ -21,7 +21,7 @@ from geoseg.raster.info import RasterInfo, open_source
 from geoseg.raster.scaling import Scaling
 from geoseg.raster.validity import valid_values
 
-_SAMPLE_BLOCKS, _SAMPLE_VALUES = 64, 2**22
+_SAMPLE_BLOCKS, _SAMPLE_PIXELS, _SAMPLE_VALUES = 64, 2**20, 2**22
 _SAME_GSD = 0.1
 _FAR_GSD = 2.0
 
@@ -176,7 +176,9 @@ def _palette(info: RasterInfo, band: int) -> tuple[tuple[int, int, int, int], ..
 
 
 def _sample(source: Source) -> list[NDArray[Any]]:
-    """Valid values per band from 1/64 of the file's blocks, evenly spread; from at least 64 and at most 256.
+    """Valid values per band from 1/64 of the file's blocks, evenly spread.
+
+    At least 64 blocks and a million pixels are read where there are so many; beyond that at most 256 blocks.
 
     Raises:
         RasterError: none of them holds a valid pixel.
@@ -184,7 +186,8 @@ def _sample(source: Source) -> list[NDArray[Any]]:
     info, found = source.info, []
     (rows, cols), height, width = info.file_block, info.grid.height, info.grid.width
     across, total = -(-width // cols), -(-height // rows) * -(-width // cols)
-    count = min(total, max(_SAMPLE_BLOCKS, min(total // 64, 4 * _SAMPLE_BLOCKS)))
+    least = max(_SAMPLE_BLOCKS, -(-_SAMPLE_PIXELS // (rows * cols)))
+    count = min(total, max(least, min(total // 64, 4 * _SAMPLE_BLOCKS)))
     with gdal_env(info.access), open_source(info.path, info.driver, info.access) as (dataset, _):
         for number in sorted({index * total // count for index in range(count)}):
             row, col = divmod(number, across)

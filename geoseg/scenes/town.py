@@ -12,7 +12,7 @@ from geoseg.errors import ConfigError
 from geoseg.scenes.scene import Scene
 from geoseg.scenes.texture import blend, cast, darken, fill, fill_rings, jitter, sensor, swept, value_noise
 from geoseg.scenes.town_canvas import Ground, RoofMix
-from geoseg.scenes.town_cuts import Rng
+from geoseg.scenes.town_cuts import Rng, pieces, snapped
 from geoseg.scenes.town_ground import Land, paint_ground
 from geoseg.scenes.town_layout import Layout, Plan, lay_out, to_pixels
 from geoseg.scenes.town_roofs import paint_roof
@@ -110,8 +110,8 @@ def _truth(plan: Plan, hidden: NDArray[np.bool_]) -> tuple[shapely.Polygon, ...]
     frame = shapely.box(0, 0, width, height)
     polygons: list[shapely.Polygon] = []
     for building in plan.buildings:
-        for part in shapely.get_parts(building.outline.intersection(frame)):
-            if isinstance(part, shapely.Polygon) and part.is_valid and part.area >= _MIN_AREA_PX:
+        for part in pieces(snapped(building.outline.intersection(frame))):
+            if part.is_valid and part.area >= _MIN_AREA_PX:
                 coverage, box = fill((height, width), part)
                 if float(coverage[hidden[box]].sum()) < _MAX_HIDDEN * float(coverage.sum()):
                     polygons.append(part)

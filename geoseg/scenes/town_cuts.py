@@ -118,6 +118,16 @@ def row_lots(rng: Rng, block: shapely.Polygon, area_m2: float, skew_deg: float) 
         yield from strips(rng, row, angle + rng.normal(0, skew_deg), area_m2 / depth)
 
 
+GRID_PX = 1.0 / 1024
+"""Outlines are rounded to this: walls of neighbours then run apart by under 0.001 px. Edges in
+line to within 1e-13, as cuts leave them, make GEOS return areas that are wrong altogether."""
+
+
+def snapped(outline: shapely.Polygon) -> shapely.Geometry:
+    """The outline rounded to `GRID_PX`; an empty polygon where the cutting left no valid one."""
+    return shapely.set_precision(outline, GRID_PX) if outline.is_valid else shapely.Polygon()
+
+
 def sound(outlines: list[shapely.Polygon]) -> NDArray[np.bool_]:
     """Which outlines, (n,), are valid and share no area with an earlier one.
 
@@ -125,7 +135,8 @@ def sound(outlines: list[shapely.Polygon]) -> NDArray[np.bool_]:
     in line: a court that meets a wall in a point, a difference that takes nothing away.
     """
     shapes = np.array(outlines, dtype=object)
-    sound = np.asarray(shapely.is_valid(shapes), dtype=np.bool_)
+    polygons = shapely.get_type_id(shapes) == shapely.GeometryType.POLYGON
+    sound = np.asarray(polygons & shapely.is_valid(shapes) & (shapely.area(shapes) > 0), dtype=np.bool_)
     ids = np.flatnonzero(sound)
     first, second = ids[shapely.STRtree(shapes[ids]).query(shapes[ids], predicate="intersects")]
     pairs = first < second

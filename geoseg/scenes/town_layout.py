@@ -13,7 +13,17 @@ import numpy as np
 import shapely
 from shapely import affinity
 
-from geoseg.scenes.town_cuts import Rng, cut_blocks, cut_lots, halves, long_axis, pieces, row_lots, sound
+from geoseg.scenes.town_cuts import (
+    Rng,
+    cut_blocks,
+    cut_lots,
+    halves,
+    long_axis,
+    pieces,
+    row_lots,
+    snapped,
+    sound,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +257,7 @@ def to_pixels(plan: Plan, px_per_m: float) -> Plan:
     def scaled(polygon: shapely.Polygon) -> shapely.Polygon:
         return affinity.affine_transform(polygon, (px_per_m, 0, 0, px_per_m, 0, 0))
 
-    outlines = [scaled(building.outline) for building in plan.buildings]
+    outlines = [snapped(scaled(building.outline)) for building in plan.buildings]
     whole = sound(outlines)
     return Plan(
         blocks=tuple(scaled(block) for block in plan.blocks),

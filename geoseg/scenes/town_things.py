@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from shapely import affinity
 
-from geoseg.scenes.texture import blend, jitter, value_noise
+from geoseg.scenes.texture import Floats, blend, jitter, value_noise
 from geoseg.scenes.town_canvas import Ground
 from geoseg.scenes.town_cuts import Rng
 from geoseg.scenes.town_ground import YARD, Land

@@ -50,41 +50,40 @@ def objects_of(views: Views, tiles: NDArray[np.int32], scores: NDArray[np.float3
     fit = np.nan_to_num(pairs.iou, nan=1.0)
     i, j = pairs.i, pairs.j
 
-    both = whole[i] & whole[j] & pairs.same
-    both &= (fit >= CERTAIN) | (_best(i, j, fit, both, tiles) & _best(j, i, fit, both, tiles))
-    onto = _host(pairs, fit, ~whole, whole)
+    best = np.where(fit >= CERTAIN, 2, _best(pairs, fit, tiles))
+    both = whole[i] & whole[j] & pairs.same & (best == 2)
+    onto, _ = _host(pairs, fit, ~whole, whole)
     left = ~whole & (onto < 0)
-    onto_host = _host(pairs, fit, left & guest, left & ~guest)
+    onto_host, fit_host = _host(pairs, fit, left & guest, left & ~guest)
     left &= onto_host < 0
-    rest = left[i] & left[j]
-    rest &= (fit >= CERTAIN) | _best(i, j, fit, rest, tiles) | _best(j, i, fit, rest, tiles)
-
-    tied = both | rest
+    tied = both | (left[i] & left[j] & (best > 0))
     hosts = np.maximum(onto, onto_host)
+    lends = (onto_host >= 0) & (fit_host >= CERTAIN)  # in case the tile that sees this ground best missed it
     lodged = np.flatnonzero(hosts >= 0)
     group = components(n, np.concatenate([i[tied], lodged]), np.concatenate([j[tied], hosts[lodged]]))
-    shapes = left.copy()
+    shapes = left | lends
     shapes[_first_of(group[whole], np.flatnonzero(whole), views, scores)] = True
     group[views.blind] = -1
     shapes[views.blind] = False
     return Objects(group=group, shapes=shapes)
 
 
-def _best(of: Index, match: Index, fit: NDArray[np.float64], valid: NDArray[Any], tiles: Any) -> NDArray[np.bool_]:
-    """Where a pair is the best that row ``of`` has among the outlines of the tile of ``match``."""
-    out = np.zeros(len(of), np.bool_)
-    at = np.flatnonzero(valid)
-    tile = tiles[match[at]]
-    order = np.lexsort((at, -fit[at], tile[:, 1], tile[:, 0], of[at]))
-    key = np.column_stack([of[at], tile])[order]
-    first = np.ones(len(at), np.bool_)
+def _best(pairs: Pairs, fit: NDArray[np.float64], tiles: NDArray[np.int32]) -> NDArray[np.int64]:
+    """For each pair, of how many of its two rows (0 to 2) it is the best match in the other's tile."""
+    of = np.concatenate([pairs.i, pairs.j])
+    match = np.concatenate([pairs.j, pairs.i])
+    fits = np.concatenate([fit, fit])
+    order = np.lexsort((match, -fits, tiles[match, 1], tiles[match, 0], of))
+    key = np.column_stack([of, tiles[match]])[order]
+    first = np.ones(len(order), np.bool_)
     first[1:] = (key[1:] != key[:-1]).any(axis=1)
-    out[at[order[first]]] = True
-    return out
+    return np.bincount(order[first] % max(len(pairs), 1), minlength=len(pairs))
 
 
-def _host(pairs: Pairs, fit: NDArray[np.float64], lodgers: NDArray[np.bool_], hosts: NDArray[np.bool_]) -> Index:
-    """For each lodger the host that it fits best, being the same or a part of it; else -1."""
+def _host(
+    pairs: Pairs, fit: NDArray[np.float64], lodgers: NDArray[np.bool_], hosts: NDArray[np.bool_]
+) -> tuple[Index, NDArray[np.float64]]:
+    """For each lodger the host that it fits best, being the same or a part of it, and the fit; else -1."""
     guest = np.concatenate([pairs.i, pairs.j])
     host = np.concatenate([pairs.j, pairs.i])
     belongs = np.concatenate([pairs.same | pairs.i_part, pairs.same | pairs.j_part])
@@ -94,7 +93,9 @@ def _host(pairs: Pairs, fit: NDArray[np.float64], lodgers: NDArray[np.bool_], ho
     found, first = np.unique(guest[order], return_index=True)
     out = np.full(len(lodgers), -1, np.int64)
     out[found] = host[order[first]]
-    return out
+    fit_of = np.zeros(len(lodgers))
+    fit_of[found] = fits[order[first]]
+    return out, fit_of
 
 
 def _first_of(group: Index, rows: Index, views: Views, scores: NDArray[np.float32]) -> Index:

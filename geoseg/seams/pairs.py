@@ -28,13 +28,16 @@ SUBSTANCE = 8.0
 above the 4 px by which two neighbours drawn 2 px too large run into each other."""
 
 
+Index = NDArray[np.int64]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pairs:
     """Columns of length m: pairs of outlines (i < j, of different tiles) that have something to do with each other."""
 
-    i: NDArray[np.int64]
+    i: Index
     """Row of the one."""
-    j: NDArray[np.int64]
+    j: Index
     """Row of the other."""
     iou: NDArray[np.float64]
     """IoU inside what both tiles believe; 0 where there is no such ground."""
@@ -52,12 +55,12 @@ class Pairs:
         """The pairs at ``index``."""
         return Pairs(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
 
-    def renumbered(self, rows: NDArray[np.int64]) -> Pairs:
+    def renumbered(self, rows: Index) -> Pairs:
         """The same pairs of a table that keeps only ``rows`` (ascending) of the old one."""
         return replace(self, i=np.searchsorted(rows, self.i), j=np.searchsorted(rows, self.j))
 
 
-def candidates(views: Views, outlines: Outlines, plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def candidates(views: Views, outlines: Outlines, plan: Plan) -> tuple[Index, Index]:
     """Rows i < j of different tiles and one label whose bounding boxes come within ``SLACK`` pixels of each other."""
     # Of two outlines that share ground one lies outside its own core: asking for those alone finds every pair.
     own = grown(cores_of(outlines.tiles, plan), -SLACK, plan)
@@ -80,69 +83,81 @@ def pairs_of(outlines: Outlines, views: Views, plan: Plan) -> Pairs:
         return Pairs(i=i[met], j=j[met], iou=np.full(len(nothing), np.nan), same=~nothing, i_part=nothing, j_part=nothing)
     alive = ~(views.blind[i] | views.blind[j])
     i, j = i[alive], j[alive]
-    pairs = _judged(outlines, views, i, j)
-    _find_guests(outlines, views, pairs, slack_of(plan))
+    pairs = _judged(outlines, views, i, j, slack_of(plan))
     return pairs.take(pairs.same | pairs.i_part | pairs.j_part)
 
 
-def _judged(outlines: Outlines, views: Views, i: NDArray[np.int64], j: NDArray[np.int64]) -> Pairs:
-    frames = np.hstack([
-        np.maximum(views.believed[i, :2], views.believed[j, :2]),
-        np.minimum(views.believed[i, 2:], views.believed[j, 2:]),
-    ])
-    one, other = (_clipped(outlines.geometry[k], views.bounds[k], frames) for k in (i, j))
-    shared = shapely.area(shapely.intersection(one, other))
-    area_one, area_other = _touching_area(one, other), _touching_area(other, one)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        iou, in_other, in_one = (
-            np.nan_to_num(shared / whole, nan=0.0, posinf=0.0)
-            for whole in (area_one + area_other - shared, area_one, area_other)
-        )
-    solid_one, solid_other = (
-        _substance(clip, outlines.geometry[k]) for clip, k in ((one, i), (other, j))
-    )
-    twice = (iou >= SAME) | ((np.maximum(in_other, in_one) >= NESTED) & (iou >= NESTED_SAME))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clips:
+    """One side of each pair, cut to the ground that both tiles believe."""
+
+    geometry: NDArray[Any]
+    """The clip."""
+    area: NDArray[np.float64]
+    """Its area."""
+    most: NDArray[np.bool_]
+    """True where it is most of the outline."""
+
+    @staticmethod
+    def of(outlines: Outlines, views: Views, rows: Index, frames: Boxes) -> Clips:
+        """Outlines ``rows``, each cut to its frame."""
+        whole = outlines.geometry[rows]
+        clip = whole.copy()
+        over = np.flatnonzero(~inside(views.bounds[rows], frames))
+        clip[over] = shapely.intersection(whole[over], shapely.box(*frames[over].T))
+        area = shapely.area(clip)
+        return Clips(geometry=clip, area=area, most=area >= 0.5 * shapely.area(whole))
+
+    @property
+    def solid(self) -> NDArray[np.bool_]:
+        """True where the clip is evidence: most of its outline, or no sliver."""
+        box = shapely.bounds(self.geometry).reshape(-1, 4)
+        sides = np.nan_to_num(box[:, 2:] - box[:, :2]).min(axis=1, initial=np.inf)
+        return np.asarray(self.most | (sides >= SUBSTANCE), np.bool_)
+
+    def touching(self, other: Clips) -> NDArray[np.float64]:
+        """Area of each clip, of several parts only those that share ground with the other: a tile may see the two
+        arms of a U as two objects, and each is to be compared with its own arm."""
+        area = self.area.copy()
+        many = np.flatnonzero(shapely.get_num_geometries(self.geometry) > 1)
+        parts, of = shapely.get_parts(self.geometry[many], return_index=True)
+        shares = shapely.area(shapely.intersection(parts, other.geometry[many][of])) > 0
+        area[many] = np.bincount(of, weights=shapely.area(parts) * shares, minlength=len(many))
+        return area
+
+
+def _judged(outlines: Outlines, views: Views, i: Index, j: Index, slack: float) -> Pairs:
+    low = np.maximum(views.believed[i, :2], views.believed[j, :2])
+    frames = np.hstack([low, np.minimum(views.believed[i, 2:], views.believed[j, 2:])])
+    one, other = (Clips.of(outlines, views, rows, frames) for rows in (i, j))
+    shared = shapely.area(shapely.intersection(one.geometry, other.geometry))
+    area_one, area_other = one.touching(other), other.touching(one)
+    iou, in_one, in_other = (_ratio(shared, of) for of in (area_one + area_other - shared, area_one, area_other))
+    twice = (iou >= SAME) | ((np.maximum(in_one, in_other) >= NESTED) & (iou >= NESTED_SAME))
     return Pairs(
         i=i,
         j=j,
         iou=iou,
-        same=(iou >= CERTAIN) | (twice & (solid_one | solid_other)),
-        i_part=~views.whole[i] & solid_one & (in_other >= PART),
-        j_part=~views.whole[j] & solid_other & (in_one >= PART),
+        same=(iou >= CERTAIN) | (twice & (one.solid | other.solid)),
+        i_part=(~views.whole[i] & one.solid & (in_one >= PART)) | _under(outlines, views, i, j, slack),
+        j_part=(~views.whole[j] & other.solid & (in_other >= PART)) | _under(outlines, views, j, i, slack),
     )
 
 
-def _clipped(geometry: NDArray[Any], bounds: Boxes, frames: Boxes) -> NDArray[Any]:
-    out = geometry.copy()
-    over = np.flatnonzero(~inside(bounds, frames))
-    out[over] = shapely.intersection(geometry[over], shapely.box(*frames[over].T))
+def _ratio(part: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(part, of, out=np.zeros(len(part)), where=of > 0)
+
+
+def _under(outlines: Outlines, views: Views, k: Index, host: Index, slack: float) -> NDArray[np.bool_]:
+    """Where a cut piece lies, border slack allowed for, under an outline that is the better view: any other for a
+    guest, a whole one for a piece that is mostly on ground that the other tile believes. Such a piece adds nothing
+    to its host, so being wrong here costs a fragment and no more."""
+    out = ~views.whole[k] & (views.guest[k] | views.whole[host])
+    ask = np.flatnonzero(out)
+    k, host = k[ask], host[ask]
+    piece = Clips.of(outlines, views, k, views.believed[host])
+    around = views.bounds[k] + 2 * slack * np.array([-1.0, -1.0, 1.0, 1.0])
+    cover = shapely.buffer(Clips.of(outlines, views, host, around).geometry, slack, quad_segs=2)
+    covered = _ratio(shapely.area(shapely.intersection(piece.geometry, cover)), piece.area)
+    out[ask] = (covered >= PART) & (views.guest[k] | piece.most)
     return out
-
-
-def _touching_area(clips: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
-    """Area of each clip, of several parts only those that share ground with the other: a tile may see the two arms
-    of a U as two objects, and each is to be compared with its own arm."""
-    area = shapely.area(clips)
-    many = np.flatnonzero(shapely.get_num_geometries(clips) > 1)
-    parts, of = shapely.get_parts(clips[many], return_index=True)
-    shares = shapely.area(shapely.intersection(parts, others[many][of])) > 0
-    area[many] = np.bincount(of, weights=shapely.area(parts) * shares, minlength=len(many))
-    return np.asarray(area, np.float64)
-
-
-def _substance(clips: NDArray[Any], pieces: NDArray[Any]) -> NDArray[np.bool_]:
-    """True where a clip is most of its piece, or no sliver."""
-    box = shapely.bounds(clips).reshape(-1, 4)
-    sides = np.nan_to_num(box[:, 2:] - box[:, :2]).min(axis=1, initial=np.inf)
-    return np.asarray((sides >= SUBSTANCE) | (shapely.area(clips) >= 0.5 * shapely.area(pieces)), np.bool_)
-
-
-def _find_guests(outlines: Outlines, views: Views, pairs: Pairs, slack: float) -> None:
-    """Mark guests that lie under a better view, border slack allowed for: a guest adds nothing, so being wrong here
-    costs nothing but a fragment."""
-    for k, other, part in ((pairs.i, pairs.j, pairs.i_part), (pairs.j, pairs.i, pairs.j_part)):
-        ask = np.flatnonzero(views.guest[k] & ~views.guest[other] & ~part & ~pairs.same)
-        guests = outlines.geometry[k[ask]]
-        around = shapely.box(*(views.bounds[k[ask]] + 2 * slack * np.array([-1.0, -1.0, 1.0, 1.0])).T)
-        cover = shapely.buffer(shapely.intersection(outlines.geometry[other[ask]], around), slack, quad_segs=2)
-        part[ask] = shapely.area(shapely.intersection(guests, cover)) >= PART * shapely.area(guests)

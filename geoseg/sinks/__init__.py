@@ -9,8 +9,10 @@ from typing import Any
 import geopandas as gpd
 
 from geoseg.errors import ConfigError
+from geoseg.sinks.atomic import check_place
 from geoseg.sinks.flatgeobuf import write as write_flatgeobuf
 from geoseg.sinks.geojson import write as write_geojson
+from geoseg.sinks.gpkg import refuse_if_open
 from geoseg.sinks.gpkg import write as write_gpkg
 from geoseg.sinks.parquet import write as write_parquet
 
@@ -59,8 +61,22 @@ def write(
     return SINKS[target.suffix.lower()](footprints, target, gaps=gaps, run=run, force=force)
 
 
+def check_output(path: str | Path, *, force: bool = False) -> Path:
+    """The path of an output, once nothing is known that would refuse it: to ask before hours of work.
+
+    Raises:
+        ConfigError: another suffix.
+        SinkError: the folder cannot be written to, or a GeoPackage there is open for editing.
+    """
+    target = check_suffix(path)
+    check_place(target)
+    if target.suffix.lower() == ".gpkg":
+        refuse_if_open(target, force=force)
+    return target
+
+
 def check_suffix(path: str | Path) -> Path:
-    """The path of an output, once its suffix is known to name a format: worth asking before the work starts.
+    """The path of an output, once its suffix is known to name a format.
 
     Raises:
         ConfigError: another suffix.

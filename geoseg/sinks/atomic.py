@@ -69,6 +69,20 @@ def replacing(
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_place(target: Path) -> None:
+    """Find out before the work whether a file can be written there.
+
+    Raises:
+        SinkError: it cannot.
+    """
+    target = Path(os.path.realpath(target))
+    try:
+        _check_target(target)
+        os.rmdir(tempfile.mkdtemp(prefix=".geoseg-", dir=target.parent))
+    except OSError as error:
+        raise write_failed(target, error) from error
+
+
 def write_failed(target: Path, error: BaseException) -> SinkError:
     """The SinkError for what a library raised while writing ``target``."""
     number = error.errno if isinstance(error, OSError) else None

@@ -52,11 +52,11 @@ def write(
     Raises:
         SinkError: it cannot be written, is open for editing elsewhere, or does not hold what was written.
     """
-    target, date = target.resolve(), tables.run_date(run)
+    date = tables.run_date(run)
     layers = {"footprints": tables.flat(footprints)}
     if gaps is not None:
         layers["gaps"] = tables.flat(tables.same_crs(gaps, footprints))
-    _refuse_if_open(target, force=force)
+    refuse_if_open(target, force=force)
     with replacing(target, library_errors=(*tables.GDAL_ERRORS, sqlite3.Error)) as (draft,):
         with _dated(date):
             for name, table in layers.items():
@@ -156,8 +156,14 @@ def _check_counts(draft: Path, layer: str, table: gpd.GeoDataFrame) -> None:
         )
 
 
-def _refuse_if_open(target: Path, *, force: bool) -> None:
-    """QGIS keeps a ``-wal`` beside a file while it edits; a ``-journal`` is a transaction not finished."""
+def refuse_if_open(target: Path, *, force: bool) -> None:
+    """Refuse to replace a file in use, unless forced.
+
+    QGIS keeps a ``-wal`` beside a file while it edits; a ``-journal`` is a transaction not finished.
+
+    Raises:
+        SinkError: there is such a file beside ``target``.
+    """
     present = [name for name in ("-wal", "-journal") if os.path.exists(_beside(target, name))]
     if present and not force:
         raise SinkError(
@@ -176,7 +182,7 @@ def _remove_sidecars(target: Path) -> None:
 
 
 def _beside(target: Path, suffix: str) -> str:
-    return os.fspath(target) + suffix
+    return os.path.realpath(target) + suffix
 
 
 @contextmanager

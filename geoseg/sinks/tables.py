@@ -15,7 +15,7 @@ import shapely
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 
 from geoseg.errors import ConfigError, SinkError
-from geoseg.sinks.atomic import replacing
+from geoseg.sinks.atomic import printable, replacing
 
 GDAL_ERRORS: tuple[type[Exception], ...] = (
     DataSourceError,
@@ -73,7 +73,7 @@ def same_crs(gaps: gpd.GeoDataFrame, table: gpd.GeoDataFrame) -> gpd.GeoDataFram
 
 def run_items(run: Mapping[str, Any]) -> list[tuple[str, str | None]]:
     """Provenance as pairs of text, in the order given: dates as ISO 8601 UTC, mappings and lists as JSON."""
-    return [(str(key), _as_text(value)) for key, value in run.items()]
+    return [(printable(key), _as_text(value)) for key, value in run.items()]
 
 
 def run_date(run: Mapping[str, Any] | None) -> datetime:
@@ -147,4 +147,4 @@ def _as_text(value: Any) -> str | None:
         return _utc(value).isoformat().replace("+00:00", "Z")
     if isinstance(value, Mapping | list | tuple):
         return json.dumps(value, sort_keys=True, default=str)
-    return str(value)
+    return printable(value)

@@ -1,9 +1,9 @@
 """Probability crops to polygons: the 0.5 contour, linear between cell centres.
 
-What lies beyond the outermost cell centres depends on why the box ends there. Where the object ends, the next
-cell would hold 0, so the probability has fallen to half of the last cell's at the edge of the box: a crop full
-of ones gives exactly its box, and areas have no bias. Where the window cuts the object, the probability goes on
-unchanged to the edge, so the outline reaches the cut. Nothing lies outside the box either way.
+What lies beyond the outermost cell centres depends on why the box ends there. Where the object ends, the
+next cell would hold 0, so the probability has fallen to half of the last cell's at the edge of the box: a crop
+full of ones gives exactly its box, and areas have no bias. Where the window cuts the object, the probability
+goes on unchanged to the edge, so the outline reaches the cut. Nothing lies outside the box either way.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def contours(crops: Sequence[NDArray[Any]], cut: NDArray[np.bool_]) -> Parts:
     each = parts.point_owner
     centre = _local(points, mosaic, mosaic.origin[each])
     size = np.array([crop.shape[::-1] for crop in crops], np.int64)[each]
-    # The rim lies on the edge of the box: half a cell beyond the last centres, and the outside lies there too.
+    # The rim lies on the edge of the box, half a cell beyond the last centres; the outside lies there too.
     beyond = np.minimum(centre, 0.0) + np.maximum(centre - (size - 1), 0.0)
     return replace(parts, xy=np.clip(centre + 0.5 - beyond / 2, 0.0, size))
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from geoseg.gaps import Gap
@@ -52,24 +53,26 @@ class Reader:
     def read(self, tiles: Sequence[Tile]) -> tuple[list[Chip], list[Gap]]:
         """Chips of ``tiles``, in their order, and the ground in their cores that could not be examined.
 
-        Memory follows the union of the tiles' windows: give it neighbours. A tile with no valid pixel in its
+        Memory follows the union of the tiles' windows: give it neighbours. Chips are views of one array, so where
+        windows overlap they share pixels: copy a chip before changing it. A tile with no valid pixel in its
         core gives no chip. Never raises for what the file holds: that is a gap.
         """
         aoi = self.source.aoi
+        if aoi is not None and tiles:  # a big AOI is cut once per call, not once per tile
+            aoi = shapely.clip_by_rect(aoi, *_union([tile.window for tile in tiles]).xyxy)
         gaps = [gap for tile in tiles for gap in outside(tile.core, aoi)]
         wanted = [tile for tile in tiles if inside(tile.core, aoi)]
         if not wanted:
             return [], gaps
         whole = _union([tile.window for tile in wanted])
-        layers = self._read_window(whole)
+        layers = self._read_window(whole).limited_to(whole, aoi)
         chips = []
         for tile in wanted:
             core = layers.part(tile.core, whole)
             gaps.extend(gaps_of(core, tile.core, aoi))
             if core.valid.any():
                 part = layers.part(tile.window, whole)
-                # A copy, so that a detector that writes into its pixels does not change its neighbour's.
-                chips.append(Chip(tile=tile, pixels=part.pixels.copy(), valid=part.valid.copy()))
+                chips.append(Chip(tile=tile, pixels=part.pixels, valid=part.valid))
         return chips, gaps
 
     def _read_window(self, window: Window) -> Layers:
@@ -77,7 +80,7 @@ class Reader:
         self._file.problem = ""
         with gdal_env(self.source.info.access):
             strips = [self._read_strip(strip) for strip in self._strips(window)]
-        return Layers.stacked(strips, detail=self._file.problem).limited_to(window, self.source.aoi)
+        return Layers.stacked(strips, detail=self._file.problem)
 
     def _strips(self, window: Window) -> Iterator[Window]:
         """Cut into strips of rows, each decoding at most half of GDAL's cache, or one row of file blocks.

@@ -1,0 +1,73 @@
+"""Each square metre to one footprint: overlaps resolved, borders shared exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+GRID = 2.0**-10
+"""Coordinates of neighbours are rounded to this step, so that shared borders are equal to the last bit."""
+
+
+def neighbours(geometry: NDArray[Any], distance: float) -> NDArray[np.int64]:
+    """``(p, 2)`` rows of polygons no farther apart than ``distance``, each pair once, sorted."""
+    tree = shapely.STRtree(geometry)
+    one, other = tree.query(geometry, predicate="dwithin", distance=distance)
+    pairs = np.column_stack([one, other])[one < other]
+    return np.asarray(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))], np.int64)
+
+
+def clusters(n: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``(n,)`` number of the connected group of each row."""
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+
+
+def resolve_overlaps(geometry: NDArray[Any], *, priority: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Polygons that overlap nowhere and together cover the same ground.
+
+    Ground that several polygons cover goes to the one of highest priority. Borders between neighbours come out with
+    the same vertices on both sides. Polygons that touch no other are returned as they are; one that lies wholly
+    under others comes back empty.
+
+    Args:
+        geometry: ``(n,)`` Polygons or MultiPolygons in pixels or metres.
+        priority: ``(n,)`` higher wins, e.g. scores; the larger area where it is equal or not given.
+    """
+    geometry = geometry.copy()
+    if len(geometry) < 2:
+        return geometry
+    rank = np.lexsort((np.arange(len(geometry)), -shapely.area(geometry)))
+    if priority is not None:
+        rank = rank[np.argsort(-np.asarray(priority, float)[rank], kind="stable")]
+    pairs = neighbours(geometry, 0.0)
+    group = clusters(len(geometry), pairs)
+    order = rank[np.argsort(group[rank], kind="stable")]  # by group, then by priority
+    for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        if len(rows) > 1:
+            geometry[rows] = _partition(geometry[rows])
+    return geometry
+
+
+def _partition(members: NDArray[Any]) -> NDArray[Any]:
+    """Polygons cut along all their outlines, each face given to the first member that covers it."""
+    lines = shapely.union_all(shapely.boundary(members), grid_size=GRID)
+    faces = shapely.get_parts(shapely.polygonize(shapely.get_parts(lines)))
+    inside = shapely.point_on_surface(faces)
+    face, member = shapely.STRtree(members).query(inside, predicate="intersects")
+    owner = np.full(len(faces), len(members))
+    np.minimum.at(owner, face, member)
+    result = np.full(len(members), shapely.Polygon(), dtype=object)
+    for row in range(len(members)):
+        own = faces[owner == row]
+        if len(own):
+            result[row] = own[0] if len(own) == 1 else shapely.coverage_union_all(own)
+    kept = np.flatnonzero(~shapely.is_empty(result))
+    # Drops vertices on straight lines that the cutting left, but those where three polygons meet.
+    result[kept] = shapely.coverage_simplify(result[kept], 2 * GRID)
+    return result

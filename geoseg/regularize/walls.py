@@ -1,0 +1,159 @@
+"""Walls of right-angled buildings, in a frame where walls run along x and y."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.regularize.frame import Floats, edges
+
+_SLANT = np.radians(30.0)
+"""Edges farther than this from both axes (rounded corners, bevels) belong to no wall."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Walls:
+    """Straight walls, one row each, sorted by building."""
+
+    owner: NDArray[np.int64]
+    """Row of the building."""
+    upright: NDArray[np.bool_]
+    """True: along y, at an x; False: along x, at a y."""
+    side: NDArray[np.int64]
+    """+1 where the interior lies towards larger x (upright) or y, else -1."""
+    offset: Floats
+    """The x or the y that it lies at."""
+    length: Floats
+    """Length of the edges that it was drawn from."""
+    reach: Floats
+    """``(m, 2)`` from where to where it runs, along its own direction."""
+
+    def of(self, row: int) -> slice:
+        """The walls of one building."""
+        first, last = np.searchsorted(self.owner, [row, row + 1])
+        return slice(int(first), int(last))
+
+
+def find_walls(geometry: NDArray[Any], tolerance: float) -> Walls:
+    """Walls of polygons: edges along an axis that lie within ``tolerance`` of one line, facing the same side.
+
+    Edges of one building on one line are one wall even where something lies between them: walls in line stay in
+    line. The longest edge of a wall is found first; edges near it join, and the wall lies at their mean, edges
+    that are truer to the axis counting more.
+    """
+    line, owner = edges(geometry)
+    dx, dy = line[:, 2] - line[:, 0], line[:, 3] - line[:, 1]
+    upright = np.abs(dy) > np.abs(dx)
+    along, across = np.where(upright, dy, dx), np.where(upright, dx, dy)
+    length = np.hypot(dx, dy)
+    use = (np.arctan2(np.abs(across), np.abs(along)) < _SLANT) & (length > 0)
+    # The interior is on the left of an edge: above one towards +x, on the smaller side of one towards +y.
+    side = np.where(upright, -np.sign(along), np.sign(along)).astype(np.int64)
+    offset = np.where(upright, line[:, 0] + line[:, 2], line[:, 1] + line[:, 3]) / 2
+    weight = length * (1 - 2 * (across / np.where(length > 0, length, 1)) ** 2) ** 2
+    ends = np.where(upright[:, None], line[:, [1, 3]], line[:, [0, 2]])
+    index = np.flatnonzero(use)
+    wall = _group(owner[index] * 4 + upright[index] * 2 + (side[index] > 0), offset[index], length[index], tolerance)
+    count = int(wall.max()) + 1 if wall.size else 0
+    first = np.zeros(count, np.int64)
+    first[wall[::-1]] = index[::-1]
+    reach = np.column_stack([np.full(count, np.inf), np.full(count, -np.inf)])
+    np.minimum.at(reach[:, 0], wall, ends[index].min(axis=1))
+    np.maximum.at(reach[:, 1], wall, ends[index].max(axis=1))
+    return Walls(
+        owner=owner[first],
+        upright=upright[first],
+        side=side[first],
+        offset=np.bincount(wall, weight[index] * offset[index], count) / np.bincount(wall, weight[index], count),
+        length=np.bincount(wall, np.abs(along[index]), count),
+        reach=reach,
+    )
+
+
+def _group(key: NDArray[np.int64], offset: Floats, length: Floats, tolerance: float) -> NDArray[np.int64]:
+    """Number of the wall of each edge: within a key, the longest free edge takes all free ones near it, and so on."""
+    wall = np.full(len(key), -1, np.int64)
+    number = np.unique(key, return_inverse=True)[1]
+    taken = 0
+    free = np.arange(len(key))
+    while free.size:
+        order = free[np.lexsort((offset[free], -length[free], number[free]))]
+        lead = np.r_[True, number[order[1:]] != number[order[:-1]]]
+        seed = np.zeros(number.max() + 1)
+        seed[number[order[lead]]] = offset[order[lead]]
+        near = np.abs(offset[free] - seed[number[free]]) <= tolerance
+        labels = np.full(number.max() + 1, -1, np.int64)
+        labels[number[order[lead]]] = taken + np.arange(lead.sum())
+        wall[free[near]] = labels[number[free[near]]]
+        taken += int(lead.sum())
+        free = free[~near]
+    return np.unique(_by_first(number, wall), return_inverse=True)[1] if len(key) else wall
+
+
+def _by_first(number: NDArray[np.int64], wall: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Wall numbers that sort by building first."""
+    return np.asarray(number * (int(wall.max()) + 1) + wall, np.int64)
+
+
+def join_walls(walls: Walls, pairs: NDArray[np.int64], tolerance: float) -> Floats:
+    """Offsets after walls that stand back to back have become one.
+
+    Args:
+        walls: of all buildings, those of a pair in one frame.
+        pairs: ``(p, 2)`` rows of neighbouring buildings.
+        tolerance: how far apart walls that are one may lie.
+    """
+    one, other = _back_to_back(walls, pairs, tolerance)
+    group = np.arange(len(walls.owner))
+    while True:  # the smallest number spreads along chains of joined walls
+        lower = group.copy()
+        np.minimum.at(lower, one, group[other])
+        np.minimum.at(lower, other, group[one])
+        if np.array_equal(lower, group):
+            break
+        group = lower
+    total = np.bincount(group, walls.length, len(group))
+    mean = np.bincount(group, walls.length * walls.offset, len(group)) / np.where(total > 0, total, 1)
+    return np.asarray(mean[group], np.float64)
+
+
+def _back_to_back(
+    walls: Walls, pairs: NDArray[np.int64], tolerance: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Walls of the two buildings of a pair that face away from each other, near each other, side by side."""
+    ones, others = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for a, b in pairs.tolist():
+        first, second = walls.of(a), walls.of(b)
+        i, j = np.mgrid[first, second].reshape(2, -1)
+        shared = np.minimum(walls.reach[i, 1], walls.reach[j, 1]) - np.maximum(walls.reach[i, 0], walls.reach[j, 0])
+        match = (
+            (walls.upright[i] == walls.upright[j])
+            & (walls.side[i] == -walls.side[j])
+            & (np.abs(walls.offset[i] - walls.offset[j]) <= tolerance)
+            & (shared > 2 * tolerance)
+        )
+        ones.append(i[match])
+        others.append(j[match])
+    return np.concatenate(ones), np.concatenate(others)
+
+
+def rebuild(outline: Any, xs: Floats, ys: Floats) -> Any:
+    """The union of the cells between wall lines that an outline covers by half or more.
+
+    Right angles, validity and walls in line follow from the construction.
+    """
+    xs, ys = np.unique(xs), np.unique(ys)
+    if len(xs) < 2 or len(ys) < 2:
+        return shapely.Polygon()
+    left, bottom = np.meshgrid(xs[:-1], ys[:-1])
+    right, top = np.meshgrid(xs[1:], ys[1:])
+    cells = shapely.box(left.ravel(), bottom.ravel(), right.ravel(), top.ravel())
+    share = shapely.area(shapely.intersection(cells, outline)) / shapely.area(cells)
+    inside = cells[share >= 0.5]
+    if len(inside) == 1:
+        return inside[0]
+    return shapely.simplify(shapely.union_all(inside), 0.0)

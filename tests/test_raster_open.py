@@ -1,0 +1,239 @@
+"""What is opened, what is refused and in which words; nothing reaches the network or another file."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.rpc import RPC
+from rasters import NORTH_UP, ROTATED, SOUTH_UP, UTM, Listener, pixels_of, texture, write
+
+from geoseg.detectors.base import ModelCard
+from geoseg.errors import RasterError
+from geoseg.raster import Access, Reader, open_raster, source_for
+from geoseg.tiling import Tiling
+
+RAW = ModelCard(classes=("thing",))
+H, W = 60, 90
+
+# --- what is read -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transform", [NORTH_UP, SOUTH_UP, ROTATED], ids=["north", "south", "rotated"])
+def test_the_header_is_what_rasterio_says(tmp_path: Path, transform: Affine) -> None:
+    tags = {"TIFFTAG_DATETIME": "2024:03:01 10:20:30"}
+    path = write(
+        tmp_path / "ä b'c.tif",
+        texture(4, H, W, "uint16"),
+        transform=transform,
+        nodata=7,
+        tiled=True,
+        tags=tags,
+    )
+    info = pickle.loads(pickle.dumps(open_raster(path)))
+    with rasterio.open(path) as dataset:
+        assert info.grid.transform == dataset.transform
+        assert (info.grid.height, info.grid.width) == dataset.shape == (H, W)
+        assert (info.bands, info.dtype, info.nodata) == (dataset.count, "uint16", dataset.nodata)
+        assert info.file_block == dataset.block_shapes[0] == (16, 32)
+    assert info.grid.crs.to_epsg() == 32645
+    assert info.acquired == datetime(2024, 3, 1, 10, 20, 30, tzinfo=UTC)
+    assert info.name == "ä b'c.tif" and info.path == str(path)
+
+
+@pytest.mark.parametrize("text", ["0000:00:00 00:00:00", "yesterday", "2024:13:01 10:20:30"])
+def test_a_date_that_is_none(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path / "a.tif", texture(3, H, W), tags={"TIFFTAG_DATETIME": text})
+    assert open_raster(path).acquired is None
+
+
+def test_the_key_follows_the_content_not_the_name(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.tif", texture(3, H, W))
+    other = tmp_path / "sub" / "b.tif"
+    other.parent.mkdir()
+    shutil.copy(first, other)
+    os.utime(other, (1, 1))
+    key = open_raster(first).key
+    assert open_raster(other).key == key
+    assert open_raster(os.path.relpath(other)).key == key
+    data = bytearray(other.read_bytes())
+    data[-1] ^= 1
+    other.write_bytes(data)
+    assert open_raster(other).key != key
+    write(tmp_path / "a.tif.msk", np.full((1, H, W), 255, "uint8"))
+    assert open_raster(first).key != key
+
+
+def test_big_tiff_cog_and_jpeg2000(tmp_path: Path) -> None:
+    pixels = texture(3, H, W)
+    big = write(tmp_path / "big.tif", pixels, BIGTIFF="YES")
+    np.testing.assert_array_equal(pixels_of(open_raster(big)), pixels)
+    cog = write(tmp_path / "cog.tif", pixels, driver="COG")
+    np.testing.assert_array_equal(pixels_of(open_raster(cog)), pixels)
+    jp2 = write(tmp_path / "a.jp2", pixels, driver="JP2OpenJPEG", QUALITY="100", REVERSIBLE="YES")
+    info = open_raster(jp2)
+    assert info.driver == "JP2OpenJPEG" and info.grid.crs.to_epsg() == 32645
+    np.testing.assert_array_equal(pixels_of(info), pixels)
+
+
+# --- what is refused --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty file"),
+        (b"just some text\n", "text file"),
+        (b"\n<!DOCTYPE html><html><body>404</body></html>", "HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n", "git lfs pull"),
+        (b"<GDAL_WMS><Service name='TMS'></Service></GDAL_WMS>", "web map service"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), "PNG"),
+        (b"PK\x03\x04" + bytes(50), "ZIP"),
+        (bytes(500), "starts with zeros"),
+        (b"\x01\x02\x03\x04" * 9, "unknown format"),
+        (b"II*\0" + bytes(200), "cannot open"),
+    ],
+)
+def test_files_that_are_no_raster(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(content)
+    with pytest.raises(RasterError, match=message) as caught:
+        open_raster(path)
+    assert caught.value.exit_code == 2 and str(path) in str(caught.value)
+
+
+def test_places_that_are_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").mkdir()
+    os.mkfifo(tmp_path / "b.tif")
+    for name, message in (("a.tif", "a folder"), ("b.tif", "device or pipe"), ("c.tif", "does not exist")):
+        with pytest.raises(RasterError, match=message):
+            open_raster(tmp_path / name)
+    with pytest.raises(RasterError, match="does not exist"):
+        open_raster(f"GTIFF_DIR:1:{tmp_path}/a.tif")
+
+
+def test_what_lies_nowhere(tmp_path: Path) -> None:
+    bare = write(tmp_path / "bare.tif", texture(3, H, W), transform=Affine.identity(), crs=None)
+    with pytest.raises(RasterError, match="no geotransform"):
+        open_raster(bare)
+    points = [
+        GroundControlPoint(r, c, x=85 + c / 1000, y=27 - r / 1000)
+        for r, c in ((0, 0), (0, W), (H, 0), (H, W))
+    ]
+    gcps = write(tmp_path / "gcps.tif", texture(3, H, W), transform=None, crs="EPSG:4326", gcps=points)
+    with pytest.raises(RasterError, match=r"ground control points only.*gdalwarp"):
+        open_raster(gcps)
+    one = [1.0] + [0.0] * 19
+    rpc = RPC(0, 1, 27, 1, one, one, 0, 1, 85, 1, one, one, 0, 1)
+    rpcs = write(tmp_path / "rpcs.tif", texture(3, H, W), transform=Affine.identity(), crs=None, rpcs=rpc)
+    with pytest.raises(RasterError, match=r"RPC"):
+        open_raster(rpcs)
+
+
+def test_a_missing_crs_may_be_assumed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", texture(3, H, W), crs=None)
+    with pytest.raises(RasterError, match="--assume-crs"):
+        open_raster(path)
+    assert open_raster(path, assume_crs=UTM).grid.crs.to_epsg() == 32645
+    with pytest.raises(RasterError, match="cannot be understood"):
+        open_raster(path, assume_crs="EPSG:nonsense")
+    stated = write(tmp_path / "b.tif", texture(3, H, W))
+    assert open_raster(stated, assume_crs="EPSG:3857").grid.crs.to_epsg() == 32645
+
+
+def test_pixels_of_types_that_no_model_reads(tmp_path: Path) -> None:
+    for options, dtype, message in (({"nbits": 1}, "uint8", "1-bit"), ({}, "complex64", "complex64")):
+        path = write(tmp_path / "a.tif", np.ones((1, H, W), dtype), **options)
+        with pytest.raises(RasterError, match=message):
+            open_raster(path)
+
+
+def test_huge_rasters_and_blocks_are_refused_until_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "huge.tif"
+    profile = {
+        "driver": "GTiff",
+        "crs": UTM,
+        "transform": NORTH_UP,
+        "count": 1,
+        "dtype": "uint8",
+        "sparse_ok": True,
+    }
+    with rasterio.open(path, "w", height=20_000, width=30_000, blockysize=20_000, compress="deflate", **profile):
+        pass
+    with pytest.raises(RasterError, match=r"blocks of 20000 x 30000.*max_block_bytes"):
+        open_raster(path)
+    assert open_raster(path, access=Access(max_block_bytes=2**40)).file_block == (20_000, 30_000)
+    with pytest.raises(RasterError, match=r"20000 x 30000 pixels.*max_pixels"):
+        open_raster(path, access=Access(max_pixels=10**8))
+
+
+# --- nothing reaches out ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["", "/vsicurl/"])
+def test_remote_paths_need_leave(prefix: str) -> None:
+    with Listener() as listener:
+        url = f"{prefix}{listener.url}/a.tif"
+        for path in (url, "s3://bucket/a.tif", "/vsizip//tmp/a.zip/a.tif", "zip:///tmp/a.zip!a.tif"):
+            with pytest.raises(RasterError, match=r"remote.*allow_remote"):
+                open_raster(path)
+        assert listener.hits == []
+        with pytest.raises(RasterError):
+            open_raster(url, access=Access(allow_remote=True))
+        assert listener.hits != []
+
+
+VRT = (
+    '<VRTDataset rasterXSize="350" rasterYSize="300"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+    '<SourceFilename relativeToVRT="0">/vsicurl/{url}/x.tif</SourceFilename><SourceBand>1</SourceBand>'
+    "</SimpleSource></VRTRasterBand></VRTDataset>"
+)
+PAM = (
+    "<PAMDataset><SRS>EPSG:4326</SRS><GeoTransform>1,2,0,3,0,-2</GeoTransform><Metadata domain='OVERVIEWS'>"
+    "<MDI key='OVERVIEW_FILE'>/vsicurl/{url}/y.tif</MDI></Metadata></PAMDataset>"
+)
+
+
+def neighbours(path: Path, url: str) -> None:
+    """An overview file that is a VRT, metadata that name a remote one, and a wrong world file."""
+    path.with_name(path.name + ".ovr").write_text(VRT.format(url=url))
+    path.with_name(path.name + ".aux.xml").write_text(PAM.format(url=url))
+    path.with_suffix(".tfw").write_text("9\n0\n0\n-9\n1\n2\n")
+
+
+def inner_tag(path: Path, url: str) -> None:
+    """The same, in the file's own metadata."""
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=f"/vsicurl/{url}/y.tif")
+
+
+@pytest.mark.parametrize("plant", [neighbours, inner_tag])
+def test_what_lies_beside_a_raster_is_not_followed(
+    tmp_path: Path, plant: Callable[[Path, str], None]
+) -> None:
+    pixels = texture(3, 600, 700)
+    path = write(tmp_path / "a.tif", pixels)
+    with Listener() as listener:
+        plant(path, listener.url)
+        info = open_raster(path)
+        assert info.grid.transform == NORTH_UP
+        np.testing.assert_array_equal(pixels_of(info), pixels)
+        small = replace(source_for(info, RAW), grid=info.grid.resized(height=60, width=70))
+        with Reader(small) as reader:
+            reader.read(list(Tiling(core=100, halo=0).plan(small.grid.window).tiles()))
+        assert listener.hits == []
+        # GDAL by itself does follow them.
+        with suppress(rasterio.errors.RasterioError), rasterio.open(path) as dataset:
+            dataset.read(1, out_shape=(60, 70))
+        assert listener.hits != []

@@ -10,8 +10,8 @@ PYTHON ?=
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@for f in benchmarks/bench_*.py; do [ -f "$$f" ] && n=$${f#benchmarks/bench_} && \
-	  printf "  make bench-%-8s benchmark: %s\n" "$${n%.py}" "$$f"; done; true
+	@for f in benchmarks/[a-z]*; do n=$${f#benchmarks/}; \
+	  printf "  make bench-%-8s benchmark: %s\n" "$${n%.py}" "$$f"; done
 
 setup: $(STAMP) ## Make .venv and install geoseg with its development tools
 
@@ -53,8 +53,9 @@ format: $(STAMP) ## Let ruff lay out and mend the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench-%: $(STAMP) ## One benchmark: benchmarks/bench_<name>.py
-	$(BIN)/python benchmarks/bench_$*.py
+# A benchmark is a file or a package in benchmarks/; ARGS passes options: make bench-memory ARGS="--sides 2000".
+bench-%: $(STAMP)
+	$(BIN)/python -m benchmarks.$* $(ARGS)
 
 clean: ## Remove what can be made again, .venv included
 	rm -rf $(VENV) demo_output build dist *.egg-info htmlcov .coverage .coverage.* coverage.xml \

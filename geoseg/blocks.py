@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from geoseg.instances import Chip, Instances
 from geoseg.outlines import Outlines
 from geoseg.raster import Source, reader
 from geoseg.seams import Merged, split
-from geoseg.tiling import Block, Plan
+from geoseg.tiling import Block, Plan, Tile
 from geoseg.vectorize import vectorize
 
 log = logging.getLogger("geoseg")
@@ -48,8 +48,6 @@ class BlockResult:
     """Tiles that the detector failed on."""
     pixels: int
     """Pixels in the cores of the examined tiles."""
-    notes: list[str] = field(default_factory=list)
-    """What the detector said when it failed, one line per tile."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,36 +73,74 @@ class BlockTask:
         Raises:
             ModelError: the detector returns what is no set of instances.
         """
-        chips, gaps = reader(self.source).read(block.tiles)
-        parts, failures = [], []
-        for start in range(0, len(chips), self.batch):
-            batch = [own(chip) for chip in chips[start : start + self.batch]]
-            found = predict(self.detector, batch)
-            tiles = [chip.tile for chip in batch]
-            seen = [(t, each) for t, each in zip(tiles, found, strict=True) if isinstance(each, Instances)]
-            kept = [above(each, self.threshold) for _, each in seen]
-            parts.append(vectorize(kept, [tile for tile, _ in seen], tolerance=self.tolerance))
-            failures += [
-                Gap(geometry=shapely.box(*t.core.xyxy), reason="failed", detail=each)
-                for t, each in zip(tiles, found, strict=True)
-                if isinstance(each, str)
-            ]
-        closed, still_open = split(Outlines.concat(parts), block, self.plan)
+        parts = [self._rows(tiles) for tiles in rows_of(block, at_least=self.batch)]
+        closed, still_open = split(Outlines.concat([part.outlines for part in parts]), block, self.plan)
         return BlockResult(
             closed=closed,
             open=still_open,
-            gaps=[*gaps, *failures],
-            planned=sum(self.asks_for(tile.core.xyxy) for tile in block.tiles),
-            examined=len(chips) - len(failures),
-            unreadable=_unreadable(block, chips, gaps),
-            failed=len(failures),
-            pixels=_core_pixels(chips, failures),
-            notes=[gap.detail for gap in failures],
+            gaps=[gap for part in parts for gap in part.gaps],
+            planned=sum(self.asks_for(tile) for tile in block.tiles),
+            examined=sum(part.examined for part in parts),
+            unreadable=sum(part.unreadable for part in parts),
+            failed=sum(part.failed for part in parts),
+            pixels=sum(part.pixels for part in parts),
         )
 
-    def asks_for(self, box: tuple[int, int, int, int]) -> bool:
-        """Whether a core is in the area of interest."""
-        return self.source.aoi is None or bool(shapely.intersects(self.source.aoi, shapely.box(*box)))
+    def _rows(self, tiles: Sequence[Tile]) -> _Part:
+        """Read, predict and outline some rows of tiles."""
+        chips, gaps = reader(self.source).read(tiles)
+        outlines, failed = [], []
+        for start in range(0, len(chips), self.batch):
+            batch = chips[start : start + self.batch]
+            found = list(zip([chip.tile for chip in batch], predict(self.detector, batch), strict=True))
+            seen = [(tile, above(each, self.threshold)) for tile, each in found if not isinstance(each, str)]
+            outlines.append(
+                vectorize([each for _, each in seen], [tile for tile, _ in seen], tolerance=self.tolerance)
+            )
+            failed += [failure(tile, each) for tile, each in found if isinstance(each, str)]
+        return _Part(
+            outlines=Outlines.concat(outlines),
+            gaps=[*gaps, *failed],
+            examined=len(chips) - len(failed),
+            unreadable=_unreadable(tiles, chips, gaps),
+            failed=len(failed),
+            pixels=sum(c.tile.core.height * c.tile.core.width for c in chips)
+            - round(sum(float(gap.geometry.area) for gap in failed)),
+        )
+
+    def asks_for(self, tile: Tile) -> bool:
+        """Whether any of a tile's core is in the area of interest."""
+        core = shapely.box(*tile.core.xyxy)
+        return self.source.aoi is None or bool(shapely.intersects(self.source.aoi, core))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Part:
+    """What some rows of a block came to; fields as in :class:`BlockResult`."""
+
+    outlines: Outlines
+    gaps: list[Gap]
+    examined: int
+    unreadable: int
+    failed: int
+    pixels: int
+
+
+def rows_of(block: Block, *, at_least: int) -> Iterator[Sequence[Tile]]:
+    """Whole rows of a block's tiles, with ``at_least`` so many tiles each time until the last.
+
+    A block is read in such strips: its pixels are never in memory together, and what two strips share comes
+    out of the raster's cache, so that a block of the file is still decoded once.
+    """
+    width = sum(tile.row == block.tiles[0].row for tile in block.tiles)
+    step = width * -(-at_least // width)
+    for start in range(0, len(block.tiles), step):
+        yield block.tiles[start : start + step]
+
+
+def failure(tile: Tile, said: str) -> Gap:
+    """The gap that a tile leaves that could not be done."""
+    return Gap(geometry=shapely.box(*tile.core.xyxy), reason="failed", detail=said)
 
 
 def predict(detector: Detector, chips: Sequence[Chip]) -> list[Instances | str]:
@@ -130,11 +166,6 @@ def predict(detector: Detector, chips: Sequence[Chip]) -> list[Instances | str]:
         log.warning("the detector failed on %d chips (%s): trying with half as many", len(chips), said)
     half = len(chips) // 2
     return predict(detector, chips[:half]) + predict(detector, chips[half:])
-
-
-def own(chip: Chip) -> Chip:
-    """The chip with arrays of its own: the reader's are views that neighbours share, and a detector may write."""
-    return Chip(tile=chip.tile, pixels=chip.pixels.copy(), valid=chip.valid.copy())
 
 
 def above(instances: Instances, threshold: float) -> Instances:
@@ -168,17 +199,12 @@ def _checked(found: Any, count: int, detector: Detector) -> Sequence[Instances]:
     return listed
 
 
-def _unreadable(block: Block, chips: Sequence[Chip], gaps: Sequence[Gap]) -> int:
+def _unreadable(tiles: Sequence[Tile], chips: Sequence[Chip], gaps: Sequence[Gap]) -> int:
     """Tiles without a chip that hold ground which could not be read."""
     lost = [gap.geometry for gap in gaps if gap.reason in ("unreadable", "suspect_missing")]
     if not lost:
         return 0
     seen = {(chip.tile.row, chip.tile.col) for chip in chips}
-    cores = [shapely.box(*t.core.xyxy) for t in block.tiles if (t.row, t.col) not in seen]
+    cores = [shapely.box(*t.core.xyxy) for t in tiles if (t.row, t.col) not in seen]
     # Areas, not mere contact: a neighbour's gap touches along the edge.
     return sum(float(shapely.area(shapely.intersection(core, lost)).sum()) > 0 for core in cores)
-
-
-def _core_pixels(chips: Sequence[Chip], failures: Sequence[Gap]) -> int:
-    every = sum(chip.tile.core.height * chip.tile.core.width for chip in chips)
-    return every - round(sum(float(gap.geometry.area) for gap in failures))

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
-import shapely
 
-from geoseg.blocks import BlockResult
+from geoseg.blocks import BlockResult, failure
 from geoseg.config import Settings
 from geoseg.detectors.base import Detector
 from geoseg.engine import map_blocks
@@ -144,7 +143,6 @@ class _Total:
         self.open: list[Outlines] = []
         self.gaps: list[Gap] = []
         self.tiles = self.planned = self.examined = self.unreadable = self.failed = self.pixels = 0
-        self.said = ""
 
     def add(self, block: Block, result: BlockResult | Exception, job: Job) -> None:
         """Count one block.
@@ -168,17 +166,15 @@ class _Total:
         self.unreadable += result.unreadable
         self.failed += result.failed
         self.pixels += result.pixels
-        self.said = min([self.said, *result.notes], key=lambda text: (not text, text))
 
     def _lost(self, block: Block, error: Exception, job: Job) -> None:
         """A block that no worker could do: all of it is a gap."""
         said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         log.warning("block (%d, %d) failed on every try: %s", block.row, block.col, said)
-        wanted = [tile for tile in block.tiles if job.task.asks_for(tile.core.xyxy)]
-        self.gaps += [Gap(geometry=shapely.box(*t.core.xyxy), reason="failed", detail=said) for t in wanted]
+        wanted = [tile for tile in block.tiles if job.task.asks_for(tile)]
+        self.gaps += [failure(tile, said) for tile in wanted]
         self.planned += len(wanted)
         self.failed += len(wanted)
-        self.said = said
 
     def check(self) -> None:
         """Refuse a run of which nothing came.
@@ -187,8 +183,9 @@ class _Total:
             ModelError: every tile that could be read failed.
         """
         if self.failed and not self.examined:
+            said = min(gap.detail for gap in self.gaps if gap.reason == "failed")
             raise ModelError(
-                f"a detector that failed on all of the {self.failed} tiles that hold data ({self.said})",
+                f"a detector that failed on all of the {self.failed} tiles that hold data ({said})",
                 remedy="If it is memory take smaller tiles or another device; else look into the detector",
             )
 

@@ -47,6 +47,9 @@ NaN and ``acquired`` is NaT where unknown."""
 EDGE_PX = 0.5
 """An outline that comes this near to the raster's edge, in pixels, is cut by it."""
 
+_PIECE = 1000
+"""Rows that are hashed and measured at a time: what that takes in memory is many times the rows themselves."""
+
 _STEP = 1 / 256
 """Outlines are rounded to this many pixels before they are hashed: ids survive noise of the last bits."""
 
@@ -106,7 +109,7 @@ def assemble(
         return empty(grid.crs)
     labels = _label_names(outlines.labels, card)
     pixel = shapely.normalize(outlines.geometry)
-    ids = _ids(pixel, labels, raster)
+    ids = np.concatenate([_ids(pixel[rows], labels[rows], raster) for rows in _pieces(len(pixel))])
     order = _order(pixel, ids, outlines.scores, merged.n_tiles)
     pixel, ids, labels = pixel[order], _distinct(ids[order]), labels[order]
     at_edge = _at_edge(pixel, grid, area)
@@ -115,7 +118,7 @@ def assemble(
         "id": ids,
         "label": labels,
         "score": outlines.scores[order],
-        **measure(ground, grid.crs),
+        **_measured(ground, grid.crs),
         "raster": raster,
         "acquired": _utc(acquired),
         "model": card.name,
@@ -150,6 +153,15 @@ def _label_names(labels: NDArray[np.int64], card: ModelCard) -> NDArray[Any]:
             remedy="Add the class to the model card, or count labels from 0",
         )
     return np.array(card.classes, dtype=object)[labels]
+
+
+def _pieces(count: int) -> list[slice]:
+    return [slice(start, start + _PIECE) for start in range(0, count, _PIECE)]
+
+
+def _measured(ground: NDArray[Any], crs: CRS) -> dict[str, NDArray[np.float64]]:
+    found = [measure(ground[rows], crs) for rows in _pieces(len(ground))]
+    return {name: np.concatenate([piece[name] for piece in found]) for name in found[0]}
 
 
 def _ids(pixel: NDArray[Any], labels: NDArray[Any], raster: str) -> NDArray[Any]:

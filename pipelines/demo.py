@@ -21,8 +21,9 @@ def main() -> int:
     began = time.monotonic()
     OUTPUT.mkdir(exist_ok=True)
     model = geoseg.load_model("buildings")
-    footprints = geoseg.extract(SAMPLE, model)
-    geopackage = geoseg.write(footprints, OUTPUT / "town.gpkg")
+    done = geoseg.run(SAMPLE, model)  # as geoseg.extract, with the gaps and the report
+    footprints, run = done.footprints, done.report.as_dict()
+    geopackage = geoseg.write(footprints, OUTPUT / "town.gpkg", gaps=done.gaps, run=run)
     parquet = geoseg.write(footprints, OUTPUT / "town.parquet")
     truth = gpd.read_file(TRUTH)
     picture = preview(SAMPLE, footprints, OUTPUT / "town.png", truth=truth)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import geopandas as gpd
@@ -23,6 +25,17 @@ HEIGHT, WIDTH = 150, 210
 
 def geoseg(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(autouse=True)
+def _the_log_as_it_was() -> Iterator[None]:
+    """A command sets up the log of its process, which here is everybody's."""
+    logger = logging.getLogger("geoseg")
+    before = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:] = before[0]
+    logger.setLevel(before[1])
+    logging.captureWarnings(False)
 
 
 @pytest.fixture

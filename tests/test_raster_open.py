@@ -22,6 +22,7 @@ from rasters import NORTH_UP, ROTATED, SOUTH_UP, UTM, Listener, pixels_of, textu
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import RasterError
 from geoseg.raster import Access, Reader, open_raster, source_for
+from geoseg.raster.access import CACHE_BYTES
 from geoseg.tiling import Tiling
 
 RAW = ModelCard(classes=("thing",))
@@ -124,7 +125,7 @@ def test_places_that_are_no_file(tmp_path: Path) -> None:
 
 
 def test_what_lies_nowhere(tmp_path: Path) -> None:
-    bare = write(tmp_path / "bare.tif", texture(3, H, W), transform=Affine.identity(), crs=None)
+    bare = write(tmp_path / "bare.tif", texture(3, H, W), transform=None, crs=None)
     with pytest.raises(RasterError, match="no geotransform"):
         open_raster(bare)
     points = [
@@ -136,7 +137,7 @@ def test_what_lies_nowhere(tmp_path: Path) -> None:
         open_raster(gcps)
     one = [1.0] + [0.0] * 19
     rpc = RPC(0, 1, 27, 1, one, one, 0, 1, 85, 1, one, one, 0, 1)
-    rpcs = write(tmp_path / "rpcs.tif", texture(3, H, W), transform=Affine.identity(), crs=None, rpcs=rpc)
+    rpcs = write(tmp_path / "rpcs.tif", texture(3, H, W), transform=None, crs=None, rpcs=rpc)
     with pytest.raises(RasterError, match=r"RPC"):
         open_raster(rpcs)
 
@@ -161,24 +162,23 @@ def test_pixels_of_types_that_no_model_reads(tmp_path: Path) -> None:
 
 def test_huge_rasters_and_blocks_are_refused_until_allowed(tmp_path: Path) -> None:
     path = tmp_path / "huge.tif"
-    profile = {
-        "driver": "GTiff",
-        "crs": UTM,
-        "transform": NORTH_UP,
-        "count": 1,
-        "dtype": "uint8",
-        "sparse_ok": True,
-    }
-    with rasterio.open(path, "w", height=20_000, width=30_000, blockysize=20_000, compress="deflate", **profile):
+    blocks = {"tiled": True, "blockxsize": 20_000, "blockysize": 20_000, "sparse_ok": True}
+    profile = {"driver": "GTiff", "crs": UTM, "transform": NORTH_UP, "count": 1, "dtype": "uint8"}
+    with rasterio.open(path, "w", height=20_000, width=30_000, **blocks, **profile):
         pass
-    with pytest.raises(RasterError, match=r"blocks of 20000 x 30000.*max_block_bytes"):
+    with pytest.raises(RasterError, match=r"blocks of 20000 x 20000.*max_block_bytes"):
         open_raster(path)
-    assert open_raster(path, access=Access(max_block_bytes=2**40)).file_block == (20_000, 30_000)
+    assert open_raster(path, access=Access(max_block_bytes=2**40)).file_block == (20_000, 20_000)
     with pytest.raises(RasterError, match=r"20000 x 30000 pixels.*max_pixels"):
         open_raster(path, access=Access(max_pixels=10**8))
 
 
 # --- nothing reaches out ----------------------------------------------------------------------------------
+
+
+def test_the_cache_of_blocks_stays_bounded(tmp_path: Path) -> None:
+    pixels_of(open_raster(write(tmp_path / "a.tif", texture(3, H, W))))
+    assert rasterio.env.get_gdal_config("GDAL_CACHEMAX") == CACHE_BYTES == 64 * 2**20
 
 
 @pytest.mark.parametrize("prefix", ["", "/vsicurl/"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,11 +89,15 @@ def test_tiny_rasters(tmp_path: Path, shape: tuple[int, int]) -> None:
     assert whole(resized).pixels.shape == (3, 3, 2)
 
 
-def test_chips_do_not_share_memory(tmp_path: Path) -> None:
+def test_a_chip_that_was_changed_leaves_the_next_read_alone(tmp_path: Path) -> None:
     source = source_for(open_raster(write(tmp_path / "a.tif", texture(3, HEIGHT, WIDTH))), RAW)
-    chips, _ = reader(source).read(list(Tiling(core=40, halo=20).plan(source.grid.window).tiles()))
-    assert not any(np.shares_memory(a.pixels, b.pixels) for a in chips for b in chips if a is not b)
-    assert all(chip.pixels.flags.writeable for chip in chips)
+    tiles = list(Tiling(core=40, halo=20).plan(source.grid.window).tiles())
+    for _ in range(2):
+        chips, _ = reader(source).read(tiles)
+        for chip in chips:
+            np.testing.assert_array_equal(chip.pixels, part(texture(3, HEIGHT, WIDTH), chip.tile.window))
+        for chip in chips:
+            chip.pixels[:] = 0
 
 
 # --- resampling -------------------------------------------------------------------------------------------
@@ -198,7 +203,7 @@ def test_strips_give_the_same_as_one_read(tmp_path: Path, monkeypatch: pytest.Mo
         *(replace(base, grid=info.grid.resized(height=h, width=w)) for h, w in ((50, 60), (150, 140))),
     ]
     at_once = [whole(source).pixels for source in sources]
-    monkeypatch.setattr("geoseg.raster.reading.CACHE_BYTES", 5000)
+    monkeypatch.setattr("geoseg.raster.reading.STRIP_BYTES", 5000)
     with Reader(base) as open_reader:
         assert len(list(open_reader._strips(base.grid.window))) > 10
     for source, expected in zip(sources, at_once, strict=True):
@@ -355,6 +360,18 @@ def test_an_empty_aoi_reads_nothing(tmp_path: Path) -> None:
     )
     chips, gaps = reader(source).read(list(Tiling(core=64, halo=6).plan(source.grid.window).tiles()))
     assert chips == [] and sum(gap.geometry.area for gap in gaps) == HEIGHT * WIDTH
+
+
+def test_threads_read_the_same(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", texture(3, HEIGHT, WIDTH), tiled=True, compress="deflate")
+    base = source_for(open_raster(path), RAW)
+    source = replace(base, grid=base.grid.resized(height=60, width=77))
+    blocks = list(Tiling(core=16, halo=4, block=2).plan(source.grid.window).blocks()) * 3
+    expected = whole(source).pixels
+    with ThreadPoolExecutor(4) as pool:
+        for chips, _ in pool.map(lambda block: reader(source).read(block.tiles), blocks):
+            for chip in chips:
+                np.testing.assert_array_equal(chip.pixels, part(expected, chip.tile.window))
 
 
 def test_one_reader_per_thread(tmp_path: Path) -> None:

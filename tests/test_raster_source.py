@@ -70,7 +70,7 @@ def test_other_number_types_need_a_declared_scaling(tmp_path: Path, dtype: str) 
         pixels[0, :5] *= -1
     info = open_raster(write(tmp_path / "a.tif", pixels, photometric="rgb"))
     np.testing.assert_array_equal(pixels_of(source_for(info, RAW)), pixels)  # raw for a model without a rule
-    with pytest.raises(RasterError, match=r"scale_min.*scale_percentiles"):
+    with pytest.raises(RasterError, match=r"--scaling.*--stretch"):
         source_for(info, RGB)
     low, high = (10.0, -5.0, 100.0), (120.0, 90.5, 101.0)
     found = pixels_of(source_for(info, RGB, scaling=Scaling(low=low, high=high)))

@@ -78,6 +78,16 @@ def test_a_truncated_source_is_unreadable(tmp_path: Path) -> None:
     assert {gap.reason for gap in gaps} == {"unreadable"}
 
 
+def test_a_source_with_huge_blocks_or_no_header_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.tif", texture(3, H, W), tiled=True, blockxsize=64, blockysize=48)
+    path = vrt(tmp_path / "m.vrt", source("a.tif"))
+    with pytest.raises(RasterError, match=r"a\.tif stored in blocks of 48 x 64"):
+        open_raster(path, access=Access(max_block_bytes=4000))
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + bytes(100))
+    with pytest.raises(RasterError, match="cannot open"):
+        open_raster(path)
+
+
 def test_sources_outside_the_folder_need_a_root(tmp_path: Path, tif: Path) -> None:
     folder = tmp_path / "project"
     folder.mkdir()

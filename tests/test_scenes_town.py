@@ -11,8 +11,8 @@ from geoseg.scenes import Scene, town
 from geoseg.scenes.texture import cast, fill, swept, value_noise
 from geoseg.scenes.town_cuts import cut, long_axis
 
-HEIGHT, WIDTH, GSD_M = 240, 352, 0.25
-SEEDS = range(16)
+HEIGHT, WIDTH, GSD_M = 288, 416, 0.25
+SEEDS = range(12)
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,6 @@ def start(*, verbose: bool = False, quiet: bool = False, log_format: LogFormat =
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
     log.handlers[:] = [handler]
-    log.propagate = False
     log.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers[:] = [handler] if verbose else [logging.NullHandler()]

@@ -74,10 +74,13 @@ def extract(
     settings = settings_with(config, overrides)
     from geoseg.detectors import load_model
     from geoseg.extraction import run
-    from geoseg.job import Job
+    from geoseg.job import Job, access_of
+    from geoseg.raster import open_raster
     from geoseg.sinks import check_output, write
 
     check_output(output, force=force)
+    # A raster that is refused is refused at once, before the network is loaded.
+    open_raster(raster, access=access_of(settings.raster), assume_crs=settings.raster.assume_crs)
     with _stoppable(), output_lock(output):
         detector = load_model(model, settings.detect.device)
         if dry_run:

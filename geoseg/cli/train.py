@@ -12,7 +12,9 @@ from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, 
 
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file: what to train, on what, for how long.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Weights file to write (.safetensors).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Weights file to write; else CONFIG's name here.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -23,5 +25,6 @@ def train(
     from geoseg.training import read_train_config
     from geoseg.training import train as run
 
-    path = run(read_train_config(config), output, device=device, log=log.info)
+    target = output or Path(f"{config.stem}.safetensors")
+    path = run(read_train_config(config), target, device=device, log=log.info)
     typer.echo(path)

@@ -14,19 +14,21 @@ from pathlib import Path
 
 import rasterio
 from rasterio._err import CPLE_BaseError
+from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from geoseg.errors import ConfigError, RasterError
 
 CACHE_BYTES = 64 * 2**20
-"""GDAL's block cache, shared by every open raster of the process. A reader asks for no more than fits."""
+"""GDAL's cache of decoded blocks, one for all rasters and threads of a process; by default 5 % of RAM."""
+STRIP_BYTES = CACHE_BYTES // 8
+"""A reader decodes at most this much, or one row of file blocks, in one request; several threads then fit."""
 
 READ_ERRORS = (RasterioError, CPLE_BaseError, OSError)
 """What rasterio raises where a file cannot be opened or decoded; GDAL's own errors are not all wrapped."""
 
 _GDAL_OPTIONS = {
-    "GDAL_CACHEMAX": CACHE_BYTES,
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no .ovr, .msk, .aux.xml, world file is looked for
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_VRT_ENABLE_PYTHON": "NO",
@@ -85,7 +87,13 @@ class Access:
 
 
 def gdal_env(access: Access) -> rasterio.Env:
-    """The GDAL settings that every open and every read runs under."""
+    """The GDAL settings that every open and every read runs under.
+
+    The cache's size is one number for the whole process. It is set for good, not given back with the settings:
+    a thread that is done would else lift the bound for others. GDAL_CACHEMAX in the environment wins.
+    """
+    if "GDAL_CACHEMAX" not in os.environ:
+        set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
     return rasterio.Env(**_GDAL_OPTIONS, **({} if access.allow_remote else _NO_NETWORK))
 
 
@@ -96,11 +104,13 @@ def open_dataset(name: str, driver: str) -> DatasetReader:
         RasterError: GDAL cannot open it.
     """
     try:
-        with warnings.catch_warnings():  # what lies nowhere is refused later; mask files lie nowhere by nature
+        with (
+            warnings.catch_warnings()
+        ):  # what lies nowhere is refused later; mask files lie nowhere by nature
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(name, driver=driver, sharing=False)
     except READ_ERRORS as error:
-        shown = name if len(name) < 300 and "\n" not in name else "the VRT"
+        shown = "the VRT" if driver == "VRT" else name
         raise RasterError(
             f"{shown}, which {driver} cannot open ({one_line(error)})",
             allowed="a whole, readable file",

@@ -98,6 +98,9 @@ def open_raster(
         _check_size(dataset, access, name)
         _check_pixels(dataset, name)
         mask_file = _mask_file(name, dataset)
+        for path in mosaic.sources if mosaic else ():
+            with open_dataset(path, "GTiff") as part:
+                _check_size(part, access, path)
         files = [] if is_remote(name) else [name, *(mosaic.sources if mosaic else ())]
         return RasterInfo(
             path=name,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geoseg.gaps import Gap
 from geoseg.instances import Chip
-from geoseg.raster.access import CACHE_BYTES, gdal_env
+from geoseg.raster.access import STRIP_BYTES, gdal_env
 from geoseg.raster.coverage import Layers, gaps_of, inside, outside
 from geoseg.raster.file import OpenFile
 from geoseg.raster.resample import apply, taps, touched
@@ -53,9 +53,9 @@ class Reader:
     def read(self, tiles: Sequence[Tile]) -> tuple[list[Chip], list[Gap]]:
         """Chips of ``tiles``, in their order, and the ground in their cores that could not be examined.
 
-        Memory follows the union of the tiles' windows: give it neighbours. Chips are views of one array, so where
-        windows overlap they share pixels: copy a chip before changing it. A tile with no valid pixel in its
-        core gives no chip. Never raises for what the file holds: that is a gap.
+        Memory follows the union of the tiles' windows: give it neighbours. Chips are views of one array, so
+        where windows overlap they share pixels: copy a chip before changing it. A tile with no valid pixel in
+        its core gives no chip. Never raises for what the file holds: that is a gap.
         """
         aoi = self.source.aoi
         if aoi is not None and tiles:  # a big AOI is cut once per call, not once per tile
@@ -72,7 +72,8 @@ class Reader:
             gaps.extend(gaps_of(core, tile.core, aoi))
             if core.valid.any():
                 part = layers.part(tile.window, whole)
-                chips.append(Chip(tile=tile, pixels=part.pixels, valid=part.valid))
+                # A copy, so that a detector that writes into its pixels does not change its neighbour's.
+                chips.append(Chip(tile=tile, pixels=part.pixels.copy(), valid=part.valid.copy()))
         return chips, gaps
 
     def _read_window(self, window: Window) -> Layers:
@@ -83,7 +84,7 @@ class Reader:
         return Layers.stacked(strips, detail=self._file.problem)
 
     def _strips(self, window: Window) -> Iterator[Window]:
-        """Cut into strips of rows, each decoding at most half of GDAL's cache, or one row of file blocks.
+        """Cut into strips of rows, each decoding what fits GDAL's cache well, or one row of file blocks.
 
         Within a strip the bands are read one after another out of the cache. Strips end where rows of file
         blocks end, so that none is decoded for two of them.
@@ -93,7 +94,7 @@ class Reader:
         factor = info.grid.height / grid.height
         cols = (window.width * info.grid.width / grid.width // block_cols + 2) * block_cols
         row_bytes = min(cols, info.grid.width) * info.bands * np.dtype(info.dtype).itemsize
-        rows = max(1, int(CACHE_BYTES / 2 / row_bytes) // block_rows) * block_rows
+        rows = max(1, int(STRIP_BYTES / row_bytes) // block_rows) * block_rows
         start = window.row_off
         while start < window.row_end:
             edge = (int(start * factor) // rows + 1) * rows

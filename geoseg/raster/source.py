@@ -147,8 +147,8 @@ def _check_undeclared(info: RasterInfo, card: ModelCard) -> None:
         raise RasterError(
             f"{info.name} with {info.dtype} pixels for a model of 8-bit imagery",
             allowed="uint8, or a declared scaling",
-            remedy="Give the range of its values under [raster], e.g. scale_min = 0, scale_max = 3000, "
-            "or scale_percentiles = [2, 98] to measure it once for the whole raster",
+            remedy="Give the range of its values, e.g. --scaling 0,3000, or have it measured once for the "
+            "whole raster, e.g. --stretch 2,98 (in settings: scaling under [raster])",
         )
 
 
@@ -200,6 +200,6 @@ def _sample(source: Source) -> list[NDArray[Any]]:
         raise RasterError(
             f"{info.name}, where no valid pixel was found to measure its range on",
             allowed="a raster with valid pixels",
-            remedy="Give the range: scale_min and scale_max under [raster]",
+            remedy="Give the range, e.g. --scaling 0,3000",
         )
     return values

@@ -9,14 +9,18 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.regularize.frame import Floats, apart, dominant_angles, turned
-from geoseg.regularize.ground import clusters, neighbours, resolve_overlaps
+from geoseg.regularize.ground import close_gaps, clusters, neighbours, resolve_overlaps
+from geoseg.regularize.straight import straighten
 from geoseg.regularize.walls import find_walls, join_walls, rebuild
 
-ONE_FRAME = np.radians(7.0)
+ONE_FRAME = np.radians(4.0)
 """Neighbours whose walls differ by less in direction are drawn in one common direction."""
 
-LEAST_IOU = 0.93
-"""An outline that the right-angled one fits worse than this is no right-angled building; it is only simplified."""
+WORSE_BY = 0.015
+"""A right-angled outline may fit (IoU) by so much worse than one with walls at any angle and is preferred still."""
+
+LEAST_IOU = 0.9
+"""A redrawn outline that fits worse than this (round or very small objects) is not used at all."""
 
 
 def regularize_buildings(
@@ -41,14 +45,14 @@ def regularize_buildings(
     rows = np.flatnonzero(~shapely.is_empty(whole))
     if not rows.size:
         return whole
-    drawn = _redrawn(whole[rows], tolerance)
+    pairs = neighbours(whole[rows], tolerance)
+    drawn = close_gaps(_redrawn(whole[rows], pairs, tolerance), pairs, 2 * tolerance)
     whole[rows] = resolve_overlaps(drawn, priority=None if priority is None else np.asarray(priority)[rows])
     return whole
 
 
-def _redrawn(outlines: NDArray[Any], tolerance: float) -> NDArray[Any]:
+def _redrawn(outlines: NDArray[Any], pairs: NDArray[np.int64], tolerance: float) -> NDArray[Any]:
     """Right-angled where that fits, else simplified."""
-    pairs = neighbours(outlines, tolerance)
     angle, pairs = _common_angles(dominant_angles(outlines), shapely.length(outlines), pairs)
     upright = turned(outlines, -angle)
     walls = find_walls(upright, tolerance)
@@ -60,10 +64,15 @@ def _redrawn(outlines: NDArray[Any], tolerance: float) -> NDArray[Any]:
         at, stands = offset[own][long[own]], walls.upright[own][long[own]]
         drawn[row] = rebuild(outline, at[stands], at[~stands])
     drawn = turned(drawn, angle)
-    cross = shapely.area(shapely.intersection(drawn, outlines))
-    fits = cross / (shapely.area(drawn) + shapely.area(outlines) - cross) >= LEAST_IOU
-    # Shared borders of what is only simplified stay shared.
-    return np.where(fits, drawn, shapely.coverage_simplify(outlines, tolerance))
+    oblique = straighten(outlines, tolerance)
+    fit, oblique_fit = _iou(drawn, outlines), _iou(oblique, outlines)
+    drawn = np.where(fit >= oblique_fit - WORSE_BY, drawn, oblique)
+    return np.where(np.maximum(fit, oblique_fit) >= LEAST_IOU, drawn, outlines)
+
+
+def _iou(one: NDArray[Any], other: NDArray[Any]) -> Floats:
+    both = shapely.area(shapely.intersection(one, other))
+    return np.asarray(both / (shapely.area(one) + shapely.area(other) - both), np.float64)
 
 
 def _common_angles(

@@ -45,12 +45,41 @@ def resolve_overlaps(geometry: NDArray[Any], *, priority: NDArray[Any] | None = 
     rank = np.lexsort((np.arange(len(geometry)), -shapely.area(geometry)))
     if priority is not None:
         rank = rank[np.argsort(-np.asarray(priority, float)[rank], kind="stable")]
-    pairs = neighbours(geometry, 0.0)
-    group = clusters(len(geometry), pairs)
-    order = rank[np.argsort(group[rank], kind="stable")]  # by group, then by priority
-    for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
-        if len(rows) > 1:
-            geometry[rows] = _partition(geometry[rows])
+    # Rounding may bring polygons together that lie this near.
+    for rows in _groups(rank, neighbours(geometry, 4 * GRID)):
+        geometry[rows] = _partition(geometry[rows])
+    return geometry
+
+
+def _groups(order: NDArray[np.int64], pairs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Rows of each connected group of two or more, in the given order of rows."""
+    group = clusters(len(order), pairs)
+    order = order[np.argsort(group[order], kind="stable")]
+    return [rows for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(rows) > 1]
+
+
+def close_gaps(geometry: NDArray[Any], pairs: NDArray[np.int64], width: float) -> NDArray[Any]:
+    """Polygons grown into the slivers between them.
+
+    A sliver is ground narrower than ``width`` between the two polygons of a pair. It goes to the polygon that it
+    has the longer border with.
+    """
+    geometry = geometry.copy()
+    near = {tuple(pair) for pair in pairs.tolist()}
+    for rows in _groups(np.arange(len(geometry)), pairs):
+        whole = shapely.union_all(geometry[rows], grid_size=GRID)
+        grown = shapely.buffer(whole, width / 2, join_style="mitre")
+        closed = shapely.buffer(grown, -width / 2, join_style="mitre")
+        slivers = shapely.get_parts(shapely.difference(closed, whole, grid_size=GRID))
+        slivers = slivers[shapely.area(slivers) > GRID * width]
+        touching = shapely.buffer(slivers, width / 10, join_style="mitre")
+        sliver, member = shapely.STRtree(geometry[rows]).query(touching, predicate="intersects").reshape(2, -1)
+        contact = shapely.area(shapely.intersection(touching[sliver], geometry[rows[member]]))
+        for k in range(len(slivers)):
+            mine = np.flatnonzero(sliver == k)
+            order = rows[member[mine[np.argsort(-contact[mine], kind="stable")]]]
+            if any((min(a, b), max(a, b)) in near for i, a in enumerate(order.tolist()) for b in order[:i].tolist()):
+                geometry[order[0]] = shapely.union(geometry[order[0]], touching[k])
     return geometry
 
 

@@ -10,8 +10,9 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.outlines import Outlines
-from geoseg.seams.objects import Objects, components, objects_of
-from geoseg.seams.pairs import Pairs, pairs_of
+from geoseg.seams.bridges import REACH
+from geoseg.seams.objects import Judged, Objects, objects_of
+from geoseg.seams.pairs import Pairs
 from geoseg.seams.views import SLACK, Views, cores_of, grown, inside, near_seams
 from geoseg.tiling import Block, Plan
 
@@ -78,8 +79,8 @@ def merge(outlines: Outlines, plan: Plan) -> Merged:
         outlines: polygons in grid pixels, of all tiles of ``plan`` that saw anything.
         plan: the tiling that the tiles' rows and columns refer to.
     """
-    alone, seam, views, pairs = _paired(outlines, plan)
-    return Merged.concat([alone, _settled(seam, views, pairs)])
+    alone, seam = _sorted_out(outlines, plan)
+    return Merged.concat([alone, _settled(Judged.of(seam, plan))])
 
 
 def split(outlines: Outlines, block: Block, plan: Plan) -> tuple[Merged, Outlines]:
@@ -94,24 +95,31 @@ def split(outlines: Outlines, block: Block, plan: Plan) -> tuple[Merged, Outline
         The closed objects, and the rows still open (whole components): ``merge`` of all blocks' open rows, with all
         closed objects, is ``merge`` of everything.
     """
-    alone, seam, views, pairs = _paired(outlines, plan)
-    part = components(len(seam), pairs.i, pairs.j)
-    waiting = np.isin(part, part[~_private(views, block, plan)])
-    closed = np.flatnonzero(~waiting)
-    kept = pairs.take(~waiting[pairs.i]).renumbered(closed)
-    shut = _settled(seam.take(closed), views.take(closed), kept)
+    alone, seam = _sorted_out(outlines, plan)
+    judged = Judged.of(seam, plan)
+    unsure = ~_private(judged.views, block, plan) | (judged.ends & ~_surrounded(seam.tiles, block, plan))
+    part = judged.components()
+    waiting = np.isin(part, part[unsure])
+    shut = _settled(judged.take(np.flatnonzero(~waiting)))
     return Merged.concat([alone, shut]), seam.take(np.flatnonzero(waiting))
 
 
-def _paired(outlines: Outlines, plan: Plan) -> tuple[Merged, Outlines, Views, Pairs]:
-    """What lies deep in its own tile, done; and the outlines near seams, in canonical order, with their pairs."""
+def _sorted_out(outlines: Outlines, plan: Plan) -> tuple[Merged, Outlines]:
+    """What lies deep in its own tile, done; and the outlines near seams, in canonical order."""
     near = near_seams(outlines, plan)
     alone, seam = outlines.take(~near), outlines.take(near)
-    seam = seam.take(canonical_order(seam))
-    views = Views.of(seam, plan)
     n = len(alone)
     done = Merged(outlines=alone, n_tiles=np.ones(n, np.int32), agreement=np.full(n, np.nan))
-    return done, seam, views, pairs_of(seam, views, plan)
+    return done, seam.take(canonical_order(seam))
+
+
+def _surrounded(tiles: NDArray[np.int32], block: Block, plan: Plan) -> NDArray[np.bool_]:
+    """Tiles that have every tile that a bridge can reach in ``block``."""
+    first, last = block.tiles[0], block.tiles[-1]
+    low = np.array([first.row or -REACH, first.col or -REACH]) + REACH
+    edge = plan.rows - 1, plan.cols - 1
+    ends = [end + REACH * (end == stop) for end, stop in zip((last.row, last.col), edge, strict=True)]
+    return np.asarray(((tiles >= low) & (tiles <= np.array(ends) - REACH)).all(axis=1), np.bool_)
 
 
 def _private(views: Views, block: Block, plan: Plan) -> NDArray[np.bool_]:
@@ -122,16 +130,19 @@ def _private(views: Views, block: Block, plan: Plan) -> NDArray[np.bool_]:
     return inside(views.bounds, grown(span, -(plan.tiling.halo + SLACK), plan))
 
 
-def _settled(seam: Outlines, views: Views, pairs: Pairs) -> Merged:
+def _settled(judged: Judged) -> Merged:
     """The objects of a canonically ordered table of seam outlines."""
-    objects = objects_of(views, seam.tiles, seam.scores, pairs)
+    seam = judged.outlines
+    objects = objects_of(judged)
     kept = np.flatnonzero(objects.group >= 0)
     _, number = np.unique(objects.group[kept], return_inverse=True)
     group = np.full(len(seam), -1, np.int64)
     group[kept] = number
     n = int(number.max(initial=-1)) + 1
     return Merged(
-        outlines=_drawn(seam, group, objects, n), n_tiles=_tiles_of(seam, group, n), agreement=_agreement(group, pairs, n)
+        outlines=_drawn(seam, group, objects, n),
+        n_tiles=_tiles_of(seam, group, n),
+        agreement=_agreement(group, judged.pairs, n),
     )
 
 

@@ -21,10 +21,55 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from geoseg.seams.pairs import CERTAIN, Pairs
+from geoseg.outlines import Outlines
+from geoseg.seams.bridges import Spans, bridges, open_ends
+from geoseg.seams.pairs import CERTAIN, Pairs, pairs_of
 from geoseg.seams.views import Views
+from geoseg.tiling import Plan
 
 Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """Outlines near seams, in a canonical order, with all that was found out about each of them and each pair."""
+
+    outlines: Outlines
+    """``n`` rows."""
+    views: Views
+    """``n`` rows."""
+    pairs: Pairs
+    """Rows that speak of one object."""
+    ends: NDArray[np.bool_]
+    """``(n,)`` True where a piece goes on past its window and no tile there says so."""
+    spans: Spans
+    """Rows with such ends that may be bridged."""
+
+    @staticmethod
+    def of(outlines: Outlines, plan: Plan) -> Judged:
+        """Judge each row and each pair of ``outlines`` (in canonical order)."""
+        views = Views.of(outlines, plan)
+        pairs = pairs_of(outlines, views, plan)
+        ends = open_ends(outlines, views, pairs, plan)
+        spans = bridges(outlines, views, ends, plan)
+        return Judged(outlines=outlines, views=views, pairs=pairs, ends=ends, spans=spans)
+
+    def components(self) -> Index:
+        """Number of the component of each row: rows of different ones have no influence on each other."""
+        starts = np.concatenate([self.pairs.i, self.spans.i])
+        return components(len(self.outlines), starts, np.concatenate([self.pairs.j, self.spans.j]))
+
+    def take(self, rows: Index) -> Judged:
+        """Only ``rows`` (ascending; whole components)."""
+        kept = np.zeros(len(self.outlines), np.bool_)
+        kept[rows] = True
+        return Judged(
+            outlines=self.outlines.take(rows),
+            views=self.views.take(rows),
+            pairs=self.pairs.take(kept[self.pairs.i]).renumbered(rows),
+            ends=self.ends[rows],
+            spans=self.spans.take(kept[self.spans.i]).renumbered(rows),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,26 +88,29 @@ def components(n: int, i: Index, j: Index) -> Index:
     return np.asarray(connected_components(links, directed=False)[1], np.int64)
 
 
-def objects_of(views: Views, tiles: NDArray[np.int32], scores: NDArray[np.float32], pairs: Pairs) -> Objects:
-    """Group the outlines. ``pairs`` in a canonical order: ties fall to the first."""
-    n = len(views.whole)
+def objects_of(judged: Judged) -> Objects:
+    """Group the outlines. The rows stand in a canonical order: ties fall to the first."""
+    outlines, views, pairs, spans = judged.outlines, judged.views, judged.pairs, judged.spans
+    n = len(outlines)
     whole, guest = views.whole, views.guest
     fit = np.nan_to_num(pairs.iou, nan=1.0)
     i, j = pairs.i, pairs.j
 
-    best = np.where(fit >= CERTAIN, 2, _best(pairs, fit, tiles))
+    best = np.where(fit >= CERTAIN, 2, _best(pairs, fit, outlines.tiles))
     both = whole[i] & whole[j] & pairs.same & (best == 2)
     onto, _ = _host(pairs, fit, ~whole, whole)
     left = ~whole & (onto < 0)
     onto_host, fit_host = _host(pairs, fit, left & guest, left & ~guest)
     left &= onto_host < 0
     tied = both | (left[i] & left[j] & (best > 0))
+    bridged = left[spans.i] & left[spans.j] & _nearest(spans, left)
     hosts = np.maximum(onto, onto_host)
     lends = (onto_host >= 0) & (fit_host >= CERTAIN)  # in case the tile that sees this ground best missed it
     lodged = np.flatnonzero(hosts >= 0)
-    group = components(n, np.concatenate([i[tied], lodged]), np.concatenate([j[tied], hosts[lodged]]))
+    starts = np.concatenate([i[tied], lodged, spans.i[bridged]])
+    group = components(n, starts, np.concatenate([j[tied], hosts[lodged], spans.j[bridged]]))
     shapes = left | lends
-    shapes[_first_of(group[whole], np.flatnonzero(whole), views, scores)] = True
+    shapes[_first_of(group[whole], np.flatnonzero(whole), views, outlines.scores)] = True
     group[views.blind] = -1
     shapes[views.blind] = False
     return Objects(group=group, shapes=shapes)
@@ -78,6 +126,16 @@ def _best(pairs: Pairs, fit: NDArray[np.float64], tiles: NDArray[np.int32]) -> N
     first = np.ones(len(order), np.bool_)
     first[1:] = (key[1:] != key[:-1]).any(axis=1)
     return np.bincount(order[first] % max(len(pairs), 1), minlength=len(pairs))
+
+
+def _nearest(spans: Spans, left: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where a bridge is, for both its ends, the one that adds the least."""
+    at = np.flatnonzero(left[spans.i] & left[spans.j])
+    of = np.concatenate([spans.i[at], spans.j[at]])
+    order = np.lexsort((np.tile(at, 2), np.tile(spans.added[at], 2), of))
+    first = order[np.unique(of[order], return_index=True)[1]]
+    chosen = np.bincount(np.tile(at, 2)[first], minlength=len(spans.i))
+    return np.asarray(chosen == 2, np.bool_)
 
 
 def _host(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import shapely
@@ -32,13 +32,30 @@ Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pairs:
-    """Columns of length m: pairs of outlines (i < j, of different tiles) that have something to do with each other."""
+class Links:
+    """Columns of length m: pairs of rows of a table of outlines, i < j."""
 
     i: Index
     """Row of the one."""
     j: Index
     """Row of the other."""
+
+    def __len__(self) -> int:
+        return len(self.i)
+
+    def take(self, index: NDArray[Any]) -> Self:
+        """The links at ``index``."""
+        return type(self)(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+
+    def renumbered(self, rows: Index) -> Self:
+        """The same links in a table that keeps only ``rows`` (ascending) of the old one."""
+        return replace(self, i=np.searchsorted(rows, self.i), j=np.searchsorted(rows, self.j))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pairs(Links):
+    """Columns of length m: pairs of outlines (i < j, of different tiles) that have something to do with each other."""
+
     iou: NDArray[np.float64]
     """IoU inside what both tiles believe; 0 where there is no such ground."""
     same: NDArray[np.bool_]
@@ -47,17 +64,6 @@ class Pairs:
     """True where i is a cut piece of j."""
     j_part: NDArray[np.bool_]
     """True where j is a cut piece of i."""
-
-    def __len__(self) -> int:
-        return len(self.i)
-
-    def take(self, index: NDArray[Any]) -> Pairs:
-        """The pairs at ``index``."""
-        return Pairs(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
-
-    def renumbered(self, rows: Index) -> Pairs:
-        """The same pairs of a table that keeps only ``rows`` (ascending) of the old one."""
-        return replace(self, i=np.searchsorted(rows, self.i), j=np.searchsorted(rows, self.j))
 
 
 def candidates(views: Views, outlines: Outlines, plan: Plan) -> tuple[Index, Index]:

@@ -87,6 +87,8 @@ class Views:
     """What its tile sees, without the rim along inner edges."""
     depth: NDArray[np.float64]
     """Pixels between the outline and the nearest inner edge of its window; infinite where there is none."""
+    near: NDArray[np.bool_]
+    """``(n, 4)`` True for each inner edge of its window (x0, y0, x1, y1) in whose rim it reaches."""
     whole: NDArray[np.bool_]
     """True where it keeps clear of the rim: nothing suggests that the window cut it."""
     guest: NDArray[np.bool_]
@@ -102,8 +104,9 @@ class Views:
         windows = grown(cores, plan.tiling.halo, plan)
         believed = grown(windows, -rim_of(plan), plan)
         room = (bounds - windows) * np.array([1.0, 1.0, -1.0, -1.0])
-        depth = np.where(windows == _area_box(plan), np.inf, room).min(axis=1, initial=np.inf)
-        whole = depth > (rim_of(plan) or STRIP)
+        room = np.where(windows == _area_box(plan), np.inf, room)
+        near = room <= (rim_of(plan) or STRIP)
+        whole = ~near.any(axis=1)
         guest, blind = np.zeros(len(outlines), np.bool_), np.zeros(len(outlines), np.bool_)
         if plan.tiling.halo > 0:  # without a halo no ground is seen twice, and a tile is all there is to believe
             cut = np.flatnonzero(~whole)
@@ -111,7 +114,14 @@ class Views:
             guest[cut] = ~meets(seen, bounds[cut], cores[cut])
             blind[cut] = ~meets(seen, bounds[cut], believed[cut])
         return Views(
-            bounds=bounds, windows=windows, believed=believed, depth=depth, whole=whole, guest=guest, blind=blind
+            bounds=bounds,
+            windows=windows,
+            believed=believed,
+            depth=room.min(axis=1, initial=np.inf),
+            near=near,
+            whole=whole,
+            guest=guest,
+            blind=blind,
         )
 
     def take(self, index: NDArray[np.int64]) -> Views:

@@ -1,10 +1,10 @@
-"""Peak memory of a run must follow the tile and the batch, not the raster: 20,000 x 20,000 against 5,000 x 5,000.
+"""Peak memory of a run follows the tile and the batch, not the raster: 20,000 x 20,000 against 5,000 x 5,000.
 
     python benchmarks/memory.py [--sides 5000 20000] [--limit 1.10]
 
-Each raster is made, extracted from with a stub detector and written as a GeoPackage in processes of their own;
-the peak is the kernel's high-water mark of resident memory (VmHWM, Linux). Exits 1 where the ratio of the largest to
-the smallest exceeds the limit.
+Each raster is made, extracted from with a stub detector and written as a GeoPackage, in processes of their own.
+The peak is the kernel's high-water mark of resident memory (VmHWM, Linux). Exits 1 where the ratio of the
+largest raster's peak to the smallest's exceeds the limit.
 """
 
 from __future__ import annotations

@@ -42,9 +42,7 @@ def main() -> None:
 
 def _placed(scene: Scene, crs: str, corner: tuple[float, float], *, angle_deg: float = 0.0) -> Grid:
     """A north-up (or turned) grid on the ground with the scene's GSD."""
-    transform = (
-        Affine.translation(*corner) @ Affine.rotation(angle_deg) @ Affine.scale(scene.gsd_m, -scene.gsd_m)
-    )
+    transform = Affine.translation(*corner) @ Affine.rotation(angle_deg) @ Affine.scale(scene.gsd_m, -scene.gsd_m)
     _, height, width = scene.pixels.shape
     return Grid(crs=CRS.from_user_input(crs), transform=transform, height=height, width=width)
 

@@ -243,9 +243,15 @@ def _threads(count: int) -> Iterator[Client]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without dask's statistical profiler: it walks every thread's stack each 10 ms and keeps what it saw."""
-    with dask_config.set({"distributed.worker.profile.enabled": False}):
-        yield
+    """No log lines of dask's, and no statistical profiler: it walks every thread's stack each 10 ms."""
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with dask_config.set({"distributed.worker.profile.enabled": False}):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _cpu_count() -> int:

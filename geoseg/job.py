@@ -28,6 +28,9 @@ from geoseg.seams import Merged
 from geoseg.tiling import Tiling
 from geoseg.window import Window
 
+STRAIGHT_PX = 1e-6
+"""Pixels that a vertex may lie off a line and still be on it: the noise of cutting and uniting."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
@@ -110,7 +113,7 @@ class Job:
 
     def footprints(self, merged: Merged, gaps: list[Gap]) -> gpd.GeoDataFrame:
         """Objects with a point in the AOI and most of their area on valid ground, on the ground."""
-        merged = merged.take(self._wanted(merged.outlines.geometry, gaps))
+        merged = unseamed(merged.take(self._wanted(merged.outlines.geometry, gaps)))
         table = assemble(
             merged,
             grid=self.grid,
@@ -127,8 +130,10 @@ class Job:
     def _wanted(self, geometry: Any, gaps: list[Gap]) -> Any:
         keep = np.ones(len(geometry), bool)
         if self.aoi is not None:
+            # The point is that of lon and lat: on the ground, where rotation may have moved it within the object.
+            points = shapely.point_on_surface(self.grid.geometry_to_world(geometry))
             shapely.prepare(self.aoi)
-            keep &= shapely.intersects(self.aoi, shapely.point_on_surface(geometry))
+            keep &= shapely.intersects(self.aoi, self.grid.geometry_to_pixel(points))
         for gap in gaps:
             if gap.reason in ("nodata", "suspect_missing"):
                 near = _near(geometry, gap)
@@ -162,6 +167,16 @@ class Job:
             "version": versions().get("geoseg"),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def unseamed(merged: Merged) -> Merged:
+    """Without the vertices that pieces leave on straight lines where they were united: an outline, and the id that
+    comes from it, should not tell how the raster was tiled."""
+    geometry = merged.outlines.geometry.copy()
+    united = merged.n_tiles > 1
+    # Normal form starts a ring at its lowest leftmost vertex, a corner: the one vertex that would not be looked at.
+    geometry[united] = shapely.simplify(shapely.normalize(geometry[united]), STRAIGHT_PX)
+    return replace(merged, outlines=replace(merged.outlines, geometry=geometry))
 
 
 def card_of(model: object) -> ModelCard:

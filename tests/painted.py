@@ -1,4 +1,4 @@
-"""Painted rasters and a detector that sees exactly what was painted: the oracle of the tests of whole runs."""
+"""Painted rasters, and a detector that sees exactly what was painted: for the tests of whole runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PLACES: dict[str, tuple[str, Affine]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Painted:
-    """Sees each connected area of one value as one object, cut at the window: odd values are the first class."""
+    """Sees each connected area of one value as one object, cut at the window; odd values are the first class."""
 
     card: geoseg.ModelCard = CARD
     ignore: tuple[int, ...] = ()

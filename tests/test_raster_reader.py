@@ -20,6 +20,7 @@ from rasterio.enums import ColorInterp, Resampling
 from rasters import DEGREES, NORTH_UP, ROTATED, SOUTH_UP, texture, write
 
 from geoseg.detectors.base import ModelCard
+from geoseg.errors import RasterError
 from geoseg.instances import Chip
 from geoseg.raster import Reader, Source, open_raster, reader, source_for
 from geoseg.tiling import Tile, Tiling
@@ -203,7 +204,7 @@ def test_strips_give_the_same_as_one_read(tmp_path: Path, monkeypatch: pytest.Mo
         *(replace(base, grid=info.grid.resized(height=h, width=w)) for h, w in ((50, 60), (150, 140))),
     ]
     at_once = [whole(source).pixels for source in sources]
-    monkeypatch.setattr("geoseg.raster.reading.STRIP_BYTES", 5000)
+    monkeypatch.setattr("geoseg.raster.reading.STRIP_BYTES", 2000)
     with Reader(base) as open_reader:
         assert len(list(open_reader._strips(base.grid.window))) > 10
     for source, expected in zip(sources, at_once, strict=True):
@@ -307,6 +308,8 @@ def test_a_palette_becomes_colours(tmp_path: Path) -> None:
         expected = np.array([colours[v][:3] for v in values[0].ravel()], "uint8").T.reshape(3, HEIGHT, WIDTH)
         np.testing.assert_array_equal(chip.pixels, expected)
         assert chip.pixels.dtype == np.uint8
+    with pytest.raises(RasterError, match="palette image"):
+        source_for(open_raster(path), ModelCard(classes=("thing",), bands=("nir",)))
 
 
 def test_bgrn_reaches_an_rgb_model_in_its_order(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class ModelCard:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, tuple(value))
-        if not self.classes or not all(isinstance(c, str) and c for c in self.classes):
+        if not self.classes or not all(self.classes):
             raise ModelError(f"a model card with classes {self.classes!r}", allowed="at least one name")
         if self.gsd_m is not None and not 0.001 <= self.gsd_m <= 10_000:
             raise ModelError(f"a model card with gsd_m {self.gsd_m}", allowed="metres on the ground, 0.001 to 10000")

@@ -52,7 +52,7 @@ class MaskRCNNDetector:
             ResourceError: no such device.
         """
         where = pick_device(device)
-        ready = net.eval().to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        ready = net.eval().to(where, memory_format=torch.channels_last)
         return cls(net=ready, card=card, device=where)
 
     def predict(self, chips: list[Chip]) -> Sequence[Instances]:

@@ -119,4 +119,3 @@ def _mask_head(channels: int, widths: list[int]) -> nn.Sequential:
         layers.append(Conv2dNormActivation(channels, width, 3, norm_layer=nn.BatchNorm2d))
         channels = width
     return nn.Sequential(*layers)
-

@@ -52,7 +52,8 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelCard]:
         try:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except SafetensorError as error:
-            raise ModelError(f"{path}, which cannot be read to its end ({error})", remedy="Get the file again") from error
+            said = f"{path}, which cannot be read to its end ({error})"
+            raise ModelError(said, remedy="Get the file again") from error
         if (file.metadata() or {}).get(DIGEST_KEY) != _digest(state):
             raise ModelError(f"{path}, whose tensors differ from their stored SHA-256", remedy="Get the file again")
     return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}, card

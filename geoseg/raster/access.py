@@ -89,8 +89,8 @@ class Access:
 def gdal_env(access: Access) -> rasterio.Env:
     """The GDAL settings that every open and every read runs under.
 
-    The cache's size is one number for the whole process. It is set for good, not given back with the settings:
-    a thread that is done would else lift the bound for others. GDAL_CACHEMAX in the environment wins.
+    The cache's size is one number for the whole process. It is set for good, not given back with the
+    settings: a thread that is done would else lift it for others. GDAL_CACHEMAX in the environment wins.
     """
     if "GDAL_CACHEMAX" not in os.environ:
         set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)

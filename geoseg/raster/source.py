@@ -101,12 +101,7 @@ def source_for(
         warnings=_warnings(info, card),
     )
     if len(source.bands) == 1 and info.roles[source.bands[0] - 1] == "palette":
-        source = replace(source, palette=_palette(info, source.bands[0]))
-        if card.bands not in (None, ("red", "green", "blue")):
-            raise RasterError(
-                f"{info.name}, a palette image, for a model of {card.bands}", allowed="red, green, blue"
-            )
-        return source
+        return _with_palette(source, card)
     if scaling is None:
         _check_undeclared(info, card)
         return source
@@ -165,13 +160,24 @@ def _warnings(info: RasterInfo, card: ModelCard) -> tuple[str, ...]:
     )
 
 
-def _palette(info: RasterInfo, band: int) -> tuple[tuple[int, int, int, int], ...]:
-    with gdal_env(info.access), open_source(info.path, info.driver, info.access) as (dataset, _):
-        colours = dataset.colormap(band)
+def _with_palette(source: Source, card: ModelCard) -> Source:
+    """The same with its one band expanded to colours, which are 8-bit whatever was declared."""
+    info = source.info
+    if card.bands not in (None, ("red", "green", "blue")):
+        raise RasterError(
+            f"{info.name}, a palette image, for a model of {', '.join(card.bands or ())}",
+            allowed="a model of red, green, blue",
+        )
     if info.dtype != "uint8":
         raise RasterError(
             f"{info.name}, a palette of {info.dtype} values", allowed="a palette of uint8 values"
         )
+    return replace(source, palette=_palette(info, source.bands[0]))
+
+
+def _palette(info: RasterInfo, band: int) -> tuple[tuple[int, int, int, int], ...]:
+    with gdal_env(info.access), open_source(info.path, info.driver, info.access) as (dataset, _):
+        colours = dataset.colormap(band)
     return tuple(tuple(colours.get(value, (0, 0, 0, 0))) for value in range(256))
 
 

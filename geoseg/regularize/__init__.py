@@ -1,4 +1,4 @@
-"""Shapes that analysts accept: right-angled buildings, ship hulls, ground that belongs to one footprint only."""
+"""Shapes that analysts accept: right-angled buildings, ship hulls, ground that belongs to one footprint."""
 
 from geoseg.regularize.buildings import regularize_buildings
 from geoseg.regularize.ground import resolve_overlaps

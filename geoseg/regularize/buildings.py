@@ -17,7 +17,7 @@ ONE_FRAME = np.radians(4.0)
 """Neighbours whose walls differ by less in direction are drawn in one common direction."""
 
 WORSE_BY = 0.015
-"""A right-angled outline may fit (IoU) by so much worse than one with walls at any angle and is preferred still."""
+"""A right-angled outline is preferred to one with walls at any angle until its IoU is worse by this."""
 
 LEAST_IOU = 0.9
 """A redrawn outline that fits worse than this (round or very small objects) is not used at all."""
@@ -28,10 +28,11 @@ def regularize_buildings(
 ) -> NDArray[Any]:
     """Right-angled outlines of buildings.
 
-    Overlaps are resolved first. Each outline is then redrawn from straight walls along its dominant direction and
-    across it; walls that neighbours have back to back become one shared wall. Outlines that right angles do not
-    fit (round, oblique) are simplified instead. No overlaps come out; borders between neighbours are equal on both
-    sides.
+    Overlaps are resolved first. Each outline is then redrawn from straight walls along its dominant direction
+    and across it; walls that neighbours have back to back become one shared wall. Outlines that right angles
+    do not fit are drawn with straight walls at any angle, and those that straight walls do not fit (round,
+    tiny) stay as they are. Slivers that this opens between neighbours are closed. No overlaps come out;
+    borders between neighbours have the same vertices on both sides.
 
     Args:
         geometry: ``(n,)`` valid Polygons or MultiPolygons in a frame with square units (pixels or metres).
@@ -46,13 +47,13 @@ def regularize_buildings(
     if not rows.size:
         return whole
     pairs = neighbours(whole[rows], tolerance)
-    drawn = close_gaps(_redrawn(whole[rows], pairs, tolerance), pairs, 2 * tolerance)
+    drawn = close_gaps(_redrawn(whole[rows], pairs, tolerance), whole[rows], pairs, tolerance)
     whole[rows] = resolve_overlaps(drawn, priority=None if priority is None else np.asarray(priority)[rows])
     return whole
 
 
 def _redrawn(outlines: NDArray[Any], pairs: NDArray[np.int64], tolerance: float) -> NDArray[Any]:
-    """Right-angled where that fits, else simplified."""
+    """Right-angled where that fits, else with walls at any angle, else as it was."""
     angle, pairs = _common_angles(dominant_angles(outlines), shapely.length(outlines), pairs)
     upright = turned(outlines, -angle)
     walls = find_walls(upright, tolerance)
@@ -81,7 +82,9 @@ def _common_angles(
     """One direction for neighbours that nearly agree, and the pairs that do."""
     pairs = pairs[apart(angle[pairs[:, 0]], angle[pairs[:, 1]]) <= ONE_FRAME]
     group = clusters(len(angle), pairs)
-    mean = np.bincount(group, weight * np.cos(4 * angle)) + 1j * np.bincount(group, weight * np.sin(4 * angle))
+    mean = np.bincount(group, weight * np.cos(4 * angle)) + 1j * np.bincount(
+        group, weight * np.sin(4 * angle)
+    )
     common = (np.angle(mean) / 4 % (np.pi / 2))[group]
     # A long curved row may have drifted too far from its mean: those keep their own direction.
     common = np.where(apart(common, angle) <= ONE_FRAME, common, angle)

@@ -23,9 +23,10 @@ def edges(geometry: NDArray[Any]) -> tuple[Floats, NDArray[np.int64]]:
 def dominant_angles(geometry: NDArray[Any]) -> Floats:
     """Direction of the walls of each polygon, 0 <= radians < pi / 2, counted from x towards y.
 
-    Turned by the right angle, the sum of the edges' extents along x and y is least: for a right-angled outline it
-    is the perimeter, at any other angle up to sqrt(2) times as much. The minimum is sought in steps of one degree,
-    then the mean direction of the edges near it is taken, long edges counting more (by the square).
+    Turned by the right angle, the sum of the edges' extents along x and y is least: for a right-angled
+    outline it is the perimeter, at any other angle up to sqrt(2) times as much. The minimum is sought in
+    steps of one degree, then the mean direction of the edges near it is taken, long edges counting more (by
+    the square).
     """
     line, owner = edges(geometry)
     dx, dy = line[:, 2] - line[:, 0], line[:, 3] - line[:, 1]

@@ -31,9 +31,9 @@ def clusters(n: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 def resolve_overlaps(geometry: NDArray[Any], *, priority: NDArray[Any] | None = None) -> NDArray[Any]:
     """Polygons that overlap nowhere and together cover the same ground.
 
-    Ground that several polygons cover goes to the one of highest priority. Borders between neighbours come out with
-    the same vertices on both sides. Polygons that touch no other are returned as they are; one that lies wholly
-    under others comes back empty.
+    Ground that several polygons cover goes to the one of highest priority. Borders between neighbours come
+    out with the same vertices on both sides. Polygons that touch no other are returned as they are; one that
+    lies wholly under others comes back empty.
 
     Args:
         geometry: ``(n,)`` Polygons or MultiPolygons in pixels or metres.
@@ -58,29 +58,42 @@ def _groups(order: NDArray[np.int64], pairs: NDArray[np.int64]) -> list[NDArray[
     return [rows for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(rows) > 1]
 
 
-def close_gaps(geometry: NDArray[Any], pairs: NDArray[np.int64], width: float) -> NDArray[Any]:
-    """Polygons grown into the slivers between them.
+def close_gaps(
+    geometry: NDArray[Any], before: NDArray[Any], pairs: NDArray[np.int64], tolerance: float
+) -> NDArray[Any]:
+    """Polygons grown into the slivers that redrawing has opened between them.
 
-    A sliver is ground narrower than ``width`` between the two polygons of a pair. It goes to the polygon that it
-    has the longer border with.
+    A sliver is ground between the two polygons of a pair, at most twice the tolerance wide, that was covered
+    before (or lay in a gap narrower than half the tolerance). It goes to the polygon that it borders on most.
     """
     geometry = geometry.copy()
     near = {tuple(pair) for pair in pairs.tolist()}
     for rows in _groups(np.arange(len(geometry)), pairs):
         whole = shapely.union_all(geometry[rows], grid_size=GRID)
-        grown = shapely.buffer(whole, width / 2, join_style="mitre")
-        closed = shapely.buffer(grown, -width / 2, join_style="mitre")
-        slivers = shapely.get_parts(shapely.difference(closed, whole, grid_size=GRID))
-        slivers = slivers[shapely.area(slivers) > GRID * width]
-        touching = shapely.buffer(slivers, width / 10, join_style="mitre")
-        sliver, member = shapely.STRtree(geometry[rows]).query(touching, predicate="intersects").reshape(2, -1)
+        opened = shapely.difference(_closed(whole, tolerance), whole, grid_size=GRID)
+        covered = _closed(shapely.union_all(before[rows], grid_size=GRID), tolerance / 4)
+        slivers = shapely.get_parts(shapely.intersection(opened, covered, grid_size=GRID))
+        slivers = slivers[shapely.area(slivers) > GRID * tolerance]
+        touching = shapely.buffer(slivers, 4 * GRID, join_style="mitre")
+        sliver, member = (
+            shapely.STRtree(geometry[rows]).query(touching, predicate="intersects").reshape(2, -1)
+        )
         contact = shapely.area(shapely.intersection(touching[sliver], geometry[rows[member]]))
         for k in range(len(slivers)):
             mine = np.flatnonzero(sliver == k)
             order = rows[member[mine[np.argsort(-contact[mine], kind="stable")]]]
-            if any((min(a, b), max(a, b)) in near for i, a in enumerate(order.tolist()) for b in order[:i].tolist()):
+            if any(
+                (min(a, b), max(a, b)) in near
+                for i, a in enumerate(order.tolist())
+                for b in order[:i].tolist()
+            ):
                 geometry[order[0]] = shapely.union(geometry[order[0]], touching[k])
     return geometry
+
+
+def _closed(whole: Any, margin: float) -> Any:
+    """With everything narrower than twice the margin filled in; corners stay as they are."""
+    return shapely.buffer(shapely.buffer(whole, margin, join_style="mitre"), -margin, join_style="mitre")
 
 
 def _partition(members: NDArray[Any]) -> NDArray[Any]:

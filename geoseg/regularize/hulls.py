@@ -32,11 +32,13 @@ class Hulls:
 def fit_hulls(geometry: NDArray[Any]) -> Hulls:
     """Hulls with the length, the beam and (where it is in reach) the area of the outlines.
 
-    The axis is the long side of the smallest rectangle around an outline. The bow is the end that the outline's
-    centre of area lies farther from: a bow tapers, a stern does not. How far it tapers follows from the area.
+    The axis is the long side of the smallest rectangle around an outline. The bow is the end that the
+    outline's centre of area lies farther from: a bow tapers, a stern does not. How far it tapers follows from
+    the area.
 
     Args:
-        geometry: ``(n,)`` Polygons or MultiPolygons with area, in a frame with square units (pixels or metres).
+        geometry: ``(n,)`` Polygons or MultiPolygons with area, in a frame with square units (pixels or
+        metres).
     """
     geometry = np.asarray(geometry, dtype=object)
     corners = shapely.get_coordinates(shapely.oriented_envelope(geometry)).reshape(-1, 5, 2)
@@ -65,7 +67,8 @@ def _hulls(middle: Floats, along: Floats, length: Floats, beam: Floats, area: Fl
     taper = np.where(both, np.minimum(taper / 2, length / 2), taper)
     half = length / 2
     zero = np.zeros(len(length))
-    # Along and across, in halves of length and beam, from the port quarter round the bow; the stern's tip last.
+    # Along and across, in halves of length and beam, from the port quarter round the bow; the stern's tip
+    # last.
     forward = np.column_stack([-half + np.where(both, taper, 0), half - taper, half, half - taper])
     forward = np.column_stack([forward, -half + np.where(both, taper, 0), -half])
     aside = np.column_stack([beam / 2, beam / 2, zero, -beam / 2, -beam / 2, np.where(both, zero, -beam / 2)])

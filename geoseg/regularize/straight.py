@@ -15,7 +15,8 @@ _BEND = np.radians(20.0)
 
 
 def straighten(geometry: NDArray[Any], tolerance: float) -> NDArray[Any]:
-    """Polygons redrawn from straight walls, each the least-squares line through the points of the outline along it.
+    """Polygons redrawn from straight walls, each the least-squares line through the points of the outline
+    along it.
 
     Corners are where neighbouring walls cross, so rounded corners become sharp. Corners move by at most three
     times the tolerance. Where that gives no valid polygon, the polygon is returned as it is.
@@ -39,8 +40,8 @@ def _straight(ring: Floats, tolerance: float) -> Floats:
     # Simplification keeps the first vertex: it had better be a corner.
     ring = np.roll(ring, -int(np.argmax(((ring - ring.mean(axis=0)) ** 2).sum(axis=1))), axis=0)
     closed = shapely.LineString(np.vstack([ring, ring[:1]]))
-    dense = shapely.get_coordinates(shapely.segmentize(closed, tolerance / 2))
-    thin = shapely.get_coordinates(shapely.simplify(closed, tolerance, preserve_topology=False))
+    dense: Floats = shapely.get_coordinates(shapely.segmentize(closed, tolerance / 2))
+    thin: Floats = shapely.get_coordinates(shapely.simplify(closed, tolerance, preserve_topology=False))
     corners = _positions(dense, thin)
     corners = _without_bevels(dense, corners, tolerance)
     if len(corners) < 4:
@@ -68,7 +69,7 @@ def _positions(dense: Floats, thin: Floats) -> NDArray[np.int64]:
 
 
 def _without_bevels(dense: Floats, corners: NDArray[np.int64], tolerance: float) -> NDArray[np.int64]:
-    """Corners with the two ends of each short side made one, in its middle: a rounded corner is one corner."""
+    """Corners with both ends of each short side made one, in its middle: a rounded corner is one corner."""
     steps = np.diff(corners)
     short = np.hypot(*(dense[corners[1:]] - dense[corners[:-1]]).T) < 2.5 * tolerance
     short[-1] = short[0] = False  # the ring's first corner stays
@@ -76,7 +77,7 @@ def _without_bevels(dense: Floats, corners: NDArray[np.int64], tolerance: float)
     kept = corners.copy()
     kept[1:-1] = np.where(short[1:], corners[1:-1] + steps[1:] // 2, corners[1:-1])
     drop = np.r_[False, False, short[1:]][: len(kept)]
-    return kept[~drop]
+    return np.asarray(kept[~drop], np.int64)
 
 
 def _lines(dense: Floats, corners: NDArray[np.int64], tolerance: float) -> tuple[Floats, Floats]:

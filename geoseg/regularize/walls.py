@@ -41,9 +41,9 @@ class Walls:
 def find_walls(geometry: NDArray[Any], tolerance: float) -> Walls:
     """Walls of polygons: edges along an axis that lie within ``tolerance`` of one line, facing the same side.
 
-    Edges of one building on one line are one wall even where something lies between them: walls in line stay in
-    line. The longest edge of a wall is found first; edges near it join, and the wall lies at their mean, edges
-    that are truer to the axis counting more.
+    Edges of one building on one line are one wall even where something lies between them: walls in line stay
+    in line. The longest edge of a wall is found first; edges near it join, and the wall lies at their mean,
+    edges that are truer to the axis counting more.
     """
     line, owner = edges(geometry)
     dx, dy = line[:, 2] - line[:, 0], line[:, 3] - line[:, 1]
@@ -57,7 +57,9 @@ def find_walls(geometry: NDArray[Any], tolerance: float) -> Walls:
     weight = length * (1 - 2 * (across / np.where(length > 0, length, 1)) ** 2) ** 2
     ends = np.where(upright[:, None], line[:, [1, 3]], line[:, [0, 2]])
     index = np.flatnonzero(use)
-    wall = _group(owner[index] * 4 + upright[index] * 2 + (side[index] > 0), offset[index], length[index], tolerance)
+    wall = _group(
+        owner[index] * 4 + upright[index] * 2 + (side[index] > 0), offset[index], length[index], tolerance
+    )
     count = int(wall.max()) + 1 if wall.size else 0
     first = np.zeros(count, np.int64)
     first[wall[::-1]] = index[::-1]
@@ -68,14 +70,15 @@ def find_walls(geometry: NDArray[Any], tolerance: float) -> Walls:
         owner=owner[first],
         upright=upright[first],
         side=side[first],
-        offset=np.bincount(wall, weight[index] * offset[index], count) / np.bincount(wall, weight[index], count),
-        length=np.bincount(wall, np.abs(along[index]), count),
+        offset=np.bincount(wall, weight[index] * offset[index], count)
+        / np.bincount(wall, weight[index], count),
+        length=np.asarray(np.bincount(wall, np.abs(along[index]), count), np.float64),
         reach=reach,
     )
 
 
 def _group(key: NDArray[np.int64], offset: Floats, length: Floats, tolerance: float) -> NDArray[np.int64]:
-    """Number of the wall of each edge: within a key, the longest free edge takes all free ones near it, and so on."""
+    """Number of the wall of each edge: within a key, the longest free edge takes the free ones near it."""
     wall = np.full(len(key), -1, np.int64)
     number = np.unique(key, return_inverse=True)[1]
     taken = 0
@@ -129,7 +132,9 @@ def _back_to_back(
     for a, b in pairs.tolist():
         first, second = walls.of(a), walls.of(b)
         i, j = np.mgrid[first, second].reshape(2, -1)
-        shared = np.minimum(walls.reach[i, 1], walls.reach[j, 1]) - np.maximum(walls.reach[i, 0], walls.reach[j, 0])
+        shared = np.minimum(walls.reach[i, 1], walls.reach[j, 1]) - np.maximum(
+            walls.reach[i, 0], walls.reach[j, 0]
+        )
         match = (
             (walls.upright[i] == walls.upright[j])
             & (walls.side[i] == -walls.side[j])

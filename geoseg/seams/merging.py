@@ -53,19 +53,17 @@ class Merged:
 
 
 def canonical_order(outlines: Outlines) -> NDArray[np.int64]:
-    """An order that depends on the rows' content alone: bounding box, label, tile, score, then coordinates."""
+    """An order that depends on the rows' content alone: box, label, tile, score, then coordinates."""
     x0, y0, x1, y1 = shapely.bounds(outlines.geometry).reshape(-1, 4).T
-    keys = (-outlines.scores, outlines.tiles[:, 1], outlines.tiles[:, 0], outlines.labels, x1, y1, x0, y0)
-    order = np.lexsort(keys)
-    tied = np.ones(max(len(order) - 1, 0), np.bool_)
-    for key in keys:
-        ranked = key[order]
-        tied &= ranked[1:] == ranked[:-1]
-    if tied.any():
-        run = np.concatenate([[0], np.cumsum(~tied)])
-        twin = np.flatnonzero(np.bincount(run)[run] > 1)
-        text = shapely.to_wkb(outlines.geometry[order[twin]])
-        order[twin] = order[twin[sorted(range(len(twin)), key=lambda k: (run[twin[k]], text[k]))]]
+    order = np.lexsort((x0, y0))
+    tied = np.zeros(len(order) + 1, np.bool_)
+    tied[1:-1] = (x0[order[1:]] == x0[order[:-1]]) & (y0[order[1:]] == y0[order[:-1]])
+    at = np.flatnonzero(tied[1:] | tied[:-1])  # rare enough to be compared in full, one by one
+    rows = order[at]
+    text = shapely.to_wkb(outlines.geometry[rows])
+    columns = y0, x0, x1, y1, outlines.labels, outlines.tiles[:, 0], outlines.tiles[:, 1], -outlines.scores
+    keys = list(zip(*(column[rows].tolist() for column in columns), text, strict=True))
+    order[at] = rows[sorted(range(len(rows)), key=keys.__getitem__)]
     return np.asarray(order, np.int64)
 
 

@@ -3,9 +3,10 @@
 Three rounds, so that a fragment never ties two objects together:
 
 1. Outlines seen whole are one object where they are the same, each the other's best match.
-2. A piece cut by its window joins the one whole outline that it fits best, and adds nothing to it.
-3. The pieces left over are of objects that no tile sees whole: linked pieces are united. A guest (a piece that
-   only reaches into the halo) joins the best of them, and ties nothing.
+2. A piece cut by its window lodges with the one whole outline that it fits best; a guest (a piece that does not
+   reach its own tile's core) with the best outline that is no guest. A lodger adds nothing and ties nothing.
+3. The pieces left over are of objects that no tile sees whole: linked pieces are united, and bridged where a tile
+   missed its own.
 
 Every choice is made among the pairs of one connected component of the graph of pairs, so that a component can be
 settled without knowing the others.
@@ -98,17 +99,63 @@ def objects_of(judged: Judged) -> Objects:
 
     best = np.where(fit >= CERTAIN, 2, _best(pairs, fit, outlines.tiles))
     both = whole[i] & whole[j] & pairs.same & (best == 2)
-    onto, _ = _host(pairs, fit, ~whole, whole)
+    onto, fit_onto = _host(pairs, fit, whole, guest)
     left = ~whole & (onto < 0)
-    onto_host, fit_host = _host(pairs, fit, left & guest, left & ~guest)
-    left &= onto_host < 0
+    tied = both | (left[i] & left[j] & (best > 0))
+    bridged = left[spans.i] & left[spans.j] & _nearest(spans, left)
+    lodged = np.flatnonzero(onto >= 0)
+    lends = (onto >= 0) & left[onto] & (fit_onto >= CERTAIN)  # in case the tile that sees it best missed it
+    starts = np.concatenate([self.pairs.i, self.spans.i])
+        return components(len(self.outlines), starts, np.concatenate([self.pairs.j, self.spans.j]))
+
+    def take(self, rows: Index) -> Judged:
+        """Only ``rows`` (ascending; whole components)."""
+        kept = np.zeros(len(self.outlines), np.bool_)
+        kept[rows] = True
+        return Judged(
+            outlines=self.outlines.take(rows),
+            views=self.views.take(rows),
+            pairs=self.pairs.take(kept[self.pairs.i]).renumbered(rows),
+            ends=self.ends[rows],
+            spans=self.spans.take(kept[self.spans.i]).renumbered(rows),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Objects:
+    """Columns of length n, one row per outline."""
+
+    group: Index
+    """Number of the object that the outline belongs to, or -1 where it is dropped."""
+    shapes: NDArray[np.bool_]
+    """True where the outline is (a part of) the shape of its object."""
+
+
+def components(n: int, i: Index, j: Index) -> Index:
+    """Number of the connected component of each of n rows, given links between rows."""
+    links = coo_array((np.ones(len(i), np.bool_), (i, j)), shape=(n, n))
+    return np.asarray(connected_components(links, directed=False)[1], np.int64)
+
+
+def objects_of(judged: Judged) -> Objects:
+    """Group the outlines. The rows stand in a canonical order: ties fall to the first."""
+    outlines, views, pairs, spans = judged.outlines, judged.views, judged.pairs, judged.spans
+    n = len(outlines)
+    whole, guest = views.whole, views.guest
+    fit = np.nan_to_num(pairs.iou, nan=1.0)
+    i, j = pairs.i, pairs.j
+
+    best = np.where(fit >= CERTAIN, 2, _best(pairs, fit, outlines.tiles))
+    both = whole[i] & whole[j] & pairs.same & (best == 2)
+    onto, fit_onto = _host(pairs, fit, whole, guest)
+    left = ~whole & (onto < 0)
     tied = both | (left[i] & left[j] & (best > 0))
     bridged = left[spans.i] & left[spans.j] & _nearest(spans, left)
     hosts = np.maximum(onto, onto_host)
     lends = (onto_host >= 0) & (fit_host >= CERTAIN)  # in case the tile that sees this ground best missed it
     lodged = np.flatnonzero(hosts >= 0)
     starts = np.concatenate([i[tied], lodged, spans.i[bridged]])
-    group = components(n, starts, np.concatenate([j[tied], hosts[lodged], spans.j[bridged]]))
+    group = components(n, starts, np.concatenate([j[tied], onto[lodged], spans.j[bridged]]))
     shapes = left | lends
     shapes[_first_of(group[whole], np.flatnonzero(whole), views, outlines.scores)] = True
     group[views.blind] = -1
@@ -139,19 +186,19 @@ def _nearest(spans: Spans, left: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _host(
-    pairs: Pairs, fit: NDArray[np.float64], lodgers: NDArray[np.bool_], hosts: NDArray[np.bool_]
+    pairs: Pairs, fit: NDArray[np.float64], whole: NDArray[np.bool_], guest: NDArray[np.bool_]
 ) -> tuple[Index, NDArray[np.float64]]:
-    """For each lodger the host that it fits best, being the same or a part of it, and the fit; else -1."""
-    guest = np.concatenate([pairs.i, pairs.j])
+    """For each cut piece the outline that it fits best of those it may lodge with, and the fit; else -1."""
+    piece = np.concatenate([pairs.i, pairs.j])
     host = np.concatenate([pairs.j, pairs.i])
     belongs = np.concatenate([pairs.same | pairs.i_part, pairs.same | pairs.j_part])
     fits = np.concatenate([fit, fit])
-    at = np.flatnonzero(lodgers[guest] & hosts[host] & belongs)
-    order = at[np.lexsort((host[at], -fits[at], guest[at]))]
-    found, first = np.unique(guest[order], return_index=True)
-    out = np.full(len(lodgers), -1, np.int64)
+    at = np.flatnonzero(~whole[piece] & (whole[host] | (guest[piece] & ~guest[host])) & belongs)
+    order = at[np.lexsort((host[at], -fits[at], piece[at]))]
+    found, first = np.unique(piece[order], return_index=True)
+    out = np.full(len(whole), -1, np.int64)
     out[found] = host[order[first]]
-    fit_of = np.zeros(len(lodgers))
+    fit_of = np.zeros(len(whole))
     fit_of[found] = fits[order[first]]
     return out, fit_of
 

@@ -10,6 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.outlines import Outlines
+from geoseg.seams.areas import area_inside
 from geoseg.seams.contact import contact
 from geoseg.seams.views import SLACK, Boxes, Views, cores_of, grown, inside, slack_of
 from geoseg.tiling import Plan
@@ -111,6 +112,10 @@ class Clips:
         clip = whole.copy()
         over = np.flatnonzero(~inside(views.bounds[rows], frames))
         clip[over] = shapely.intersection(whole[over], shapely.box(*frames[over].T))
+        # An outline that touches its frame from outside leaves lines and points, which GEOS may fail to cut again.
+        clip[over[shapely.area(clip[over]) == 0]] = shapely.Polygon()
+        mixed = over[shapely.get_type_id(clip[over]) == shapely.GeometryType.GEOMETRYCOLLECTION]
+        clip[mixed] = shapely.buffer(clip[mixed], 0)
         area = shapely.area(clip)
         return Clips(geometry=clip, area=area, most=area >= 0.5 * shapely.area(whole))
 
@@ -133,32 +138,57 @@ class Clips:
 
 
 def _judged(outlines: Outlines, views: Views, i: Index, j: Index, slack: float) -> Pairs:
+    """Every pair's verdict. Most are certain from areas alone; the others are cut out and looked at part by part."""
+    frames = _common(views, i, j)
+    shared, one, other = (
+        area_inside(geometry, frames)
+        for geometry in (
+            shapely.intersection(outlines.geometry[i], outlines.geometry[j]), outlines.geometry[i], outlines.geometry[j]
+        )
+    )
+    iou = _ratio(shared, one + other - shared)
+    out = Pairs(
+        i=i, j=j, iou=iou, same=iou >= CERTAIN, i_part=np.zeros(len(i), np.bool_), j_part=np.zeros(len(i), np.bool_)
+    )
+    unsure = np.flatnonzero(~out.same)
+    closer = _looked_at(outlines, views, i[unsure], j[unsure], slack)
+    for name in ("iou", "same", "i_part", "j_part"):
+        getattr(out, name)[unsure] = getattr(closer, name)
+    return out
+
+
+def _common(views: Views, i: Index, j: Index) -> Boxes:
+    """The ground that both tiles believe."""
     low = np.maximum(views.believed[i, :2], views.believed[j, :2])
-    frames = np.hstack([low, np.minimum(views.believed[i, 2:], views.believed[j, 2:])])
+    return np.hstack([low, np.maximum(low, np.minimum(views.believed[i, 2:], views.believed[j, 2:]))])
+
+
+def _looked_at(outlines: Outlines, views: Views, i: Index, j: Index, slack: float) -> Pairs:
+    frames = _common(views, i, j)
     one, other = (Clips.of(outlines, views, rows, frames) for rows in (i, j))
     shared = shapely.area(shapely.intersection(one.geometry, other.geometry))
     area_one, area_other = one.touching(other), other.touching(one)
     iou, in_one, in_other = (_ratio(shared, of) for of in (area_one + area_other - shared, area_one, area_other))
     twice = (iou >= SAME) | ((np.maximum(in_one, in_other) >= NESTED) & (iou >= NESTED_SAME))
-    return Pairs(
-        i=i,
-        j=j,
-        iou=iou,
-        same=(iou >= CERTAIN) | (twice & (one.solid | other.solid)),
-        i_part=(~views.whole[i] & one.solid & (in_one >= PART)) | _under(outlines, views, i, j, slack),
-        j_part=(~views.whole[j] & other.solid & (in_other >= PART)) | _under(outlines, views, j, i, slack),
-    )
+    same = (iou >= CERTAIN) | (twice & (one.solid | other.solid))
+    i_part = ~views.whole[i] & one.solid & (in_one >= PART)
+    j_part = ~views.whole[j] & other.solid & (in_other >= PART)
+    i_part |= _under(outlines, views, i, j, slack, ~(same | i_part))
+    j_part |= _under(outlines, views, j, i, slack, ~(same | j_part))
+    return Pairs(i=i, j=j, iou=iou, same=same, i_part=i_part, j_part=j_part)
 
 
 def _ratio(part: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(part, of, out=np.zeros(len(part)), where=of > 0)
 
 
-def _under(outlines: Outlines, views: Views, k: Index, host: Index, slack: float) -> NDArray[np.bool_]:
+def _under(
+    outlines: Outlines, views: Views, k: Index, host: Index, slack: float, open_: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     """Where a cut piece lies, border slack allowed for, under an outline that is the better view: any other for a
     guest, a whole one for a piece that is mostly on ground that the other tile believes. Such a piece adds nothing
     to its host, so being wrong here costs a fragment and no more."""
-    out = ~views.whole[k] & (views.guest[k] | views.whole[host])
+    out = open_ & ~views.whole[k] & (views.guest[k] | views.whole[host])
     ask = np.flatnonzero(out)
     k, host = k[ask], host[ask]
     piece = Clips.of(outlines, views, k, views.believed[host])

@@ -67,7 +67,6 @@ def _sample(pixels: Tensor, to_image: Affine, size: int) -> Tensor:
     corners = np.array([to_image @ xy for xy in ((0, 0), (size, 0), (0, size), (size, size))])
     col0, row0 = np.floor(corners.min(axis=0)).astype(int) - 2
     col1, row1 = np.ceil(corners.max(axis=0)).astype(int) + 2
-    height, width = pixels.shape[1:]
     row0, col0 = max(row0, 0), max(col0, 0)
     part = pixels[:, row0 : max(row1, row0 + 1), col0 : max(col1, col0 + 1)].float()
     if 0 in part.shape:

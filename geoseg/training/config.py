@@ -24,8 +24,8 @@ class ModelPart(_Part):
     gsd_m: float = Field(gt=0, description="ground metres per pixel that the model sees")
     mean: tuple[float, float, float] = (110.0, 110.0, 110.0)
     std: tuple[float, float, float] = (58.0, 58.0, 58.0)
-    core: int = Field(512, ge=64, description="tile core in pixels, written to the card")
-    halo: int = Field(64, ge=0, description="halo in pixels, written to the card")
+    core: int = Field(default=512, ge=64, description="tile core in pixels, written to the card")
+    halo: int = Field(default=64, ge=0, description="halo in pixels, written to the card")
     architecture: dict[str, Any] = Field(default_factory=dict)
     licence: str = ""
     training_data: str = ""
@@ -38,11 +38,11 @@ class RasterSource(_Part):
     kind: Literal["raster"]
     raster: str
     labels: str
-    label: str = Field("", description="class of every feature; empty: the first class")
+    label: str = Field(default="", description="class of every feature; empty: the first class")
     columns: tuple[float, float] = Field(
-        (0.0, 1.0), description="the share of the raster's columns to use, e.g. [0.0, 0.75]"
+        default=(0.0, 1.0), description="the share of the raster's columns to use, e.g. [0.0, 0.75]"
     )
-    weight: float = Field(1.0, gt=0, description="how often it is drawn, relative to the others")
+    weight: float = Field(default=1.0, gt=0, description="how often it is drawn, relative to the others")
 
 
 class GeneratedSource(_Part):
@@ -50,12 +50,12 @@ class GeneratedSource(_Part):
 
     kind: Literal["generated"]
     scene: Literal["town", "harbour"]
-    scenes: int = Field(100, ge=1, description="how many different scenes")
+    scenes: int = Field(default=100, ge=1, description="how many different scenes")
     first_seed: int = 1000
     height: int = 640
     width: int = 768
-    gsd_m: tuple[float, float] = Field((0.2, 0.35), description="range in metres, drawn per scene")
-    weight: float = Field(1.0, gt=0)
+    gsd_m: tuple[float, float] = Field(default=(0.2, 0.35), description="range in metres, drawn per scene")
+    weight: float = Field(default=1.0, gt=0)
 
 
 Source = Annotated[RasterSource | GeneratedSource, Field(discriminator="kind")]
@@ -64,22 +64,23 @@ Source = Annotated[RasterSource | GeneratedSource, Field(discriminator="kind")]
 class Schedule(_Part):
     """How long and how fast."""
 
-    steps: int = Field(4000, ge=1, description="optimiser steps")
+    steps: int = Field(default=4000, ge=1, description="optimiser steps")
     minutes: float | None = Field(
-        None, gt=0, description="wall-clock budget: the learning rate then falls by whichever is further, steps or time"
+        default=None,
+        gt=0,
+        description="wall-clock budget; the learning rate then falls with steps or time, whichever is further",
     )
-    batch: int = Field(4, ge=1)
-    chip: int = Field(256, ge=64, description="side of a training chip in pixels")
-    learning_rate: float = Field(6e-4, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    warmup: int = Field(200, ge=0, description="steps")
-    ema: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights that are saved")
-    scale: tuple[float, float] = Field((0.7, 1.45), description="range of the GSD jitter")
-    free_rotation: float = Field(0.5, ge=0, le=1, description="share of chips turned by any angle, the rest by 90s")
+    batch: int = Field(default=4, ge=1)
+    chip: int = Field(default=256, ge=64, description="side of a training chip in pixels")
+    learning_rate: float = Field(default=6e-4, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    warmup: int = Field(default=200, ge=0, description="steps")
+    ema: float = Field(default=0.998, ge=0, lt=1, description="decay of the averaged weights that are saved")
+    scale: tuple[float, float] = Field(default=(0.7, 1.45), description="range of the GSD jitter")
+    free_rotation: float = Field(default=0.5, ge=0, le=1, description="share turned by any angle, the rest by 90s")
     seed: int = 0
-    threads: int = Field(0, ge=0, description="CPU threads; 0: torch's default")
-    checkpoint_every: int = Field(250, ge=1, description="steps")
-    validate_every: int = Field(0, ge=0, description="steps between validations; 0: only at the end")
+    threads: int = Field(default=0, ge=0, description="CPU threads; 0: torch's default")
+    checkpoint_every: int = Field(default=250, ge=1, description="steps")
 
 
 class TrainConfig(_Part):
@@ -111,4 +112,5 @@ def read_train_config(path: str | Path) -> TrainConfig:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise ConfigError(f"the training settings {path}: {problems}", remedy="See configs/train/ for examples") from error
+        said = f"the training settings {path}: {problems}"
+        raise ConfigError(said, remedy="See configs/train/ for examples") from error

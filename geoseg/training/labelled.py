@@ -35,7 +35,7 @@ class Labelled:
     @cached_property
     def centres_xy(self) -> NDArray[np.float64]:
         """``(n, 2)`` centroids, in image pixels."""
-        return shapely.get_coordinates(shapely.centroid(self.polygons)).reshape(-1, 2)
+        return np.asarray(shapely.get_coordinates(shapely.centroid(self.polygons)), np.float64).reshape(-1, 2)
 
     @classmethod
     def of_scene(cls, scene: Scene, classes: tuple[str, ...]) -> Labelled:

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -69,14 +69,15 @@ class _Trainer:
     def __init__(self, config: TrainConfig, target: Path, device: torch.device, log: Log) -> None:
         self.config, self.target, self.device, self.log = config, target, device, log
         net = build(config.model.architecture, len(config.model.classes))
-        self.net: MaskRCNN = net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.net: MaskRCNN = net.to(device, memory_format=torch.channels_last).train()
         self.optimiser = torch.optim.AdamW(
             _decay_groups(self.net, config.schedule.weight_decay), lr=config.schedule.learning_rate
         )
         self.average = AveragedModel(self.net, multi_avg_fn=self._ema, use_buffers=True)
         self.state = State()
         self.checkpoint = target.with_name(target.name + ".checkpoint")
-        self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (config.model.mean, config.model.std))
+        self.mean = torch.tensor(config.model.mean, device=device).view(3, 1, 1)
+        self.std = torch.tensor(config.model.std, device=device).view(3, 1, 1)
 
     def run(self) -> None:
         """All steps, from the last checkpoint on."""
@@ -131,7 +132,7 @@ class _Trainer:
         return schedule.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
     @torch.no_grad()
-    def _ema(self, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def _ema(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
         """Exponential average whose memory grows at first, so that the random start is soon forgotten."""
         decay = min(self.config.schedule.ema, (1 + int(count)) / (10 + int(count)))
         for old, new in zip(averaged, current, strict=True):
@@ -143,7 +144,8 @@ class _Trainer:
     def _report(self, recent: deque[dict[str, float]], share: float) -> None:
         means = {k.removeprefix("loss_"): sum(r[k] for r in recent) / len(recent) for k in recent[0]}
         left = self.state.seconds / max(share, 1e-6) * (1 - share) / 60
-        row = {"step": self.state.step, "seconds": round(self.state.seconds), **{k: round(v, 4) for k, v in means.items()}}
+        rounded = {k: round(v, 4) for k, v in means.items()}
+        row = {"step": self.state.step, "seconds": round(self.state.seconds), **rounded}
         with self.target.with_name(self.target.name + ".jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         parts = " ".join(f"{k} {v:.3f}" for k, v in means.items())

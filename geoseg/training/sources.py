@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import ConfigError
+from geoseg.raster import Reader, open_raster, source_for
 from geoseg.scenes import harbour, town
 from geoseg.tiling import Tiling
 from geoseg.training.augment import photometric
@@ -105,8 +106,6 @@ def labelled_raster(source: RasterSource, config: TrainConfig) -> Labelled:
     Raises:
         ConfigError: no label meets the raster, or a class the model does not have.
     """
-    from geoseg.raster import Reader, open_raster, source_for
-
     model = config.model
     card = ModelCard(
         classes=model.classes, gsd_m=model.gsd_m * OVERSAMPLING, bands=("red", "green", "blue"),
@@ -150,4 +149,5 @@ def _polygons(path: object, crs: str) -> NDArray[np.object_]:
 def _inside(polygons: NDArray[np.object_], frame: shapely.Geometry) -> NDArray[np.object_]:
     """The single, valid polygons of what lies in ``frame``: labels often go on beyond their raster."""
     parts = shapely.get_parts(shapely.intersection(shapely.make_valid(polygons), frame))
-    return parts[(shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)]
+    keep = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
+    return np.asarray(parts[keep], dtype=object)

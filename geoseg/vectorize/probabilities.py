@@ -1,9 +1,10 @@
 """Probability crops to polygons: the 0.5 contour, linear between cell centres.
 
 What lies beyond the outermost cell centres depends on why the box ends there. Where the object ends, the
-next cell would hold 0, so the probability has fallen to half of the last cell's at the edge of the box: a crop
-full of ones gives exactly its box, and areas have no bias. Where the window cuts the object, the probability
-goes on unchanged to the edge, so the outline reaches the cut. Nothing lies outside the box either way.
+next cell would hold 0, so the probability has fallen to half of the last cell's at the edge of the box: a
+crop full of ones gives exactly its box, and areas have no bias. Where the window cuts the object, the
+probability goes on unchanged to the edge, so the outline reaches the cut. Nothing lies outside the box either
+way.
 """
 
 from __future__ import annotations

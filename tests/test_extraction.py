@@ -1,0 +1,486 @@
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from distributed import LocalCluster
+from geopandas.testing import assert_geodataframe_equal
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from painted import CARD, PLACES, Painted, pixel_area, truth_of, write_raster
+from pyproj import Geod
+
+import geoseg
+from geoseg import Chip, Instances, ModelCard, Settings, Tiling
+from geoseg.errors import ConfigError, ModelError, RasterError
+from geoseg.footprints import COLUMNS
+
+Pixels = NDArray[np.uint8]
+
+
+def _settings(**sections: dict[str, Any]) -> Settings:
+    """Untouched outlines and two threads, unless said otherwise."""
+    values = {"vectorize": {"tolerance_px": 0.0}, "engine": {"workers": 2}}
+    return Settings.model_validate(
+        {name: {**values.get(name, {}), **sections.get(name, {})} for name in {*values, *sections}}
+    )
+
+
+EXACT = _settings()
+
+
+def _town() -> Pixels:
+    """150 x 230: two that touch, a strip over many tiles, a ring, an L, a speck, one at the edge."""
+    pixels = np.zeros((150, 230), np.uint8)
+    pixels[10:40, 20:90] = 1
+    pixels[40:60, 20:90] = 2
+    pixels[70:75, 5:225] = 3
+    pixels[90:140, 100:160] = 5
+    pixels[100:130, 110:150] = 0
+    pixels[85:135, 20:30] = 7
+    pixels[125:135, 30:70] = 7
+    pixels[20:23, 150:153] = 8
+    pixels[110:150, 190:230] = 9
+    return pixels
+
+
+def _assert_is_truth(footprints: gpd.GeoDataFrame, pixels: Pixels, place: str = "north_up") -> None:
+    """The painted objects, each once, each vertex to 0.01 px."""
+    transform = ~PLACES[place][1]
+
+    def in_pixels(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.column_stack(
+            [
+                transform.a * xy[:, 0] + transform.b * xy[:, 1] + transform.c,
+                transform.d * xy[:, 0] + transform.e * xy[:, 1] + transform.f,
+            ]
+        )
+
+    truth = truth_of(pixels, place)
+    assert sorted(footprints["label"]) == sorted(label for label, _ in truth)
+    left = [(label, shapely.transform(shape, in_pixels)) for label, shape in truth]
+    for label, ground in zip(footprints["label"], footprints.geometry, strict=True):
+        shape = shapely.transform(ground, in_pixels)
+        near = [
+            k
+            for k, (name, other) in enumerate(left)
+            if name == label
+            and shapely.symmetric_difference(shape, other).area < 0.01
+            and shapely.hausdorff_distance(shape.boundary, other.boundary) < 0.01
+        ]
+        assert near, f"{label} {shape.wkt[:300]} is nothing that was painted"
+        left.pop(near[0])
+    assert not left, [shape.wkt[:300] for _, shape in left]
+
+
+# --- promise 4: true on the ground ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", sorted(PLACES))
+@pytest.mark.parametrize(("core", "halo"), [(300, 0), (64, 16), (37, 13)])
+def test_polygons_are_true_to_a_hundredth_of_a_pixel(
+    tmp_path: Path, place: str, core: int, halo: int
+) -> None:
+    path = write_raster(tmp_path / "town.tif", _town(), place)
+    found = geoseg.extract(path, Painted(), tiling=Tiling(core=core, halo=halo, block=2), settings=EXACT)
+    assert list(found.columns) == [*COLUMNS, "geometry"]
+    assert found.crs.to_string() == PLACES[place][0]
+    _assert_is_truth(found, _town(), place)
+
+
+@pytest.mark.parametrize("place", ["degrees", "mercator", "rotated", "non_square"])
+def test_measures_are_metres_on_the_ellipsoid(tmp_path: Path, place: str) -> None:
+    pixels = np.zeros((60, 90), np.uint8)
+    pixels[10:30, 20:60] = 1
+    (found,) = geoseg.extract(
+        write_raster(tmp_path / "one.tif", pixels, place), Painted(), settings=EXACT
+    ).itertuples()
+    corners = gpd.GeoSeries([found.geometry], crs=PLACES[place][0]).to_crs(4326).iloc[0]
+    area, perimeter = Geod(ellps="WGS84").geometry_area_perimeter(corners)
+    assert found.area_m2 == pytest.approx(abs(area), rel=1e-4)
+    assert found.perimeter_m == pytest.approx(perimeter, rel=1e-4)
+
+
+# --- promise 1: exactly once ------------------------------------------------------------------------------
+
+
+@st.composite
+def _scenes(draw: st.DrawFn) -> Pixels:
+    """Boxes, rings, Ls and strips, over and beside each other, on a canvas that is never square by design."""
+    height, width = draw(st.integers(20, 90)), draw(st.integers(20, 120))
+    pixels = np.zeros((height, width), np.uint8)
+    for value in range(1, draw(st.integers(1, 7)) + 1):
+        row, col = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+        tall, wide = draw(st.integers(2, 40)), draw(st.integers(2, 40))
+        kind = draw(st.sampled_from(["box", "ring", "ell", "row", "column"]))
+        if kind == "row":
+            tall, wide = draw(st.integers(2, 6)), width
+        elif kind == "column":
+            tall, wide = height, draw(st.integers(2, 6))
+        pixels[row : row + tall, col : col + wide] = value
+        if kind == "ring":
+            pixels[row + 3 : row + tall - 3, col + 3 : col + wide - 3] = 0
+        if kind == "ell":
+            pixels[row : row + tall // 2, col : col + wide // 2] = 0
+    return pixels
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pixels=_scenes(), core=st.integers(16, 60), halo=st.integers(8, 24), block=st.integers(1, 3))
+def test_tiled_equals_untiled(tmp_path: Path, pixels: Pixels, core: int, halo: int, block: int) -> None:
+    path = write_raster(tmp_path / "scene.tif", pixels)
+    whole = geoseg.extract(path, Painted(), tiling=Tiling(core=200, halo=0), settings=EXACT)
+    _assert_is_truth(whole, pixels)
+    tiling = Tiling(core=core, halo=min(halo, core), block=block)
+    tiled = geoseg.extract(path, Painted(), tiling=tiling, settings=EXACT)
+    _assert_is_truth(tiled, pixels)
+
+
+# --- promise 2: a pure function ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_raster(
+        tmp_path_factory.mktemp("town") / "town.tif", _town(), tiled=True, blockxsize=64, blockysize=32
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(town: Path) -> gpd.GeoDataFrame:
+    tiling = Tiling(core=48, halo=16, block=1)
+    return geoseg.extract(town, Painted(), tiling=tiling, settings=_settings(engine={"workers": 1}))
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 9])
+@pytest.mark.parametrize(("workers", "batch"), [(1, 1), (3, 5), (2, 64)])
+def test_grouping_and_workers_change_nothing(
+    town: Path, expected: gpd.GeoDataFrame, block: int, workers: int, batch: int
+) -> None:
+    found = geoseg.extract(
+        town,
+        Painted(),
+        tiling=Tiling(core=48, halo=16, block=block),
+        settings=_settings(engine={"workers": workers}, detect={"batch": batch}),
+    )
+    assert_geodataframe_equal(found, expected)
+
+
+def test_a_cluster_changes_nothing(town: Path, expected: gpd.GeoDataFrame) -> None:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60
+    ) as cluster:
+        found = geoseg.extract(
+            town,
+            Painted(),
+            tiling=Tiling(core=48, halo=16, block=2),
+            settings=EXACT,
+            scheduler=cluster.scheduler_address,
+        )
+    assert_geodataframe_equal(found, expected)
+
+
+def test_the_run_has_an_identity(town: Path, tmp_path: Path) -> None:
+    def identity(raster: Path = town, card: ModelCard = CARD, **sections: dict[str, Any]) -> str:
+        return geoseg.run(raster, Painted(card=card), settings=_settings(**sections)).report.run
+
+    same = identity()
+    assert same == identity(engine={"workers": 1}, detect={"batch": 2}, tiling={"block": 1})
+    copied = tmp_path / "under another name.tif"
+    copied.write_bytes(town.read_bytes())
+    assert same == identity(copied)
+    others = [
+        identity(vectorize={"tolerance_px": 0.5}),
+        identity(detect={"score_threshold": 0.51}),
+        identity(tiling={"core": 50}),
+        identity(card=ModelCard(classes=("first", "second"), name="painted", version="2", core=64, halo=16)),
+        identity(write_raster(tmp_path / "other.tif", _town().T.copy())),
+    ]
+    assert len({same, *others}) == 6
+
+
+# --- promise 3: nothing silently missing ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blind(Painted):
+    """Looks at pixels whether they are valid or not."""
+
+    def _one(self, chip: Chip) -> Instances:
+        return super()._one(Chip(tile=chip.tile, pixels=chip.pixels, valid=np.ones_like(chip.valid)))
+
+
+def test_nodata_is_a_gap_and_empty_tiles_are_not_seen(tmp_path: Path) -> None:
+    pixels = np.zeros((100, 140), np.uint8)
+    pixels[:, :] = 200
+    pixels[20:30, 90:110] = 1  # 4 px of 20 on valid ground
+    pixels[50:60, 80:98] = 3  # 14 of 18
+    pixels[70:80, 20:40] = 5  # all of it
+    valid = np.zeros_like(pixels)
+    valid[:, :94] = 255
+    path = write_raster(
+        tmp_path / "collar.tif", np.stack([pixels, valid]), photometric="minisblack", alpha="yes"
+    )
+    model = Blind(ignore=(200,))
+    done = geoseg.run(path, model, tiling=Tiling(core=20, halo=10), settings=EXACT)
+    assert sorted(done.footprints["score"]) == pytest.approx([0.5 + 3 / 512, 0.5 + 5 / 512])
+    assert done.footprints.set_index("score")["cut_by_edge"].tolist() == [True, False]
+    (gap,) = done.gaps.itertuples()
+    assert gap.reason == "nodata" and gap.geometry.area == pytest.approx(46 * 100 * pixel_area("north_up"))
+    assert gap.area_m2 == pytest.approx(46 * 100 * 0.25, rel=2e-3)
+    assert max(chip.tile.col for chip in model.seen) == 4
+    report = done.report
+    assert (report.tiles_planned, report.tiles_examined, report.tiles_empty) == (35, 25, 10)
+    assert report.complete and report.exit_code == 0
+    assert report.gaps_m2["nodata"] == pytest.approx(gap.area_m2, abs=0.01)
+
+
+def test_what_cannot_be_read_is_a_gap_and_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    pixels = rng.integers(100, 255, (256, 320), dtype=np.uint8)
+    pixels[10:30, 10:40] = 1
+    path = write_raster(tmp_path / "cut.tif", pixels, tiled=True, blockxsize=64, blockysize=64)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 3 // 4])
+    tiling, model = Tiling(core=64, halo=8), Painted(ignore=tuple(range(100, 256)))
+    done = geoseg.run(path, model, tiling=tiling, settings=EXACT)
+    assert len(done.footprints) == 1
+    assert not done.report.complete and done.report.exit_code == 1
+    assert done.report.tiles_unreadable > 0
+    assert done.report.tiles_examined + done.report.tiles_unreadable == done.report.tiles_planned == 20
+    (gap,) = done.gaps.itertuples()
+    assert gap.reason == "unreadable" and gap.detail
+    assert gap.geometry.area / pixel_area("north_up") == pytest.approx(done.report.tiles_unreadable * 64 * 64)
+    with pytest.warns(geoseg.IncompleteWarning, match="unreadable"):
+        geoseg.extract(path, model, tiling=tiling, settings=EXACT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greedy(Painted):
+    """Runs out of memory on more than two chips at a time."""
+
+    def predict(self, chips: list[Chip]) -> list[Instances]:
+        if len(chips) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return super().predict(chips)
+
+
+def test_out_of_memory_halves_the_batch(town: Path, expected: gpd.GeoDataFrame) -> None:
+    tiling = Tiling(core=48, halo=16, block=3)
+    found = geoseg.extract(town, Greedy(), tiling=tiling, settings=_settings(detect={"batch": 7}))
+    assert_geodataframe_equal(found, expected)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choking(Painted):
+    """Fails on some tiles whatever the batch."""
+
+    on: frozenset[tuple[int, int]]
+
+    def predict(self, chips: list[Chip]) -> list[Instances]:
+        bad = [chip.tile for chip in chips if (chip.tile.row, chip.tile.col) in self.on]
+        if bad:
+            raise MemoryError("no room")
+        return super().predict(chips)
+
+
+def test_a_tile_that_fails_is_a_gap(town: Path) -> None:
+    tiling = Tiling(core=48, halo=16, block=2)
+    done = geoseg.run(town, Choking(on=frozenset({(3, 4)})), tiling=tiling, settings=EXACT)
+    assert done.report.exit_code == 1 and done.report.tiles_failed == 1
+    (gap,) = done.gaps.itertuples()
+    assert gap.reason == "failed" and gap.detail == "MemoryError: no room"
+    assert gap.geometry.area / pixel_area("north_up") == 6 * 38
+    assert done.report.megapixels * 1e6 == 150 * 230 - 6 * 38
+    labels = done.footprints["label"].value_counts()
+    assert labels["first"] == 5 and labels["second"] == 2
+    assert done.footprints.loc[done.footprints.intersects(gap.geometry), "cut_by_edge"].all()
+
+
+def test_a_detector_that_always_fails_is_an_error(town: Path) -> None:
+    every = frozenset((row, col) for row in range(9) for col in range(9))
+    with pytest.raises(ModelError, match=r"failed on all of the 20 tiles.*no room"):
+        geoseg.extract(town, Choking(on=every), tiling=Tiling(core=48, halo=16), settings=EXACT)
+
+
+# --- areas of interest ------------------------------------------------------------------------------------
+
+
+def _lonlat(place: str, *pixel_box: float) -> Any:
+    """A box of columns and rows, on the ground, in EPSG:4326."""
+    crs, t = PLACES[place]
+    ground = shapely.transform(
+        shapely.segmentize(shapely.box(*pixel_box), 5),
+        lambda xy: np.column_stack(
+            [t.a * xy[:, 0] + t.b * xy[:, 1] + t.c, t.d * xy[:, 0] + t.e * xy[:, 1] + t.f]
+        ),
+    )
+    return gpd.GeoSeries([ground], crs=crs).to_crs(4326).iloc[0]
+
+
+@pytest.mark.parametrize("place", ["north_up", "rotated", "south_up"])
+def test_objects_with_their_point_in_the_aoi_are_kept_whole(tmp_path: Path, place: str) -> None:
+    path = write_raster(tmp_path / "town.tif", _town(), place)
+    tiling = Tiling(core=24, halo=24, block=2)
+    everything = geoseg.extract(path, Painted(), tiling=tiling, settings=EXACT)
+    # The two boxes reach 24 pixels out of it, one halo; the L has its point outside; the ring lies inside.
+    area = _lonlat(place, 44, 8, 163, 145)
+    done = geoseg.run(path, Painted(), aoi=area, tiling=tiling, settings=EXACT)
+    inside = gpd.GeoSeries([area], crs=4326).to_crs(everything.crs).iloc[0]
+    wanted = everything[everything.representative_point().within(inside)]
+    assert 3 <= len(wanted) < len(everything)
+    # The strip reaches out of all that is read, and is cut there; it is told by its length.
+    small = wanted[wanted["id"] != everything.loc[everything.length.idxmax(), "id"]]
+    assert set(small["id"]) <= set(done.footprints["id"])
+    assert len(done.footprints) == len(wanted)
+    (gap,) = done.gaps.itertuples()
+    assert gap.reason == "outside_aoi"
+    assert gap.geometry.area / pixel_area(place) == pytest.approx(150 * 230 - 119 * 137, rel=1e-6)
+    assert done.report.exit_code == 0
+    assert 0 < done.report.tiles_planned < 70
+
+
+def test_an_aoi_that_misses_the_raster_is_nothing_to_do(town: Path) -> None:
+    model = Painted()
+    done = geoseg.run(town, model, aoi="10,10,10.1,10.1", settings=EXACT)
+    assert len(done.footprints) == 0 and list(done.footprints.columns) == [*COLUMNS, "geometry"]
+    assert done.footprints.crs.to_epsg() == 32645
+    assert done.report.exit_code == 0 and done.report.tiles_planned == 0 and model.seen == []
+    assert done.gaps["reason"].tolist() == ["outside_aoi"]
+
+
+# --- what a detector gets and gives -----------------------------------------------------------------------
+
+
+def test_a_custom_detector_gets_the_rasters_own_values(tmp_path: Path) -> None:
+    pixels = np.arange(4 * 30 * 50, dtype=np.uint16).reshape(4, 30, 50) + 1000
+    model = Painted(ignore=tuple(range(70_000)))
+    path = write_raster(tmp_path / "deep.tif", pixels, photometric="minisblack")
+    found = geoseg.extract(path, model, tiling=Tiling(core=20, halo=4), settings=EXACT)
+    assert len(found) == 0 and len(model.seen) == 6
+    for chip in model.seen:
+        window = chip.tile.window
+        part = pixels[:, window.row_off : window.row_end, window.col_off : window.col_end]
+        assert chip.pixels.dtype == np.uint16 and (chip.pixels == part).all() and chip.valid.all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 70), (33, 1)])
+def test_the_smallest_rasters_are_rasters(tmp_path: Path, shape: tuple[int, int]) -> None:
+    path = write_raster(tmp_path / "small.tif", np.ones(shape, np.uint8))
+    (found,) = geoseg.extract(path, Painted(), tiling=Tiling(core=16, halo=8), settings=EXACT).itertuples()
+    assert found.geometry.area == pytest.approx(shape[0] * shape[1] * pixel_area("north_up"))
+    assert found.cut_by_edge
+
+
+def test_imagery_is_resampled_to_the_models_gsd(tmp_path: Path) -> None:
+    card = ModelCard(classes=("first", "second"), name="coarse", gsd_m=1.0, core=40, halo=16)
+    pixels = np.zeros((120, 200), np.uint8)
+    pixels[20:60, 40:100] = 255
+    model = Painted(card=card, ignore=tuple(range(1, 128)))
+    path = write_raster(tmp_path / "fine.tif", pixels)
+    done = geoseg.run(path, model, settings=EXACT)
+    assert {chip.tile.window.width for chip in model.seen} == {56, 72, 36}
+    assert done.report.gsd_m == pytest.approx(1.0, rel=0.01)
+    truth = truth_of(pixels)[0][1]
+    assert shapely.hausdorff_distance(done.footprints.union_all(), truth) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (None, "NoneType for 1 chips"),
+        ([], "nothing for 1 chips"),
+        ([Instances(), Instances()], "Instances, Instances for 1 chips"),
+        ([{"boxes": []}], "dict for 1 chips"),
+        ([Instances(boxes=[[0, 0, 5, 5]], scores=[1], labels=[2], masks=[np.ones((5, 5), bool)])], "label 2"),
+    ],
+)
+def test_an_answer_that_is_none_is_told(town: Path, answer: Any, said: str) -> None:
+    class Odd:
+        card = CARD
+
+        def predict(self, chips: list[Chip]) -> Any:
+            return answer
+
+    with pytest.raises(ModelError, match=said):
+        geoseg.extract(town, Odd(), tiling=Tiling(core=256, halo=0), settings=EXACT)
+
+
+@pytest.mark.parametrize(
+    "model", ["buildings", None, CARD, type("NoCard", (), {"predict": print, "card": 3})()]
+)
+def test_what_is_no_detector_is_refused(town: Path, model: Any) -> None:
+    with pytest.raises(ModelError, match="load_model"):
+        geoseg.extract(town, model)
+
+
+# --- settings ---------------------------------------------------------------------------------------------
+
+
+def test_scores_under_the_threshold_are_dropped(town: Path, expected: gpd.GeoDataFrame) -> None:
+    tiling = Tiling(core=48, halo=16)
+    for threshold in (0.0, 0.505, 1.0):
+        found = geoseg.extract(
+            town, Painted(), tiling=tiling, settings=_settings(detect={"score_threshold": threshold})
+        )
+        assert sorted(found["score"]) == sorted(s for s in expected["score"] if s >= threshold)
+
+
+def test_small_footprints_are_dropped_whole(town: Path, expected: gpd.GeoDataFrame) -> None:
+    found = geoseg.extract(
+        town, Painted(), tiling=Tiling(core=48, halo=16), settings=_settings(vectorize={"min_area_m2": 100.0})
+    )
+    assert set(found["id"]) == set(expected.loc[expected["area_m2"] >= 100.0, "id"])
+    assert 0 < len(found) < len(expected)
+
+
+def test_the_output_may_have_another_crs(town: Path, expected: gpd.GeoDataFrame) -> None:
+    other = _settings(output={"crs": "EPSG:4326"})
+    found = geoseg.extract(town, Painted(), tiling=Tiling(core=48, halo=16), settings=other)
+    assert found.crs.to_epsg() == 4326
+    assert found["area_m2"].tolist() == expected["area_m2"].tolist()
+    assert_geodataframe_equal(found.drop(columns="run"), expected.to_crs(4326).drop(columns="run"))
+
+
+def test_bad_settings_are_refused_before_any_work(town: Path, tmp_path: Path) -> None:
+    model = Painted()
+    with pytest.raises(ConfigError, match="EPSG:nothing"):
+        geoseg.extract(town, model, settings=_settings(output={"crs": "EPSG:nothing"}))
+    with pytest.raises(ConfigError, match="halo"):
+        geoseg.extract(town, model, settings=_settings(tiling={"core": 10, "halo": 11}))
+    with pytest.raises(RasterError):
+        geoseg.extract(tmp_path / "absent.tif", model)
+    assert model.seen == []
+
+
+def test_progress_goes_from_tile_to_tile_to_the_end(town: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    geoseg.extract(
+        town,
+        Painted(),
+        tiling=Tiling(core=48, halo=16, block=2),
+        settings=EXACT,
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert calls[-1] == (20, 20) and len(calls) == 6
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+
+
+def test_the_report_is_plain_and_complete(town: Path) -> None:
+    done = geoseg.run(town, Painted(), tiling=Tiling(core=48, halo=16), settings=EXACT)
+    values = json.loads(json.dumps(done.report.as_dict()))
+    assert values["raster"] == "town.tif" and values["model"] == "painted" and values["complete"] is True
+    assert values["tiles_planned"] == values["tiles_examined"] == 20 and values["footprints"] == 7
+    assert (
+        values["megapixels"] == pytest.approx(0.0345) and values["versions"]["geoseg"] == geoseg.__version__
+    )
+    assert done.footprints["run"].unique().tolist() == [values["run"]]
+    assert pickle.loads(pickle.dumps(done.report)) == done.report

@@ -1,0 +1,265 @@
+"""Right-angled buildings, shared walls, hulls: nearer to the truth than raw outlines, never overlapping."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from shapely.affinity import rotate, translate
+
+from geoseg.instances import Instances
+from geoseg.regularize import fit_hulls, regularize_buildings, resolve_overlaps
+from geoseg.regularize.frame import dominant_angles
+from geoseg.tiling import Tile
+from geoseg.vectorize import vectorize
+from geoseg.window import Window
+
+Geometries = NDArray[Any]
+
+
+def table(shapes: list[Any]) -> Geometries:
+    result = np.empty(len(shapes), dtype=object)
+    result[:] = shapes
+    return result
+
+
+def iou(one: Geometries, other: Geometries) -> NDArray[np.float64]:
+    both = shapely.area(shapely.intersection(one, other))
+    return np.asarray(both / (shapely.area(one) + shapely.area(other) - both))
+
+
+def overlap(geometry: Geometries) -> float:
+    """Area that more than one polygon covers."""
+    one, other = shapely.STRtree(geometry).query(geometry, predicate="intersects")
+    pair = one < other
+    return float(shapely.area(shapely.intersection(geometry[one[pair]], geometry[other[pair]])).sum())
+
+
+def shared(geometry: Geometries) -> float:
+    """Length of borders that two polygons share vertex by vertex."""
+    lines = shapely.boundary(geometry)
+    one, other = shapely.STRtree(lines).query(lines, predicate="intersects")
+    pair = one < other
+    return float(shapely.length(shapely.intersection(lines[one[pair]], lines[other[pair]])).sum())
+
+
+def seen(truth: Geometries, noise: float = 0.0, seed: int = 0) -> Geometries:
+    """Outlines as a network with 28 x 28 masks sees the truth: sampled, optionally disturbed, contoured."""
+    rng = np.random.default_rng(seed)
+    masks, boxes = [], []
+    for shape in truth:
+        x1, y1, x2, y2 = shapely.box(*shape.bounds).buffer(1, join_style="mitre").bounds
+        xs, ys = np.linspace(x1, x2, 29), np.linspace(y1, y2, 29)
+        cells = shapely.box(xs[None, :-1], ys[:-1, None], xs[None, 1:], ys[1:, None])
+        share = shapely.area(shapely.intersection(cells, shape)) / ((xs[1] - xs[0]) * (ys[1] - ys[0]))
+        masks.append(np.clip(share + noise * rng.normal(size=share.shape), 0, 1))
+        boxes.append([x1, y1, x2, y2])
+    whole = Window(row_off=0, col_off=0, height=9000, width=9000)
+    n = len(truth)
+    chip = Instances(boxes=boxes, scores=np.ones(n), labels=np.arange(n), masks=masks)
+    found = vectorize([chip], [Tile(row=0, col=0, core=whole, window=whole)])
+    assert found.labels.tolist() == list(range(n))
+    return found.geometry
+
+
+def buildings(n: int, seed: int) -> Geometries:
+    """Rectangles, L and U shapes at any angle, apart from each other."""
+    rng = np.random.default_rng(seed)
+    shapes = []
+    for i in range(n):
+        length, width = rng.uniform(30, 60), rng.uniform(25, 45)
+        body = shapely.box(0, 0, length, width)
+        if i % 3 == 1:
+            body -= shapely.box(length * rng.uniform(0.4, 0.6), width * rng.uniform(0.4, 0.6), 99, 99)
+        if i % 3 == 2:
+            body -= shapely.box(length * 0.33, width * rng.uniform(0.4, 0.6), length * 0.67, 99)
+        place = 120 + 110 * np.array([i % 8, i // 8])
+        shapes.append(translate(rotate(body, rng.uniform(0, 360), origin="centroid"), *place))
+    return table(shapes)
+
+
+def terrace(bearing: float, bend: float, seed: int) -> Geometries:
+    """Houses in a row that share their party walls exactly, each turned by ``bend`` against the last."""
+    rng = np.random.default_rng(seed)
+    place, built, shapes = np.array([400.0, 400.0]), shapely.Polygon(), []
+    for _ in range(8):
+        width, depth = rng.uniform(12, 30), rng.uniform(25, 45)
+        along = np.array([np.cos(bearing), np.sin(bearing)])
+        back = depth * np.array([-along[1], along[0]])
+        house = shapely.Polygon([place, place + width * along, place + width * along + back, place + back])
+        shapes.append(shapely.difference(house, built, grid_size=2**-10))
+        built = shapely.union(built, house)
+        place, bearing = place + width * along, bearing + bend
+    return resolve_overlaps(table(shapes))
+
+
+@given(st.floats(0, 179), st.floats(1.2, 4), st.floats(10, 50))
+def test_the_dominant_angle_is_that_of_the_walls(degrees: float, aspect: float, width: float) -> None:
+    body = shapely.box(0, 0, width * aspect, width) - shapely.box(width * aspect * 0.6, width / 2, 999, 999)
+    found = np.degrees(dominant_angles(table([rotate(body, degrees)])))[0]
+    assert (found - degrees + 45) % 90 - 45 == pytest.approx(0, abs=1e-6)
+
+
+@settings(max_examples=30)
+@given(st.floats(0, 179), st.floats(20, 80), st.floats(20, 80))
+def test_a_rectangle_comes_out_with_four_corners(degrees: float, length: float, width: float) -> None:
+    truth = table([translate(rotate(shapely.box(0, 0, length, width), degrees), 300, 300)])
+    found = regularize_buildings(seen(truth))
+    assert len(found[0].exterior.coords) == 5
+    assert iou(found, truth)[0] > 0.97
+    sides = np.diff(shapely.get_coordinates(found[0]), axis=0)
+    assert np.abs(np.einsum("ij,ij->i", sides[:-1], sides[1:])).max() < 1e-6 * length * width
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_redrawn_buildings_are_nearer_to_the_truth(noise: float) -> None:
+    truth = buildings(48, seed=3)
+    raw = seen(truth, noise)
+    found = regularize_buildings(raw)
+    assert np.median(iou(found, raw)) >= 0.97
+    lost_raw, lost = 1 - iou(raw, truth).mean(), 1 - iou(found, truth).mean()
+    assert lost < 0.75 * lost_raw
+    corners = shapely.get_num_coordinates(found) - 1
+    exact = corners == shapely.get_num_coordinates(truth) - 1
+    assert exact.mean() > 0.8
+
+
+def test_right_angles_and_walls_in_line() -> None:
+    crest = shapely.box(0, 0, 60, 20) | shapely.box(0, 0, 12, 35) | shapely.box(48, 0, 60, 35.3)
+    truth = translate(rotate(crest, 27), 200, 200)
+    found = regularize_buildings(seen(table([truth])))[0]
+    level = rotate(found, -27, origin=(0, 0))
+    xy = shapely.get_coordinates(level.normalize())
+    steps = np.abs(np.diff(xy, axis=0))
+    assert (np.degrees(np.arctan2(steps.min(axis=1), steps.max(axis=1))) < 1).all()
+    assert len(xy) - 1 == 8  # both crests end on one line
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.02, 0.15])
+def test_shared_walls_stay_shared(bend: float) -> None:
+    row = terrace(0.4, bend, seed=5)
+    found = regularize_buildings(row)
+    assert shapely.coverage_is_valid(found)
+    assert overlap(found) == pytest.approx(0, abs=1e-9)
+    assert shared(found) > 0.97 * shared(row)
+    before, after = (shapely.union_all(g) for g in (row, found))
+    closed = after.buffer(0.75, join_style="mitre").buffer(-0.75, join_style="mitre")
+    assert (closed - after).intersection(before).area < 0.5  # px2: no slivers
+    assert np.median(iou(found, row)) > 0.97
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.15])
+def test_walls_that_a_network_draws_apart_become_one(bend: float) -> None:
+    row = terrace(1.1, bend, seed=6)
+    raw = seen(row)
+    found = regularize_buildings(raw)
+    assert shapely.coverage_is_valid(found)
+    assert shared(found) > 0.8 * shared(row) > 2 * shared(raw)
+
+
+def test_a_round_building_stays_as_it_is() -> None:
+    silo = table([shapely.Point(100, 100).buffer(14)])
+    assert iou(regularize_buildings(silo), silo)[0] > 0.97
+
+
+def test_courtyards_stay() -> None:
+    block = rotate(shapely.box(0, 0, 60, 50) - shapely.box(20, 15, 40, 35), 12)
+    found = regularize_buildings(seen(table([translate(block, 200, 200)])))[0]
+    assert len(found.interiors) == 1
+    assert len(shapely.get_coordinates(found)) == 10
+
+
+def test_nothing_is_nothing() -> None:
+    assert len(regularize_buildings(np.empty(0, dtype=object))) == 0
+    assert len(resolve_overlaps(np.empty(0, dtype=object))) == 0
+    assert len(fit_hulls(np.empty(0, dtype=object)).length) == 0
+
+
+boxes = st.builds(
+    lambda x, y, w, h, a: rotate(shapely.box(x, y, x + w, y + h), a),
+    st.floats(0, 60), st.floats(0, 60), st.floats(5, 40), st.floats(5, 40), st.floats(0, 90),
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(boxes, min_size=1, max_size=7))
+def test_each_square_metre_belongs_to_one(shapes: list[Any]) -> None:
+    raw = table(shapes)
+    found = resolve_overlaps(raw)
+    kept = found[~shapely.is_empty(found)]
+    assert shapely.is_valid(found).all()
+    assert shapely.coverage_is_valid(kept)
+    assert overlap(kept) == pytest.approx(0, abs=1e-9)
+    before, after = shapely.union_all(raw), shapely.union_all(kept)
+    assert before.symmetric_difference(after).area < 2e-3 * shapely.length(raw).sum()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(boxes, min_size=1, max_size=7))
+def test_redrawing_creates_no_overlaps(shapes: list[Any]) -> None:
+    found = regularize_buildings(table(shapes))
+    kept = found[~shapely.is_empty(found)]
+    assert shapely.is_valid(found).all()
+    assert shapely.coverage_is_valid(kept)
+    assert overlap(kept) == pytest.approx(0, abs=1e-9)
+
+
+def test_priority_decides_who_keeps_the_ground() -> None:
+    pair = table([shapely.box(0, 0, 10, 10), shapely.box(8, 0, 14, 10)])
+    assert shapely.area(resolve_overlaps(pair)).tolist() == [100, 40]
+    assert shapely.area(resolve_overlaps(pair, priority=np.array([0.4, 0.9]))).tolist() == [80, 60]
+    under = table([shapely.box(0, 0, 10, 10), shapely.box(2, 2, 4, 4)])
+    assert shapely.is_empty(resolve_overlaps(under)).tolist() == [False, True]
+    hole = resolve_overlaps(under, priority=np.array([1, 2]))
+    assert len(hole[0].interiors) == 1
+
+
+@pytest.mark.parametrize("degrees", [0, 33, 90, 200, 310])
+def test_hulls(degrees: float) -> None:
+    """A ship of 80 x 14 px with a bow of 12 px, as a network sees it."""
+    ship = shapely.Polygon([(0, 0), (68, 0), (80, 7), (68, 14), (0, 14)])
+    truth = table([translate(rotate(ship, degrees, origin=(0, 0)), 200, 200)])
+    hulls = fit_hulls(seen(truth))
+    assert hulls.length[0] == pytest.approx(80, rel=0.03)
+    assert hulls.beam[0] == pytest.approx(14, rel=0.06)
+    assert (np.degrees(hulls.axis[0]) - degrees + 180) % 360 - 180 == pytest.approx(0, abs=2)
+    assert len(hulls.geometry[0].exterior.coords) == 6
+    assert shapely.is_valid(hulls.geometry[0])
+    assert iou(hulls.geometry, truth)[0] > 0.95
+
+
+def test_a_boat_pointed_at_both_ends() -> None:
+    boat = table([shapely.Polygon([(0, 5), (20, 0), (40, 0), (60, 5), (40, 10), (20, 10)])])
+    hulls = fit_hulls(boat)
+    assert len(hulls.geometry[0].exterior.coords) == 7
+    assert iou(hulls.geometry, boat)[0] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["zanzibar_0", "catanduanes_1"])
+def test_real_buildings(shared_data: Path, name: str) -> None:
+    with rasterio.open(shared_data / "buildings" / f"{name}.tif") as source:
+        to_pixel, crs = ~source.transform, source.crs
+    labels = geopandas.read_file(shared_data / "buildings" / f"{name}.geojson").to_crs(crs)
+    ground = shapely.force_2d(labels.geometry[labels.geom_type == "Polygon"].to_numpy())
+    truth = shapely.transform(ground, lambda xy: np.column_stack(to_pixel @ (xy[:, 0], xy[:, 1])))
+    left, top, _, _ = shapely.bounds(truth).T
+    truth = resolve_overlaps(
+        truth[(shapely.area(truth) > 150) & shapely.is_valid(truth) & (left > 2) & (top > 2)]
+    )
+    truth = truth[(shapely.area(truth) > 150) & (shapely.get_type_id(truth) == 3)]
+    raw = seen(truth, noise=0.1)
+    found = regularize_buildings(raw)
+    kept = ~shapely.is_empty(found)
+    assert kept.mean() > 0.97
+    assert shapely.coverage_is_valid(found[kept])
+    assert np.median(iou(found, raw)[kept]) >= 0.97
+    assert iou(found, truth)[kept].mean() > iou(raw, truth)[kept].mean()
+    assert shapely.get_num_coordinates(found).sum() < 0.5 * shapely.get_num_coordinates(raw).sum()

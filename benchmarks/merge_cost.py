@@ -1,6 +1,6 @@
 """What the merge at seams costs: CPU seconds against one STRtree build, and next to dissolve and NMS.
 
-    python -m benchmarks.merge_cost [--most 1000000]
+python -m benchmarks.merge_cost [--most 1000000]
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def table(n: int, seed: int = 0) -> tuple[Outlines, Plan]:
     houses = shapely.polygons(xy + rng.uniform(-2, 2, (len(x), 1, 2)))
     things, tiles, frames = _seen(shapely.bounds(houses), plan)
     geometry = houses[things]
-    geometry = shapely.polygons(shapely.get_coordinates(geometry).reshape(-1, 9, 2) + rng.normal(0, 0.5, (len(things), 1, 2)))
+    geometry = shapely.polygons(
+        shapely.get_coordinates(geometry).reshape(-1, 9, 2) + rng.normal(0, 0.5, (len(things), 1, 2))
+    )
     bounds = shapely.bounds(geometry)
     over = np.flatnonzero((bounds[:, :2] < frames[:, :2]).any(axis=1) | (bounds[:, 2:] > frames[:, 2:]).any(axis=1))
     geometry[over] = shapely.intersection(geometry[over], shapely.box(*frames[over].T))
@@ -104,7 +106,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--most", type=int, default=1_000_000, help="rows of the largest table")
     most = parser.parse_args().most
-    print(f"{'rows':>9} {'twins':>6} {'objects':>8} {'tree s':>7} {'merge s':>8} {'merge':>7} {'dissolve':>9} {'NMS':>9}")
+    print(
+        f"{'rows':>9} {'twins':>6} {'objects':>8} {'tree s':>7} {'merge s':>8} {'merge':>7} {'dissolve':>9} {'NMS':>9}"
+    )
     for n in (n for n in (10_000, 30_000, 100_000, 300_000, 1_000_000) if n <= most):
         outlines, plan = table(n)
         one, _ = cpu(tree, outlines, plan, times=5)

@@ -55,9 +55,7 @@ def measure(geometry: NDArray[Any], crs: CRS) -> dict[str, Floats]:
     return {**found, "lon": (lon0 + 180.0) % 360.0 - 180.0, "lat": lat0}
 
 
-def _tangent(
-    lon: Floats, lat: Floats, lon0: Floats, lat0: Floats, owner: NDArray[np.int64], geod: Geod
-) -> Floats:
+def _tangent(lon: Floats, lat: Floats, lon0: Floats, lat0: Floats, owner: NDArray[np.int64], geod: Geod) -> Floats:
     """``(points, 2)`` metres east and north of each footprint's own origin ``(lon0, lat0)``."""
     offset = _earth_centred(lon, lat, geod) - _earth_centred(lon0, lat0, geod)[owner]
     (sl, cl), (sp, cp) = (np.array([np.sin(a), np.cos(a)])[:, owner] for a in np.radians([lon0, lat0]))

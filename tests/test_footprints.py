@@ -125,13 +125,9 @@ def test_a_pure_function_of_the_set_of_rows(drawn: list[Any], random: Any) -> No
     first = build(drawn)
     random.shuffle(drawn)
     # The same ring from another start must not matter either.
-    moved = [
-        (shapely.Polygon(np.roll(shapely.get_coordinates(s)[:-1], 1, axis=0)), *rest) for s, *rest in drawn
-    ]
+    moved = [(shapely.Polygon(np.roll(shapely.get_coordinates(s)[:-1], 1, axis=0)), *rest) for s, *rest in drawn]
     again = build(moved)
-    pd.testing.assert_frame_equal(
-        pd.DataFrame(first.drop(columns="geometry")), again.drop(columns="geometry")
-    )
+    pd.testing.assert_frame_equal(pd.DataFrame(first.drop(columns="geometry")), again.drop(columns="geometry"))
     assert first.geometry.to_wkb().tolist() == again.geometry.to_wkb().tolist()
     assert first["id"].is_unique
 

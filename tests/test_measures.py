@@ -33,9 +33,7 @@ PLACES = {
 }
 
 
-def on_ground(
-    crs: CRS, geod: Geod, lon: float, lat: float, east_north: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def on_ground(crs: CRS, geod: Geod, lon: float, lat: float, east_north: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ground coordinates of points given by metres east and north of a place (bearing and distance)."""
     bearing = np.degrees(np.arctan2(*east_north.T))
     n = len(bearing)
@@ -97,9 +95,7 @@ def test_area_and_perimeter_are_the_geodesic_ones(place: str, size: float) -> No
 
 def test_holes_and_parts_count() -> None:
     ring = shapely.Polygon(turned(40, 60, 20).exterior, [turned(20, 30, 20).exterior.coords])
-    ground, crs, _ = polygon(
-        "degrees", shapely.union(ring, shapely.affinity.translate(turned(5, 5, 0), 100, 0))
-    )
+    ground, crs, _ = polygon("degrees", shapely.union(ring, shapely.affinity.translate(turned(5, 5, 0), 100, 0)))
     found = measure(np.array([ground]), crs)
     assert found["area_m2"][0] == pytest.approx(40 * 60 - 20 * 30 + 25, rel=1e-5)
     assert found["perimeter_m"][0] == pytest.approx(200 + 100 + 20, rel=1e-5)
@@ -114,9 +110,7 @@ def test_holes_and_parts_count() -> None:
     st.floats(0, 179.9),
     st.booleans(),
 )
-def test_rectangles_anywhere(
-    lon: float, lat: float, width: float, aspect: float, bearing: float, polar: bool
-) -> None:
+def test_rectangles_anywhere(lon: float, lat: float, width: float, aspect: float, bearing: float, polar: bool) -> None:
     crs = CRS(4326 if not polar else 3413 if lat > 0 else 3031)
     xy = on_ground(crs, WGS84, lon, lat, shapely.get_coordinates(turned(width, width * aspect, bearing)))
     found = measure(np.array([shapely.Polygon(xy)]), crs)
@@ -141,11 +135,7 @@ def test_pixels_of_any_raster_are_measured_on_the_ground(name: str) -> None:
     sides = sorted([60 * gsd_x, 20 * gsd_y])
     assert found["area_m2"][0] == pytest.approx(sides[0] * sides[1], rel=1e-4)
     assert [found["width_m"][0], found["length_m"][0]] == pytest.approx(sides, rel=1e-4)
-    x, y = (
-        grid.to_world([210, 210], [100, 160])
-        if 60 * gsd_x > 20 * gsd_y
-        else grid.to_world([200, 220], [130, 130])
-    )
+    x, y = grid.to_world([210, 210], [100, 160]) if 60 * gsd_x > 20 * gsd_y else grid.to_world([200, 220], [130, 130])
     lon, lat = Transformer.from_crs(grid.crs, 4326, always_xy=True).transform(x, y)
     bearing = WGS84.inv(lon[0], lat[0], lon[1], lat[1])[0] % 180
     assert (found["orientation_deg"][0] - bearing + 90) % 180 - 90 == pytest.approx(0, abs=0.01)
@@ -154,9 +144,7 @@ def test_pixels_of_any_raster_are_measured_on_the_ground(name: str) -> None:
 def test_a_longest_edge_near_north_stays_in_range() -> None:
     shapes = np.array([turned(2, 9, bearing) for bearing in (1e-9, -1e-9, 179.999999, 180.0)])
     crs = CRS(32645)
-    orientation = measure(shapely.transform(shapes, lambda xy: xy + np.array([500_000, 3e6])), crs)[
-        "orientation_deg"
-    ]
+    orientation = measure(shapely.transform(shapes, lambda xy: xy + np.array([500_000, 3e6])), crs)["orientation_deg"]
     assert ((orientation >= 0) & (orientation < 180)).all()
     assert np.minimum(orientation, 180 - orientation) == pytest.approx(0, abs=1e-3)
 

@@ -251,9 +251,7 @@ def test_real_buildings(shared_data: Path, name: str) -> None:
     ground = shapely.force_2d(labels.geometry[labels.geom_type == "Polygon"].to_numpy())
     truth = shapely.transform(ground, lambda xy: np.column_stack(to_pixel @ (xy[:, 0], xy[:, 1])))
     left, top, _, _ = shapely.bounds(truth).T
-    truth = resolve_overlaps(
-        truth[(shapely.area(truth) > 150) & shapely.is_valid(truth) & (left > 2) & (top > 2)]
-    )
+    truth = resolve_overlaps(truth[(shapely.area(truth) > 150) & shapely.is_valid(truth) & (left > 2) & (top > 2)])
     truth = truth[(shapely.area(truth) > 150) & (shapely.get_type_id(truth) == 3)]
     raw = seen(truth, noise=0.1)
     found = regularize_buildings(raw)

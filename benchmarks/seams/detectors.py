@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ SHORT = 4.0
 """Pixels by which a ragged mask ends before the window's edge that cuts it, at most."""
 MISSING = 0.02
 """Share of the pieces that are missing, of objects that several tiles see."""
+NOTHING = shapely.Polygon()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,6 +31,10 @@ class Seen:
     """One row per piece."""
     truth: NDArray[np.int64]
     """``(n,)`` row of the scene."""
+
+
+Detector = Callable[[Scene, Plan, int], Seen]
+"""Scene, plan and seed to pieces."""
 
 
 def _pieces(scene: Scene, plan: Plan) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -61,16 +67,18 @@ def ragged(scene: Scene, plan: Plan, seed: int) -> Seen:
     short = frames + np.where(cut, rng.uniform(0, SHORT, frames.shape), 0.0) * sign
     geometry = shapely.intersection(drawn, shapely.box(*short.T))
     several = np.bincount(thing, minlength=len(scene))[thing] > 1
-    geometry[several & (rng.uniform(size=len(thing)) < MISSING)] = Polygonless
+    geometry[several & (rng.uniform(size=len(thing)) < MISSING)] = NOTHING
     return _seen(scene, geometry, thing, tiles, rng, least=4.0)
 
 
-Polygonless = shapely.Polygon()
-
-
 def _seen(
-    scene: Scene, geometry: NDArray[Any], thing: NDArray[Any], tiles: NDArray[Any], rng: np.random.Generator,
-    *, least: float,
+    scene: Scene,
+    geometry: NDArray[Any],
+    thing: NDArray[Any],
+    tiles: NDArray[Any],
+    rng: np.random.Generator,
+    *,
+    least: float,
 ) -> Seen:
     keep = np.flatnonzero(shapely.area(geometry) > least)
     solid = shapely.get_dimensions(geometry[keep]) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -92,10 +93,15 @@ def courtyard(rng: np.random.Generator, core: float) -> Cluster:
 def fleet(rng: np.random.Generator, core: float) -> Cluster:
     """Hulls moored side by side at an angle, 0 to 2 px apart: their boxes overlap, they do not."""
     length, beam, gap = rng.uniform(45, 130), rng.uniform(10, 18), rng.choice([0.0, 1.0, 2.0])
-    hull = Polygon([
-        (-length / 2, -beam / 2), (length * 0.35, -beam / 2), (length / 2, 0), (length * 0.35, beam / 2),
-        (-length / 2, beam / 2),
-    ])
+    hull = Polygon(
+        [
+            (-length / 2, -beam / 2),
+            (length * 0.35, -beam / 2),
+            (length / 2, 0),
+            (length * 0.35, beam / 2),
+            (-length / 2, beam / 2),
+        ]
+    )
     hulls = [affinity.translate(hull, rng.uniform(-4, 4), k * (beam + gap)) for k in range(int(rng.integers(3, 8)))]
     return _turned(hulls, rng.uniform(0, 180))
 
@@ -104,7 +110,7 @@ def terrace(rng: np.random.Generator, core: float) -> Cluster:
     """Houses that share walls: no gap at all."""
     depth, widths = rng.uniform(16, 34), rng.uniform(12, 24, int(rng.integers(4, 12)))
     ends = np.concatenate([[0], np.cumsum(widths)])
-    houses = [shapely.box(a, 0, b, depth) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    houses = [shapely.box(a, 0, b, depth) for a, b in pairwise(ends)]
     return _turned(houses, rng.choice([0.0, 90.0, rng.uniform(0, 180)]))
 
 
@@ -121,7 +127,10 @@ def overlap(rng: np.random.Generator, core: float) -> Cluster:
     stack = _box(rng.uniform(50, 140), rng.uniform(30, 90))
     crane = _box(rng.uniform(14, 24), rng.uniform(60, 140), rng.uniform(-20, 20), rng.uniform(-20, 20))
     angle = rng.uniform(0, 180)
-    return [(affinity.rotate(stack, angle, origin=(0, 0)), 0), (affinity.rotate(crane, angle, origin=(0, 0)), 1)]
+    return [
+        (affinity.rotate(stack, angle, origin=(0, 0)), 0),
+        (affinity.rotate(crane, angle, origin=(0, 0)), 1),
+    ]
 
 
 def _turned(shapes: list[Any], angle: float) -> Cluster:
@@ -129,9 +138,17 @@ def _turned(shapes: list[Any], angle: float) -> Cluster:
 
 
 KINDS: dict[str, tuple[Maker, int]] = {
-    "huge": (huge, 2), "strip": (strip, 8), "large": (large, 10), "courtyard": (courtyard, 24), "fleet": (fleet, 24),
-    "terrace": (terrace, 22), "ell": (ell, 50), "pinched": (pinched, 24), "overlap": (overlap, 24),
-    "rotated": (rotated, 150), "small": (small, 300),
+    "huge": (huge, 2),
+    "strip": (strip, 8),
+    "large": (large, 10),
+    "courtyard": (courtyard, 24),
+    "fleet": (fleet, 24),
+    "terrace": (terrace, 22),
+    "ell": (ell, 50),
+    "pinched": (pinched, 24),
+    "overlap": (overlap, 24),
+    "rotated": (rotated, 150),
+    "small": (small, 300),
 }
 """Maker and number of clusters of each kind, the large first so that they find a place."""
 

@@ -17,9 +17,9 @@ def verdicts(scene: Scene, geometry: NDArray[Any], labels: NDArray[np.int64], *,
     """One of ``VERDICTS`` per true object.
 
     An output belongs to the object that it shares most ground with. An object is *merged* where an output that
-    covers half of it covers half of another of its class too; else *exact* where one output belongs to it, and its IoU
-    is above ``iou``; *duplicated* with such an output and others beside it; *split* with several outputs and none so good;
-    *partial* with one that is not; *lost* with none.
+    covers half of it covers half of another of its class too; else *exact* where one output belongs to it, and its
+    IoU is above ``iou``; *duplicated* with such an output and others beside it; *split* with several outputs and
+    none so good; *partial* with one that is not; *lost* with none.
     """
     n = len(scene)
     out, true = shapely.STRtree(scene.geometry).query(geometry, predicate="intersects")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,22 @@ from numpy.typing import NDArray
 from geoseg.regularize.frame import Floats, apart, dominant_angles, turned
 from geoseg.regularize.ground import close_gaps, clusters, neighbours, resolve_overlaps
 from geoseg.regularize.straight import straighten
-from geoseg.regularize.walls import find_walls, join_walls, rebuild
+from geoseg.regularize.walls import Walls, find_walls, join_walls, rebuild
 
 ONE_FRAME = np.radians(4.0)
 """Neighbours whose walls differ by less in direction are drawn in one common direction."""
 
-WORSE_BY = 0.015
-"""A right-angled outline is preferred to one with walls at any angle until its IoU is worse by this."""
+SHORTEST = 3.0
+"""Walls shorter than this many tolerances are never drawn."""
+
+PLAIN = 0.15
+"""Walls shorter than this share of a building's size (the root of its area) are drawn only where it pays."""
+
+CORNERS = 0.005
+"""Drawing those pays where it raises the IoU with the outline by this."""
+
+ANGLES = 0.015
+"""Walls at any angle, not only right ones, pay where they raise it by this."""
 
 LEAST_IOU = 0.9
 """A redrawn outline that fits worse than this (round or very small objects) is not used at all."""
@@ -54,21 +64,36 @@ def regularize_buildings(
 
 def _redrawn(outlines: NDArray[Any], pairs: NDArray[np.int64], tolerance: float) -> NDArray[Any]:
     """Right-angled where that fits, else with walls at any angle, else as it was."""
-    angle, pairs = _common_angles(dominant_angles(outlines), shapely.length(outlines), pairs)
+    oblique = straighten(outlines, tolerance)
+    angle, pairs = _common_angles(dominant_angles(oblique), shapely.length(oblique), pairs)
     upright = turned(outlines, -angle)
     walls = find_walls(upright, tolerance)
-    offset = join_walls(walls, pairs, 1.5 * tolerance)
-    long = walls.length >= 3 * tolerance
-    drawn = np.empty(len(outlines), dtype=object)
+    walls = replace(walls, offset=join_walls(walls, pairs, 1.5 * tolerance))
+    least = np.full(len(outlines), SHORTEST * tolerance)
+    plain = np.maximum(least, PLAIN * np.sqrt(shapely.area(outlines)))
+    # From the plainest drawing to the freest: a plainer one is kept until a freer one fits clearly better.
+    drawn = _right_angled(upright, walls, plain, angle)
+    fit = _iou(drawn, outlines)
+    freer = (
+        (_right_angled(upright, walls, least, angle), CORNERS),
+        (oblique, ANGLES),
+    )
+    for other, worth in freer:
+        other_fit = _iou(other, outlines)
+        better = other_fit > fit + worth
+        drawn, fit = np.where(better, other, drawn), np.where(better, other_fit, fit)
+    return np.where(fit >= LEAST_IOU, drawn, outlines)
+
+
+def _right_angled(upright: NDArray[Any], walls: Walls, least: Floats, angle: Floats) -> NDArray[Any]:
+    """Outlines rebuilt from their walls no shorter than ``least``, turned back by the angle."""
+    drawn = np.empty(len(upright), dtype=object)
     for row, outline in enumerate(upright):
         own = walls.of(row)
-        at, stands = offset[own][long[own]], walls.upright[own][long[own]]
+        long = walls.length[own] >= least[row]
+        at, stands = walls.offset[own][long], walls.upright[own][long]
         drawn[row] = rebuild(outline, at[stands], at[~stands])
-    drawn = turned(drawn, angle)
-    oblique = straighten(outlines, tolerance)
-    fit, oblique_fit = _iou(drawn, outlines), _iou(oblique, outlines)
-    drawn = np.where(fit >= oblique_fit - WORSE_BY, drawn, oblique)
-    return np.where(np.maximum(fit, oblique_fit) >= LEAST_IOU, drawn, outlines)
+    return turned(drawn, angle)
 
 
 def _iou(one: NDArray[Any], other: NDArray[Any]) -> Floats:
@@ -76,15 +101,11 @@ def _iou(one: NDArray[Any], other: NDArray[Any]) -> Floats:
     return np.asarray(both / (shapely.area(one) + shapely.area(other) - both), np.float64)
 
 
-def _common_angles(
-    angle: Floats, weight: Floats, pairs: NDArray[np.int64]
-) -> tuple[Floats, NDArray[np.int64]]:
+def _common_angles(angle: Floats, weight: Floats, pairs: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
     """One direction for neighbours that nearly agree, and the pairs that do."""
     pairs = pairs[apart(angle[pairs[:, 0]], angle[pairs[:, 1]]) <= ONE_FRAME]
     group = clusters(len(angle), pairs)
-    mean = np.bincount(group, weight * np.cos(4 * angle)) + 1j * np.bincount(
-        group, weight * np.sin(4 * angle)
-    )
+    mean = np.bincount(group, weight * np.cos(4 * angle)) + 1j * np.bincount(group, weight * np.sin(4 * angle))
     common = (np.angle(mean) / 4 % (np.pi / 2))[group]
     # A long curved row may have drifted too far from its mean: those keep their own direction.
     common = np.where(apart(common, angle) <= ONE_FRAME, common, angle)

@@ -72,28 +72,24 @@ def close_gaps(
         whole = shapely.union_all(geometry[rows], grid_size=GRID)
         opened = shapely.difference(_closed(whole, tolerance), whole, grid_size=GRID)
         covered = _closed(shapely.union_all(before[rows], grid_size=GRID), tolerance / 4)
-        slivers = shapely.get_parts(shapely.intersection(opened, covered, grid_size=GRID))
-        slivers = slivers[shapely.area(slivers) > GRID * tolerance]
+        slivers = shapely.get_parts(shapely.intersection(opened, covered))
+        slivers = slivers[shapely.area(slivers) > GRID * tolerance]  # drops lines and points too
         touching = shapely.buffer(slivers, 4 * GRID, join_style="mitre")
-        sliver, member = (
-            shapely.STRtree(geometry[rows]).query(touching, predicate="intersects").reshape(2, -1)
-        )
+        sliver, member = shapely.STRtree(geometry[rows]).query(touching, predicate="intersects").reshape(2, -1)
         contact = shapely.area(shapely.intersection(touching[sliver], geometry[rows[member]]))
         for k in range(len(slivers)):
             mine = np.flatnonzero(sliver == k)
             order = rows[member[mine[np.argsort(-contact[mine], kind="stable")]]]
-            if any(
-                (min(a, b), max(a, b)) in near
-                for i, a in enumerate(order.tolist())
-                for b in order[:i].tolist()
-            ):
+            if any((min(a, b), max(a, b)) in near for i, a in enumerate(order.tolist()) for b in order[:i].tolist()):
                 geometry[order[0]] = shapely.union(geometry[order[0]], touching[k])
     return geometry
 
 
 def _closed(whole: Any, margin: float) -> Any:
     """With everything narrower than twice the margin filled in; corners stay as they are."""
-    return shapely.buffer(shapely.buffer(whole, margin, join_style="mitre"), -margin, join_style="mitre")
+    grown = shapely.buffer(whole, margin, join_style="mitre")
+    closed = shapely.buffer(grown, -margin, join_style="mitre")
+    return shapely.make_valid(closed, method="structure", keep_collapsed=False)  # mitred corners may cross
 
 
 def _partition(members: NDArray[Any]) -> NDArray[Any]:

@@ -57,9 +57,7 @@ def find_walls(geometry: NDArray[Any], tolerance: float) -> Walls:
     weight = length * (1 - 2 * (across / np.where(length > 0, length, 1)) ** 2) ** 2
     ends = np.where(upright[:, None], line[:, [1, 3]], line[:, [0, 2]])
     index = np.flatnonzero(use)
-    wall = _group(
-        owner[index] * 4 + upright[index] * 2 + (side[index] > 0), offset[index], length[index], tolerance
-    )
+    wall = _group(owner[index] * 4 + upright[index] * 2 + (side[index] > 0), offset[index], length[index], tolerance)
     count = int(wall.max()) + 1 if wall.size else 0
     first = np.zeros(count, np.int64)
     first[wall[::-1]] = index[::-1]
@@ -70,8 +68,7 @@ def find_walls(geometry: NDArray[Any], tolerance: float) -> Walls:
         owner=owner[first],
         upright=upright[first],
         side=side[first],
-        offset=np.bincount(wall, weight[index] * offset[index], count)
-        / np.bincount(wall, weight[index], count),
+        offset=np.bincount(wall, weight[index] * offset[index], count) / np.bincount(wall, weight[index], count),
         length=np.asarray(np.bincount(wall, np.abs(along[index]), count), np.float64),
         reach=reach,
     )
@@ -132,9 +129,7 @@ def _back_to_back(
     for a, b in pairs.tolist():
         first, second = walls.of(a), walls.of(b)
         i, j = np.mgrid[first, second].reshape(2, -1)
-        shared = np.minimum(walls.reach[i, 1], walls.reach[j, 1]) - np.maximum(
-            walls.reach[i, 0], walls.reach[j, 0]
-        )
+        shared = np.minimum(walls.reach[i, 1], walls.reach[j, 1]) - np.maximum(walls.reach[i, 0], walls.reach[j, 0])
         match = (
             (walls.upright[i] == walls.upright[j])
             & (walls.side[i] == -walls.side[j])

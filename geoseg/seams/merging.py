@@ -47,9 +47,7 @@ class Merged:
 
     def take(self, index: NDArray[Any]) -> Merged:
         """The objects at ``index``."""
-        return Merged(
-            outlines=self.outlines.take(index), n_tiles=self.n_tiles[index], agreement=self.agreement[index]
-        )
+        return Merged(outlines=self.outlines.take(index), n_tiles=self.n_tiles[index], agreement=self.agreement[index])
 
 
 def canonical_order(outlines: Outlines) -> NDArray[np.int64]:
@@ -191,4 +189,4 @@ def _agreement(group: NDArray[np.int64], pairs: Pairs, n: int) -> NDArray[np.flo
     inner = np.flatnonzero((group[pairs.i] == group[pairs.j]) & (group[pairs.i] >= 0) & (pairs.iou > 0))
     of = group[pairs.i[inner]]
     total, count = np.bincount(of, pairs.iou[inner], minlength=n), np.bincount(of, minlength=n)
-    return np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(n, np.nan), where=count > 0), np.float64)

@@ -4,7 +4,8 @@ Three rounds, so that a fragment never ties two objects together:
 
 1. Outlines seen whole are one object where they are the same, each the other's best match.
 2. A piece cut by its window lodges with the one whole outline that it fits best; a guest (a piece that does not
-   reach its own tile's core) with the best outline that is no guest. A lodger adds nothing and ties nothing.
+   reach its own tile's core) with the best outline that is no guest. A lodger adds nothing and ties nothing,
+   but for a guest that certainly agrees with pieces of which none is whole.
 3. The pieces left over are of objects that no tile sees whole: linked pieces are united, and bridged where a tile
    missed its own.
 
@@ -15,7 +16,6 @@ settled without knowing the others.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +85,7 @@ class Objects:
 
 def components(n: int, i: Index, j: Index) -> Index:
     """Number of the connected component of each of n rows, given links between rows."""
-    links = coo_array((np.ones(len(i), np.bool_), (i, j)), shape=(n, n))
+    links = coo_array((np.ones(len(i)), (i, j)), shape=(n, n))
     return np.asarray(connected_components(links, directed=False)[1], np.int64)
 
 
@@ -101,61 +101,16 @@ def objects_of(judged: Judged) -> Objects:
     both = whole[i] & whole[j] & pairs.same & (best == 2)
     onto, fit_onto = _host(pairs, fit, whole, guest)
     left = ~whole & (onto < 0)
-    tied = both | (left[i] & left[j] & (best > 0))
-    bridged = left[spans.i] & left[spans.j] & _nearest(spans, left)
     lodged = np.flatnonzero(onto >= 0)
-    lends = (onto >= 0) & left[onto] & (fit_onto >= CERTAIN)  # in case the tile that sees it best missed it
-    starts = np.concatenate([self.pairs.i, self.spans.i])
-        return components(len(self.outlines), starts, np.concatenate([self.pairs.j, self.spans.j]))
-
-    def take(self, rows: Index) -> Judged:
-        """Only ``rows`` (ascending; whole components)."""
-        kept = np.zeros(len(self.outlines), np.bool_)
-        kept[rows] = True
-        return Judged(
-            outlines=self.outlines.take(rows),
-            views=self.views.take(rows),
-            pairs=self.pairs.take(kept[self.pairs.i]).renumbered(rows),
-            ends=self.ends[rows],
-            spans=self.spans.take(kept[self.spans.i]).renumbered(rows),
-        )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Objects:
-    """Columns of length n, one row per outline."""
-
-    group: Index
-    """Number of the object that the outline belongs to, or -1 where it is dropped."""
-    shapes: NDArray[np.bool_]
-    """True where the outline is (a part of) the shape of its object."""
-
-
-def components(n: int, i: Index, j: Index) -> Index:
-    """Number of the connected component of each of n rows, given links between rows."""
-    links = coo_array((np.ones(len(i), np.bool_), (i, j)), shape=(n, n))
-    return np.asarray(connected_components(links, directed=False)[1], np.int64)
-
-
-def objects_of(judged: Judged) -> Objects:
-    """Group the outlines. The rows stand in a canonical order: ties fall to the first."""
-    outlines, views, pairs, spans = judged.outlines, judged.views, judged.pairs, judged.spans
-    n = len(outlines)
-    whole, guest = views.whole, views.guest
-    fit = np.nan_to_num(pairs.iou, nan=1.0)
-    i, j = pairs.i, pairs.j
-
-    best = np.where(fit >= CERTAIN, 2, _best(pairs, fit, outlines.tiles))
-    both = whole[i] & whole[j] & pairs.same & (best == 2)
-    onto, fit_onto = _host(pairs, fit, whole, guest)
-    left = ~whole & (onto < 0)
-    tied = both | (left[i] & left[j] & (best > 0))
-    bridged = left[spans.i] & left[spans.j] & _nearest(spans, left)
-    hosts = np.maximum(onto, onto_host)
-    lends = (onto_host >= 0) & (fit_host >= CERTAIN)  # in case the tile that sees this ground best missed it
-    lodged = np.flatnonzero(hosts >= 0)
-    starts = np.concatenate([i[tied], lodged, spans.i[bridged]])
-    group = components(n, starts, np.concatenate([j[tied], onto[lodged], spans.j[bridged]]))
+    # A guest that draws what its host draws lends its shape, and ties all that it agrees with: the tile that sees
+    # its ground best may have missed it.
+    lends = (onto >= 0) & left[onto] & (fit_onto >= CERTAIN)
+    agree = (fit >= CERTAIN) & ((lends[i] & left[j]) | (left[i] & lends[j]))
+    tied = both | agree | (left[i] & left[j] & (best > 0))
+    starts, ends = np.concatenate([i[tied], lodged]), np.concatenate([j[tied], onto[lodged]])
+    group = components(n, starts, ends)
+    span = spans.take(_nearest(spans, left, group))
+    group = components(n, np.concatenate([starts, span.i]), np.concatenate([ends, span.j]))
     shapes = left | lends
     shapes[_first_of(group[whole], np.flatnonzero(whole), views, outlines.scores)] = True
     group[views.blind] = -1
@@ -175,9 +130,9 @@ def _best(pairs: Pairs, fit: NDArray[np.float64], tiles: NDArray[np.int32]) -> N
     return np.bincount(order[first] % max(len(pairs), 1), minlength=len(pairs))
 
 
-def _nearest(spans: Spans, left: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Where a bridge is, for both its ends, the one that adds the least."""
-    at = np.flatnonzero(left[spans.i] & left[spans.j])
+def _nearest(spans: Spans, left: NDArray[np.bool_], group: Index) -> NDArray[np.bool_]:
+    """Where a bridge leads to another object and is, for both its ends, the one that adds the least."""
+    at = np.flatnonzero(left[spans.i] & left[spans.j] & (group[spans.i] != group[spans.j]))
     of = np.concatenate([spans.i[at], spans.j[at]])
     order = np.lexsort((np.tile(at, 2), np.tile(spans.added[at], 2), of))
     first = order[np.unique(of[order], return_index=True)[1]]

@@ -75,7 +75,9 @@ def candidates(views: Views, outlines: Outlines, plan: Plan) -> tuple[Index, Ind
     reach = views.bounds[asking] + SLACK * np.array([-1.0, -1.0, 1.0, 1.0])
     left, right = shapely.STRtree(outlines.geometry).query(shapely.box(*reach.T))
     left = asking[left]
-    keep = (outlines.labels[left] == outlines.labels[right]) & (outlines.tiles[left] != outlines.tiles[right]).any(axis=1)
+    keep = (outlines.labels[left] == outlines.labels[right]) & (outlines.tiles[left] != outlines.tiles[right]).any(
+        axis=1
+    )
     low, high = np.minimum(left[keep], right[keep]), np.maximum(left[keep], right[keep])
     key = np.unique(low * max(len(outlines), 1) + high)
     return key // max(len(outlines), 1), key % max(len(outlines), 1)
@@ -87,7 +89,14 @@ def pairs_of(outlines: Outlines, views: Views, plan: Plan) -> Pairs:
     if plan.tiling.halo == 0:
         met = contact(outlines, i, j, plan)
         nothing = np.zeros(int(met.sum()), np.bool_)
-        return Pairs(i=i[met], j=j[met], iou=np.full(len(nothing), np.nan), same=~nothing, i_part=nothing, j_part=nothing)
+        return Pairs(
+            i=i[met],
+            j=j[met],
+            iou=np.full(len(nothing), np.nan),
+            same=~nothing,
+            i_part=nothing,
+            j_part=nothing,
+        )
     alive = ~(views.blind[i] | views.blind[j])
     i, j = i[alive], j[alive]
     pairs = _judged(outlines, views, i, j, slack_of(plan))
@@ -143,12 +152,19 @@ def _judged(outlines: Outlines, views: Views, i: Index, j: Index, slack: float) 
     shared, one, other = (
         area_inside(geometry, frames)
         for geometry in (
-            shapely.intersection(outlines.geometry[i], outlines.geometry[j]), outlines.geometry[i], outlines.geometry[j]
+            shapely.intersection(outlines.geometry[i], outlines.geometry[j]),
+            outlines.geometry[i],
+            outlines.geometry[j],
         )
     )
     iou = _ratio(shared, one + other - shared)
     out = Pairs(
-        i=i, j=j, iou=iou, same=iou >= CERTAIN, i_part=np.zeros(len(i), np.bool_), j_part=np.zeros(len(i), np.bool_)
+        i=i,
+        j=j,
+        iou=iou,
+        same=iou >= CERTAIN,
+        i_part=np.zeros(len(i), np.bool_),
+        j_part=np.zeros(len(i), np.bool_),
     )
     unsure = np.flatnonzero(~out.same)
     closer = _looked_at(outlines, views, i[unsure], j[unsure], slack)

@@ -52,7 +52,7 @@ def grown(boxes: Boxes, margin: float, plan: Plan) -> Boxes:
     out = boxes + np.where(boxes == area, 0.0, margin) * np.array([-1.0, -1.0, 1.0, 1.0])
     out[:, :2] = np.maximum(out[:, :2], area[:2])
     out[:, 2:] = np.minimum(out[:, 2:], area[2:])
-    return out
+    return np.asarray(out, np.float64)
 
 
 def inside(boxes: Boxes, frames: Boxes) -> NDArray[np.bool_]:
@@ -63,10 +63,11 @@ def inside(boxes: Boxes, frames: Boxes) -> NDArray[np.bool_]:
 
 def meets(geometry: NDArray[Any], bounds: Boxes, frames: Boxes) -> NDArray[np.bool_]:
     """Where a polygon has ground inside its frame."""
-    out = ((bounds[:, :2] < frames[:, 2:]) & (bounds[:, 2:] > frames[:, :2])).all(axis=1)
+    apart = (bounds[:, :2] >= frames[:, 2:]) | (bounds[:, 2:] <= frames[:, :2])
+    out = np.asarray(~apart.any(axis=1), np.bool_)
     unsure = np.flatnonzero(out & ~inside(bounds, frames))
     out[unsure] = shapely.intersects(geometry[unsure], shapely.box(*frames[unsure].T))
-    return np.asarray(out, np.bool_)
+    return out
 
 
 def near_seams(outlines: Outlines, plan: Plan) -> NDArray[np.bool_]:
@@ -106,7 +107,7 @@ class Views:
         room = (bounds - windows) * np.array([1.0, 1.0, -1.0, -1.0])
         room = np.where(windows == _area_box(plan), np.inf, room)
         near = room <= (rim_of(plan) or STRIP)
-        whole = ~near.any(axis=1)
+        whole = np.asarray(~near.any(axis=1), np.bool_)
         guest, blind = np.zeros(len(outlines), np.bool_), np.zeros(len(outlines), np.bool_)
         if plan.tiling.halo > 0:  # without a halo no ground is seen twice, and a tile is all there is to believe
             cut = np.flatnonzero(~whole)

@@ -82,9 +82,7 @@ def _put_rim(values: NDArray[Any], left: float, top: float, right: float, bottom
     values[-1, 0], values[-1, -1] = min(left, bottom) * values[-2, 1], min(right, bottom) * values[-2, -2]
 
 
-def _shelves(
-    shapes: NDArray[np.int64], order: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], tuple[int, int]]:
+def _shelves(shapes: NDArray[np.int64], order: NDArray[np.int64]) -> tuple[NDArray[np.int64], tuple[int, int]]:
     """Places ``(n, 2)`` x, y of (rows, cols) rectangles and the mosaic's size; row 0, column 0 stay free."""
     limit = max(int(shapes[:, 1].max()), math.isqrt(int(shapes.prod(1).sum()))) + 1
     origin = np.zeros((len(shapes), 2), np.int64)

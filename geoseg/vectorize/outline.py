@@ -17,6 +17,7 @@ from geoseg.tiling import Tile
 from geoseg.vectorize.cells import cell_outlines
 from geoseg.vectorize.mosaic import Parts
 from geoseg.vectorize.probabilities import contours
+from geoseg.vectorize.simplify import simplify_rings
 
 Masks = Sequence[NDArray[Any]]
 Floats = NDArray[np.float64]
@@ -39,7 +40,8 @@ def vectorize(
     Args:
         instances: what the detector saw, one per tile.
         tiles: the tiles, in the same order.
-        tolerance: farthest that an outline may move by simplification, in pixels; 0 leaves it untouched.
+        tolerance: of the simplification, in pixels: no point of an outline moves farther than twice this; 0
+            leaves it untouched.
         min_area: outlines with less area are left out, in square pixels.
 
     Raises:
@@ -113,21 +115,17 @@ def _placed(parts: Parts, crops: Masks, boxes: Floats) -> Parts:
 def _features(parts: Parts, n: int, tolerance: float) -> NDArray[Any]:
     """``(n,)`` simplified geometries, one per crop.
 
-    Rings are simplified one by one (Douglas-Peucker), ten times faster than with their topology watched; the
-    few features where that leaves rings that cross or vanish are then done again with it watched. Tolerance 0
-    drops only points that lie on the line between their neighbours.
+    Rings are simplified one by one, ten times faster than with their topology watched; the few features where
+    that leaves rings that cross or vanish are then done again with it watched. Tolerance 0 drops only points
+    that lie on the line between their neighbours.
     """
     if not len(parts.owner):
         return np.full(n, shapely.Polygon(), dtype=object)
-    rings = shapely.from_ragged_array(shapely.GeometryType.LINESTRING, parts.xy, (parts.rings,))
-    thin = shapely.simplify(rings, tolerance, preserve_topology=False)
-    gone = shapely.get_num_coordinates(thin) < 4
-    thin[gone] = rings[gone]
-    _, xy, (offsets,) = shapely.to_ragged_array(thin)
+    xy, offsets, small = simplify_rings(parts.xy, parts.rings, tolerance)
     geometry = _from_rings(replace(parts, xy=xy, rings=offsets), n)
     again = ~shapely.is_valid(geometry)
     ring_owner = np.repeat(parts.owner, np.diff(parts.polygons))
-    again[ring_owner[gone]] = True
+    again[ring_owner[small]] = True
     if again.any():
         whole = valid(_from_rings(parts, n)[again])
         geometry[again] = valid(shapely.simplify(whole, tolerance, preserve_topology=True))
@@ -135,9 +133,7 @@ def _features(parts: Parts, n: int, tolerance: float) -> NDArray[Any]:
 
 
 def _from_rings(parts: Parts, n: int) -> NDArray[Any]:
-    polygons = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, parts.xy, (parts.rings, parts.polygons)
-    )
+    polygons = shapely.from_ragged_array(shapely.GeometryType.POLYGON, parts.xy, (parts.rings, parts.polygons))
     return gather(polygons, parts.owner, n)
 
 

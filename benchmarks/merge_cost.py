@@ -18,7 +18,7 @@ from geoseg.seams import merge
 from geoseg.tiling import Plan, Tiling
 from geoseg.window import Window
 
-TILING = Tiling(core=1024, halo=16)
+TILING = Tiling(core=1450, halo=16)
 """About 8 % of the rows have a twin in another tile."""
 SPACING = 40.0
 """Pixels between footprints: a dense town."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,13 @@ def test_a_chip_does_not_see_its_neighbours_in_the_batch(detector: MaskRCNNDetec
         assert len(alone) == len(expected)
         np.testing.assert_allclose(alone.boxes, expected.boxes, atol=0.5)
         np.testing.assert_allclose(alone.scores, expected.scores, atol=0.02)
+
+
+def test_travels_to_another_process(detector: MaskRCNNDetector) -> None:
+    there = pickle.loads(pickle.dumps(detector))
+    assert (there.card, there.wanted) == (CARD, "cpu")
+    here, afar = detector.predict(chips()[:1]), there.predict(chips()[:1])
+    np.testing.assert_array_equal(here[0].boxes, afar[0].boxes)
 
 
 def test_no_chips_give_no_instances(detector: MaskRCNNDetector) -> None:

@@ -231,16 +231,16 @@ def test_hulls(degrees: float) -> None:
     assert hulls.length[0] == pytest.approx(80, rel=0.03)
     assert hulls.beam[0] == pytest.approx(14, rel=0.06)
     assert (np.degrees(hulls.axis[0]) - degrees + 180) % 360 - 180 == pytest.approx(0, abs=2)
-    assert len(hulls.geometry[0].exterior.coords) == 6
     assert shapely.is_valid(hulls.geometry[0])
     assert iou(hulls.geometry, truth)[0] > 0.95
+    assert shapely.area(hulls.geometry[0]) < 0.96 * 80 * 14
 
 
 def test_a_boat_pointed_at_both_ends() -> None:
     boat = table([shapely.Polygon([(0, 5), (20, 0), (40, 0), (60, 5), (40, 10), (20, 10)])])
     hulls = fit_hulls(boat)
     assert len(hulls.geometry[0].exterior.coords) == 7
-    assert iou(hulls.geometry, boat)[0] == pytest.approx(1, abs=1e-6)
+    assert iou(hulls.geometry, boat)[0] > 0.95
 
 
 @pytest.mark.parametrize("name", ["zanzibar_0", "catanduanes_1"])

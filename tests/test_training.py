@@ -94,6 +94,22 @@ def test_photometric_keeps_shape_and_range() -> None:
         assert out.shape == pixels.shape and out.dtype == torch.uint8
 
 
+def test_scenes_of_another_class_are_refused(tmp_path: Path) -> None:
+    path = _config(tmp_path, 1)
+    path.write_text(path.read_text().replace('"building"', '"boat"'))
+    with pytest.raises(ConfigError, match="'building' with town"):
+        mix(read_train_config(path)).draw(0)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "tiny.safetensors"
+    train(read_train_config(_config(tmp_path, 1)), out, device="cpu", log=lambda line: None)
+    other = tmp_path / "other.toml"
+    other.write_text(TINY.format(steps=2).replace("box_head = 16", "box_head = 24"))
+    with pytest.raises(ConfigError, match="another network"):
+        train(read_train_config(other), out, device="cpu", log=lambda line: None)
+
+
 def _config(folder: Path, steps: int) -> Path:
     path = folder / f"tiny_{steps}.toml"
     path.write_text(TINY.format(steps=steps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -107,22 +108,21 @@ def _greedy(table: Outlines, *, over_smaller: bool) -> list[list[int]]:
 
 def sahi(seen: Seen, plan: Plan) -> Objects:
     """``sahi``'s GREEDYNMM with its default match, intersection over the smaller of boxes, 0.5; per class."""
-    from sahi.postprocess.combine import GreedyNMMPostprocess
-    from sahi.prediction import ObjectPrediction
-
+    combine = importlib.import_module("sahi.postprocess.combine")
+    prediction = importlib.import_module("sahi.prediction").ObjectPrediction
     area = plan.area
     table, predictions = seen.outlines, []
     for geometry, score, label in zip(table.geometry, table.scores, table.labels, strict=True):
         rings = [np.asarray(part.exterior.coords)[:-1] for part in shapely.get_parts(geometry)]  # it knows no holes
         predictions.append(
-            ObjectPrediction(
+            prediction(
                 segmentation=[ring.ravel().tolist() for ring in rings if len(ring) > 2],
                 category_id=int(label),
                 score=float(score),
                 full_shape=[area.row_end, area.col_end],
             )
         )
-    found = GreedyNMMPostprocess(match_threshold=0.5, match_metric="IOS", class_agnostic=False)(predictions)
+    found = combine.GreedyNMMPostprocess(match_threshold=0.5, match_metric="IOS", class_agnostic=False)(predictions)
     geometry = [
         shapely.union_all(
             [shapely.make_valid(shapely.Polygon(np.reshape(ring, (-1, 2)))) for ring in item.mask.segmentation]
@@ -135,8 +135,7 @@ def sahi(seen: Seen, plan: Plan) -> Objects:
 def supervision(seen: Seen, plan: Plan) -> Objects:
     """``supervision``'s non-max suppression, as its InferenceSlicer does by default (IoU 0.5 of boxes); per class. Its
     masks are planes as large as the raster, so that it is given boxes here."""
-    import supervision as sv
-
+    sv = importlib.import_module("supervision")
     table = seen.outlines
     boxes = np.column_stack([shapely.bounds(table.geometry), table.scores, table.labels])
     kept = sv.box_non_max_suppression(boxes, iou_threshold=0.5)
@@ -145,8 +144,7 @@ def supervision(seen: Seen, plan: Plan) -> Objects:
 
 def supervision_nmm(seen: Seen, plan: Plan) -> Objects:
     """``supervision``'s non-max merge (IoU 0.5 of boxes), masks of a group united; per class."""
-    import supervision as sv
-
+    sv = importlib.import_module("supervision")
     table = seen.outlines
     boxes = np.column_stack([shapely.bounds(table.geometry), table.scores, table.labels])
     groups = sv.box_non_max_merge(boxes, iou_threshold=0.5)

@@ -1,6 +1,6 @@
 """The pictures of docs/seams.md.
 
-    python -m benchmarks.seams.pictures docs/img
+python -m benchmarks.seams.pictures docs/img
 """
 
 from __future__ import annotations

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +41,8 @@ class MaskRCNNDetector:
     """Must declare mean and std."""
     device: torch.device
     """Where the network is."""
+    wanted: str = "auto"
+    """The device that was asked for; asked for again wherever the detector is unpickled."""
 
     def __post_init__(self) -> None:
         if self.card.mean is None or self.card.std is None:
@@ -53,7 +57,11 @@ class MaskRCNNDetector:
         """
         where = pick_device(device)
         ready = net.eval().to(where, memory_format=torch.channels_last)
-        return cls(net=ready, card=card, device=where)
+        return cls(net=ready, card=card, device=where, wanted=device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel by way of the CPU: a client without a GPU may drive workers that have one, and the other way."""
+        return _arrive, (copy.deepcopy(self.net).cpu(), self.card, self.wanted)
 
     def predict(self, chips: list[Chip]) -> Sequence[Instances]:
         """Instances of each chip, in order.
@@ -123,6 +131,10 @@ class MaskRCNNDetector:
         logits = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, boxes, shapes)))
         own = logits[torch.arange(len(logits), device=logits.device), torch.cat(labels)]
         return list(own.float().sigmoid().cpu().split(counts))
+
+
+def _arrive(net: MaskRCNN, card: ModelCard, wanted: str) -> MaskRCNNDetector:
+    return MaskRCNNDetector.of(net, card, device=wanted)
 
 
 def _padded(pixels: int) -> int:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from geoseg.detectors.base import ModelCard
+from geoseg.detectors.cards import CARD_KEY, card_in, opened
 from geoseg.errors import ModelError
 
-CARD_KEY = "geoseg_card"
 DIGEST_KEY = "geoseg_sha256"
-REMEDY = "Use a file written by `geoseg train`, or convert the weights to safetensors with a model card"
+"""Metadata key of the SHA-256 over all tensors."""
 
 
 def save_weights(net: nn.Module, card: ModelCard, path: str | Path) -> Path:
-    """Write the network's state and the card to ``path``; floats are stored as 16-bit."""
+    """Write the network's state and the card to ``path``, by rename; floats are stored as 16-bit."""
     state = {name: _compact(tensor) for name, tensor in net.state_dict().items() if "num_batches_tracked" not in name}
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -31,24 +29,14 @@ def save_weights(net: nn.Module, card: ModelCard, path: str | Path) -> Path:
     return target
 
 
-def read_card(path: str | Path) -> ModelCard:
-    """Only the card of a weights file; reads a few kilobytes.
-
-    Raises:
-        ModelError: no safetensors file, or no card in it.
-    """
-    with _opened(Path(path)) as file:
-        return _card(file, Path(path))
-
-
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelCard]:
     """All tensors (as float32) and the card, checked against the digest stored with them.
 
     Raises:
         ModelError: not a safetensors file, truncated, damaged, or without a card.
     """
-    with _opened(Path(path)) as file:
-        card = _card(file, Path(path))
+    with opened(path, framework="pt") as file:
+        card = card_in(file, path)
         try:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except SafetensorError as error:
@@ -92,24 +80,3 @@ def _digest(state: dict[str, Tensor]) -> str:
         sha.update(str(tuple(state[name].shape)).encode())
         sha.update(state[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
-
-
-def _opened(path: Path) -> Any:
-    if not path.is_file():
-        raise ModelError(f"no weights file at {path}", remedy="`geoseg models` lists the bundled models")
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{path}, which is no safetensors file ({error})",
-            allowed="safetensors (never a pickle: .pt and .pth can run code when loaded)",
-            remedy=REMEDY,
-        ) from error
-
-
-def _card(file: Any, path: Path) -> ModelCard:
-    text = (file.metadata() or {}).get(CARD_KEY)
-    if text is None:
-        keys = json.dumps(sorted(file.metadata() or {}))
-        raise ModelError(f"{path}, a safetensors file without a model card (metadata keys {keys})", remedy=REMEDY)
-    return ModelCard.from_json(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,14 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_BLUNT = 0.45
-"""Longest taper of one end, as a share of the length; an outline with less area is tapered at both ends."""
+BOWS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+"""How far the bow tapers, as shares of the length."""
+
+STERNS = ((0.0, 1.0), (0.1, 0.5), (0.2, 0.5), (0.1, 0.0), (0.3, 0.0))
+"""How far the stern tapers, as shares of the length, and its breadth at the end, as shares of the beam."""
+
+_TURN = 0.01
+"""A hull that points the other way has to fit (IoU) by so much better."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,7 +27,7 @@ class Hulls:
     """Fitted hulls. A table of columns of length n."""
 
     geometry: NDArray[Any]
-    """``(n,)`` Polygon of 5 corners (a stern and a bow) or 6 (pointed at both ends)."""
+    """``(n,)`` Polygon of 4 to 8 corners, symmetric about the axis."""
     length: Floats
     """``(n,)`` along the axis, in the units of the frame."""
     beam: Floats
@@ -30,15 +37,14 @@ class Hulls:
 
 
 def fit_hulls(geometry: NDArray[Any]) -> Hulls:
-    """Hulls with the length, the beam and (where it is in reach) the area of the outlines.
+    """Hulls with the length and the beam of the outlines, and the bow and stern that fit them best.
 
-    The axis is the long side of the smallest rectangle around an outline. The bow is the end that the
-    outline's centre of area lies farther from: a bow tapers, a stern does not. How far it tapers follows from
-    the area.
+    The axis is the long side of the smallest rectangle around an outline. Of a few bows and sterns, the pair of
+    the highest IoU is taken. The bow points away from the outline's centre of area (a bow is slimmer than a
+    stern), unless the other way round fits clearly better.
 
     Args:
-        geometry: ``(n,)`` Polygons or MultiPolygons with area, in a frame with square units (pixels or
-        metres).
+        geometry: ``(n,)`` Polygons or MultiPolygons with area, in a frame with square units (pixels or metres).
     """
     geometry = np.asarray(geometry, dtype=object)
     corners = shapely.get_coordinates(shapely.oriented_envelope(geometry)).reshape(-1, 5, 2)
@@ -50,29 +56,42 @@ def fit_hulls(geometry: NDArray[Any]) -> Hulls:
     along = sides[every, longest] / length[:, None]
     middle = corners[:, :4].mean(axis=1)
     centre = shapely.get_coordinates(shapely.centroid(geometry)).reshape(-1, 2)
-    ahead = np.einsum("ij,ij->i", middle - centre, along)
+    ahead = ((middle - centre) * along).sum(axis=1)
     along = np.where(ahead[:, None] < 0, -along, along)
+    best, fit = _best(geometry, middle, along, length, beam)
+    turned, turned_fit = _best(geometry, middle, -along, length, beam)
+    turn = turned_fit > fit + _TURN
+    along = np.where(turn[:, None], -along, along)
     return Hulls(
-        geometry=_hulls(middle, along, length, beam, shapely.area(geometry)),
+        geometry=np.where(turn, turned, best),
         length=length,
         beam=beam,
         axis=np.arctan2(along[:, 1], along[:, 0]) % (2 * np.pi),
     )
 
 
-def _hulls(middle: Floats, along: Floats, length: Floats, beam: Floats, area: Floats) -> NDArray[Any]:
-    # A tapered end of length t takes beam * t / 2 from the rectangle.
-    taper = 2 * np.maximum(length - area / beam, 0.0)
-    both = taper > _BLUNT * length
-    taper = np.where(both, np.minimum(taper / 2, length / 2), taper)
-    half = length / 2
-    zero = np.zeros(len(length))
-    # Along and across, in halves of length and beam, from the port quarter round the bow; the stern's tip
-    # last.
-    forward = np.column_stack([-half + np.where(both, taper, 0), half - taper, half, half - taper])
-    forward = np.column_stack([forward, -half + np.where(both, taper, 0), -half])
-    aside = np.column_stack([beam / 2, beam / 2, zero, -beam / 2, -beam / 2, np.where(both, zero, -beam / 2)])
+def _best(
+    geometry: NDArray[Any], middle: Floats, along: Floats, length: Floats, beam: Floats
+) -> tuple[NDArray[Any], Floats]:
+    """The hull of the best fit for each outline, and its IoU."""
+    best, fit = np.full(len(geometry), shapely.Polygon(), dtype=object), np.full(len(geometry), -1.0)
     across = np.column_stack([-along[:, 1], along[:, 0]])
-    xy = middle[:, None] + forward[..., None] * along[:, None] + aside[..., None] * across[:, None]
-    rings = np.concatenate([xy, xy[:, :1]], axis=1)
-    return np.asarray(shapely.remove_repeated_points(shapely.polygons(rings)), dtype=object)
+    for bow, (stern, breadth) in product(BOWS, STERNS):
+        forward, aside = _corners(bow, stern, breadth)
+        xy = middle[:, None] + (length[:, None] * forward)[..., None] * along[:, None]
+        xy = xy + (beam[:, None] * aside)[..., None] * across[:, None]
+        hull = shapely.polygons(xy)
+        both = shapely.area(shapely.intersection(hull, geometry))
+        iou = both / (shapely.area(hull) + shapely.area(geometry) - both)
+        better = iou > fit
+        best, fit = np.where(better, hull, best), np.where(better, iou, fit)
+    return best, fit
+
+
+def _corners(bow: float, stern: float, breadth: float) -> tuple[Floats, Floats]:
+    """A closed ring about the middle: shares of the length ahead, shares of the beam to the left."""
+    left = [(-0.5, breadth / 2), (stern - 0.5, 0.5), (0.5 - bow, 0.5)]
+    tip = [(0.5, 0.0)] if bow else []
+    ring = list(dict.fromkeys([*left, *tip, *((f, -a) for f, a in reversed(left))]))
+    forward, aside = np.array([*ring, ring[0]]).T
+    return forward, aside

@@ -26,6 +26,7 @@ class ModelPart(_Part):
     std: tuple[float, float, float] = (58.0, 58.0, 58.0)
     core: int = Field(default=512, ge=64, description="tile core in pixels, written to the card")
     halo: int = Field(default=64, ge=0, description="halo in pixels, written to the card")
+    score_threshold: float = Field(default=0.5, ge=0, le=1, description="written to the card")
     architecture: dict[str, Any] = Field(default_factory=dict)
     licence: str = ""
     training_data: str = ""

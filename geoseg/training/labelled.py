@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geoseg.errors import ConfigError
 from geoseg.scenes.scene import Scene
 
 
@@ -39,7 +40,16 @@ class Labelled:
 
     @classmethod
     def of_scene(cls, scene: Scene, classes: tuple[str, ...]) -> Labelled:
-        """A generated scene."""
+        """A generated scene.
+
+        Raises:
+            ConfigError: it shows objects of a class that the model does not have.
+        """
+        if missing := sorted(set(scene.labels) - set(classes)):
+            raise ConfigError(
+                f"generated scenes of {', '.join(missing)} for a model of {', '.join(classes)}",
+                allowed="the class 'building' with town scenes, 'ship' with harbour scenes",
+            )
         polygons = np.empty(len(scene.polygons), dtype=object)
         polygons[:] = scene.polygons
         return cls(

@@ -166,7 +166,13 @@ class _Trainer:
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        self.net.load_state_dict(state["net"])
+        try:
+            self.net.load_state_dict(state["net"])
+        except RuntimeError as error:
+            raise ConfigError(
+                f"the checkpoint {self.checkpoint}, which is of another network than the settings describe",
+                remedy="Move it away to start afresh, or give another output",
+            ) from error
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.state = State(step=state["step"], seconds=state["seconds"])
@@ -177,7 +183,7 @@ class _Trainer:
         return ModelCard(
             name=model.name, version=model.version, classes=model.classes, gsd_m=model.gsd_m,
             bands=("red", "green", "blue"), mean=model.mean, std=model.std, core=model.core, halo=model.halo,
-            architecture=dict(model.architecture), licence=model.licence, training_data=model.training_data,
+            score_threshold=model.score_threshold, architecture=dict(model.architecture), licence=model.licence, training_data=model.training_data,
             notes=model.notes,
         )  # fmt: skip
 

@@ -20,6 +20,7 @@ from geoseg.training.augment import photometric
 from geoseg.training.chips import Example, Pose, cut
 from geoseg.training.config import GeneratedSource, RasterSource, Schedule, TrainConfig
 from geoseg.training.labelled import Labelled
+from geoseg.vectors import read_shapes
 from geoseg.window import Window
 
 OVERSAMPLING = 0.7
@@ -104,7 +105,7 @@ def labelled_raster(source: RasterSource, config: TrainConfig) -> Labelled:
     """A raster with its labels, resampled to a little finer than the model's GSD.
 
     Raises:
-        ConfigError: no label meets the raster, or a class the model does not have.
+        ConfigError: labels that cannot be read or do not meet the raster, or a class the model does not have.
     """
     model = config.model
     card = ModelCard(
@@ -128,9 +129,11 @@ def labelled_raster(source: RasterSource, config: TrainConfig) -> Labelled:
     label = source.label or model.classes[0]
     if label not in model.classes:
         raise ConfigError(f"the label {label!r}", allowed=", ".join(model.classes))
-    polygons = _polygons(config.path(source.labels), grid.crs.to_wkt())
-    polygons = grid.crop(area).geometry_to_pixel(polygons)
-    polygons = _inside(polygons, shapely.box(0, 0, area.width, area.height))
+    shapes = read_shapes(config.path(source.labels), kind="label")
+    on_ground = gpd.GeoSeries(shapes.geometries, crs=shapes.crs).dropna().to_crs(grid.crs)
+    polygons = _inside(
+        grid.crop(area).geometry_to_pixel(on_ground.to_numpy()), shapely.box(0, 0, area.width, area.height)
+    )
     if not len(polygons):
         raise ConfigError(f"{source.labels}, none of whose features meets {source.raster}")
     return Labelled(
@@ -139,11 +142,6 @@ def labelled_raster(source: RasterSource, config: TrainConfig) -> Labelled:
         labels=np.full(len(polygons), model.classes.index(label) + 1, np.int64),
         gsd_m=grid.gsd_m,
     )
-
-
-def _polygons(path: object, crs: str) -> NDArray[np.object_]:
-    frame = gpd.read_file(str(path)).to_crs(crs)
-    return np.asarray(frame.geometry.values, dtype=object)
 
 
 def _inside(polygons: NDArray[np.object_], frame: shapely.Geometry) -> NDArray[np.object_]:

@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> None:
     """Write every sample with its truth."""
-    town_scene = town(41, height=1152, width=1408, gsd_m=0.25)
+    town_scene = town(72, height=1152, width=1408, gsd_m=0.25)
     _write_rgb("town", town_scene, _placed(town_scene, "EPSG:32645", (345_000.0, 3_056_000.0)))
 
     collared = town(52, height=640, width=896, gsd_m=0.2)
@@ -33,7 +33,7 @@ def main() -> None:
     sixteen = town(63, height=512, width=768, gsd_m=0.3)
     _write_16bit("town_16bit", sixteen, _placed(sixteen, "EPSG:32651", (590_000.0, 1_520_000.0)))
 
-    port = harbour(7, height=1088, width=1472, gsd_m=0.75)
+    port = harbour(222, height=1088, width=1472, gsd_m=0.75)
     _write_rgb("harbour", port, _placed(port, "EPSG:32633", (388_000.0, 5_032_000.0)))
 
     turned = harbour(18, height=768, width=1024, gsd_m=0.6)

@@ -181,11 +181,10 @@ class _Trainer:
     def _card(self) -> ModelCard:
         model = self.config.model
         return ModelCard(
-            name=model.name, version=model.version, classes=model.classes, gsd_m=model.gsd_m,
-            bands=("red", "green", "blue"), mean=model.mean, std=model.std, core=model.core, halo=model.halo,
-            score_threshold=model.score_threshold, architecture=dict(model.architecture), licence=model.licence, training_data=model.training_data,
-            notes=model.notes,
-        )  # fmt: skip
+            **model.model_dump(exclude={"architecture"}),
+            bands=("red", "green", "blue"),
+            architecture=dict(model.architecture),
+        )
 
 
 def losses(net: MaskRCNN, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:

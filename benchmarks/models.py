@@ -24,7 +24,7 @@ from affine import Affine
 
 import geoseg
 from geoseg.evaluation import Sweep, sweep
-from geoseg.preview import preview
+from geoseg.overlay import preview
 from geoseg.scenes import Scene, harbour, town
 
 FIRST_SEED = 900_000

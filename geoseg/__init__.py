@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from geoseg.extraction import Extraction, IncompleteWarning, extract, run
     from geoseg.grid import Grid
     from geoseg.instances import Chip, Instances
+    from geoseg.overlay import preview
     from geoseg.sinks import write
     from geoseg.tiling import Tile, Tiling
-    from geoseg.training import train
+    from geoseg.training import TrainConfig, read_train_config, train
     from geoseg.window import Window
 
 __version__: str
@@ -43,6 +44,7 @@ __all__ = [
     "Settings",
     "Tile",
     "Tiling",
+    "TrainConfig",
     "Window",
     "__version__",
     "bundled_models",
@@ -50,7 +52,9 @@ __all__ = [
     "evaluate",
     "extract",
     "load_model",
+    "preview",
     "read_settings",
+    "read_train_config",
     "run",
     "train",
     "write",
@@ -64,9 +68,10 @@ _HOMES = {
     "extraction": ("Extraction", "IncompleteWarning", "extract", "run"),
     "grid": ("Grid",),
     "instances": ("Chip", "Instances"),
+    "overlay": ("preview",),
     "sinks": ("write",),
     "tiling": ("Tile", "Tiling"),
-    "training": ("train",),
+    "training": ("TrainConfig", "read_train_config", "train"),
     "window": ("Window",),
 }
 

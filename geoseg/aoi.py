@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import geopandas
@@ -24,21 +26,62 @@ _ALLOWED = (
 )
 _NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*"
 _BBOX = re.compile(rf"{_NUMBER}(?:,{_NUMBER}){{3}}")
-_WKT = re.compile(
-    r"\s*(?:SRID=\d+;)?\s*(MULTI)?(POLYGON|POINT|LINESTRING|GEOMETRYCOLLECTION)\b", re.IGNORECASE
-)
+_WKT = re.compile(r"\s*(?:SRID=\d+;)?\s*(MULTI)?(POLYGON|POINT|LINESTRING|GEOMETRYCOLLECTION)\b", re.IGNORECASE)
+_TOLD = 10_000
+"""An AOI of more vertices is summed up in a report, not told."""
 _LATTICE = 33
 """Points per side at which the grid is looked at in the AOI's CRS."""
 _FINER = 8
 """Edges are cut at this fraction of the lattice's step: a chord's sagitta is then far below a pixel."""
 
 
-def load_aoi(aoi: Any, grid: Grid) -> tuple[shapely.Geometry, list[str]]:
-    """An AOI in the pixels of ``grid`` (x = column, y = row), cut to it, and warnings for the user.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Area:
+    """An AOI in its own CRS."""
+
+    geometry: shapely.Geometry
+    """A valid Polygon or MultiPolygon, 2-D."""
+    crs: CRS
+    """Its CRS; x or longitude first."""
+    what: str
+    """What to call it in a message."""
+    warnings: tuple[str, ...] = ()
+    """What was repaired."""
+
+    @property
+    def text(self) -> str:
+        """WKT that names its EPSG code and gives the same AOI again; a summary where it is too long to be told."""
+        count, epsg = shapely.get_num_coordinates(self.geometry), self.crs.to_epsg()
+        if count <= _TOLD and epsg:
+            return f"SRID={epsg};{shapely.to_wkt(self.geometry, rounding_precision=-1)}"
+        digest = hashlib.sha256(shapely.to_wkb(self.geometry, byte_order=1)).hexdigest()[:16]
+        bounds = ",".join(f"{value:.9g}" for value in self.geometry.bounds)
+        return f"{self.what}: {count} vertices within {bounds} ({self.crs.name}), SHA-256 {digest}"
+
+
+def read_aoi(aoi: Any) -> Area:
+    """An AOI as it was given.
 
     Args:
         aoi: a bounding box (``"west,south,east,north"`` or four numbers, degrees), WKT or a shapely geometry
             (EPSG:4326, longitude first), a GeoDataFrame or GeoSeries with a CRS, or a vector file in any CRS.
+
+    Raises:
+        ConfigError: not understood, no polygon in it, or no CRS.
+    """
+    if isinstance(aoi, Area):
+        return aoi
+    given = _understood(aoi)
+    area, warnings = _polygons(given)
+    # In normal form, so that the same ground told in another order is the same AOI, and the same run.
+    return Area(geometry=shapely.normalize(area), crs=given.crs, what=given.what, warnings=tuple(warnings))
+
+
+def load_aoi(aoi: Any, grid: Grid) -> tuple[shapely.Geometry, list[str]]:
+    """An AOI in the pixels of ``grid`` (x = column, y = row), cut to it, and warnings for the user.
+
+    Args:
+        aoi: as for :func:`read_aoi`, or what that gave.
         grid: where it is wanted.
 
     Returns:
@@ -47,18 +90,19 @@ def load_aoi(aoi: Any, grid: Grid) -> tuple[shapely.Geometry, list[str]]:
     Raises:
         ConfigError: not understood, no polygon in it, no CRS, or latitude and longitude swapped.
     """
-    given = _understood(aoi)
-    area, warnings = _polygons(given)
-    pixels = _to_pixels(area, given.crs, grid)
+    given = read_aoi(aoi)
+    pixels, warnings = _to_pixels(given.geometry, given.crs, grid), list(given.warnings)
     if pixels.is_empty and given.crs.is_geographic:
-        swapped = shapely.transform(area, lambda xy: xy[:, ::-1])
+        swapped = shapely.transform(given.geometry, lambda xy: xy[:, ::-1])
         if not _to_pixels(swapped, given.crs, grid).is_empty:
             raise ConfigError(
                 f"{given.what} that misses the raster, and lies on it with its coordinates swapped",
                 allowed="longitude first, then latitude (x, y)",
                 remedy="Swap latitude and longitude",
             )
-    _check_degrees(area, given)
+    _check_degrees(given)
+    if pixels.is_empty:
+        warnings.append(f"{given.what} does not meet the raster: there is nothing to do, and nothing will be found")
     return pixels, warnings
 
 
@@ -94,9 +138,7 @@ def _box(bounds: list[float]) -> Shapes:
             remedy="Put longitude first, and give degrees whatever the raster's CRS",
         )
     if west > east and west - east < 180:
-        raise ConfigError(
-            f"{what} with west > east", allowed="west < east, unless it crosses the antimeridian"
-        )
+        raise ConfigError(f"{what} with west > east", allowed="west < east, unless it crosses the antimeridian")
     box = shapely.box(west, south, east if west < east else east + 360, north)
     return Shapes(geometries=np.array([box], object), crs=LONLAT, what=what)
 
@@ -140,8 +182,8 @@ def _polygonal(geometry: shapely.Geometry) -> shapely.Geometry:
     return shapely.MultiPolygon(list(parts[shapely.get_type_id(parts) == 3]))
 
 
-def _check_degrees(area: shapely.Geometry, given: Shapes) -> None:
-    west, south, east, north = area.bounds
+def _check_degrees(given: Area) -> None:
+    west, south, east, north = given.geometry.bounds
     if given.crs.is_geographic and (max(-south, north) > 90 or max(-west, east) > 540):
         raise ConfigError(
             f"{given.what} with coordinates {west:.6g}, {south:.6g}, which are not degrees",

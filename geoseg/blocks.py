@@ -6,10 +6,12 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from geoseg.detectors.base import Detector
 from geoseg.errors import GeosegError, ModelError
@@ -20,9 +22,12 @@ from geoseg.raster import Source, reader
 from geoseg.seams import Merged, split
 from geoseg.tiling import Block, Plan, Tile
 from geoseg.vectorize import vectorize
+from geoseg.window import Window
 
 log = logging.getLogger("geoseg")
 
+_AT_ONCE = 65_536
+"""Tiles that are looked at together when they are counted."""
 _DEVICE = threading.Lock()
 """One network call at a time per process: it keeps the device busy by itself, and detectors need not be
 thread-safe. Other threads read and outline meanwhile."""
@@ -65,7 +70,7 @@ class BlockTask:
     batch: int
     """Chips per call of the detector, at most."""
     tolerance: float
-    """Outlines are simplified by at most this much, in pixels."""
+    """How much outlines are simplified, in pixels: no point moves farther than twice this; 0: untouched."""
 
     def __call__(self, block: Block) -> BlockResult:
         """Do one block.
@@ -79,7 +84,7 @@ class BlockTask:
             closed=closed,
             open=still_open,
             gaps=[gap for part in parts for gap in part.gaps],
-            planned=sum(self.asks_for(tile) for tile in block.tiles),
+            planned=int(self.asked(block.tiles).sum()),
             examined=sum(part.examined for part in parts),
             unreadable=sum(part.unreadable for part in parts),
             failed=sum(part.failed for part in parts),
@@ -94,9 +99,7 @@ class BlockTask:
             batch = chips[start : start + self.batch]
             found = list(zip([chip.tile for chip in batch], predict(self.detector, batch), strict=True))
             seen = [(tile, above(each, self.threshold)) for tile, each in found if not isinstance(each, str)]
-            outlines.append(
-                vectorize([each for _, each in seen], [tile for tile, _ in seen], tolerance=self.tolerance)
-            )
+            outlines.append(vectorize([each for _, each in seen], [tile for tile, _ in seen], tolerance=self.tolerance))
             failed += [failure(tile, each) for tile, each in found if isinstance(each, str)]
         return _Part(
             outlines=Outlines.concat(outlines),
@@ -108,10 +111,26 @@ class BlockTask:
             - round(sum(float(gap.geometry.area) for gap in failed)),
         )
 
-    def asks_for(self, tile: Tile) -> bool:
-        """Whether any of a tile's core is in the area of interest."""
-        core = shapely.box(*tile.core.xyxy)
-        return self.source.aoi is None or bool(shapely.intersects(self.source.aoi, core))
+    def asked(self, tiles: Sequence[Tile]) -> NDArray[np.bool_]:
+        """``(n,)`` True for tiles that have some of their core in the area of interest."""
+        aoi = self.source.aoi
+        if aoi is None:
+            return np.ones(len(tiles), np.bool_)
+        cores = shapely.box(*np.array([tile.core.xyxy for tile in tiles], float).reshape(-1, 4).T)
+        found = np.zeros(len(tiles), np.bool_)
+        # A tree's query prepares the AOI for itself: one of a million vertices costs as much for all tiles as for one.
+        found[shapely.STRtree(cores).query(aoi, predicate="intersects")] = True
+        return found
+
+    def count(self, *, within: Window) -> int:
+        """Tiles that are asked for, in the blocks that meet a window: as many as the results will tell."""
+        if self.source.aoi is None:
+            return self.plan.count(within=within)
+        tiles = (tile for block in self.plan.blocks(within=within) for tile in block.tiles)
+        total = 0
+        while some := list(islice(tiles, _AT_ONCE)):
+            total += int(self.asked(some).sum())
+        return total
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -159,9 +178,7 @@ def predict(detector: Detector, chips: Sequence[Chip]) -> list[Instances | str]:
     except Exception as error:
         said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         if len(chips) == 1:
-            log.warning(
-                "the detector failed on tile (%d, %d): %s", chips[0].tile.row, chips[0].tile.col, said
-            )
+            log.warning("the detector failed on tile (%d, %d): %s", chips[0].tile.row, chips[0].tile.col, said)
             return [said]
         log.warning("the detector failed on %d chips (%s): trying with half as many", len(chips), said)
     half = len(chips) // 2

@@ -65,7 +65,7 @@ class VectorizeSettings(_Section):
     """How masks become polygons."""
 
     tolerance_px: Annotated[float, Field(ge=0.0, le=100.0)] = 0.25
-    """Outlines are simplified by at most this much, in pixels; 0: untouched."""
+    """How much outlines are simplified, in pixels: no point moves farther than twice this; 0: untouched."""
     min_area_m2: NotNegative = 0.0
     """Footprints smaller than this are dropped, in square metres."""
 
@@ -146,7 +146,7 @@ def read_settings(path: str | Path) -> Settings:
             range, or no settings at all; names the file, the line and the nearest valid name.
     """
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        text = Path(path).expanduser().read_bytes().decode("utf-8-sig")
         values = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(
@@ -193,9 +193,7 @@ def _explained(error: ValidationError, path: str, text: str) -> ConfigError:
             remedy=f"Did you mean {_where_is(near[0], section)}?" if near else "Take the line out",
         )
     got = repr(first["input"]) if first["type"] != "missing" else "nothing"
-    return ConfigError(
-        f"{where}: {'.'.join(keys)} = {got}{more}", allowed=first["msg"][0].lower() + first["msg"][1:]
-    )
+    return ConfigError(f"{where}: {'.'.join(keys)} = {got}{more}", allowed=first["msg"][0].lower() + first["msg"][1:])
 
 
 def _model_at(keys: tuple[str, ...]) -> type[BaseModel]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from geoseg.tiling import Block, Tiling
 log = logging.getLogger("geoseg")
 
 Progress = Callable[[int, int], None]
-"""Called with the tiles done and the tiles in all."""
+"""Called with the tiles done and the tiles in all, of those with ground that is asked for."""
 
 
 class IncompleteWarning(UserWarning):
@@ -112,6 +113,7 @@ def run(
     for warning in job.warnings:
         log.warning("%s", warning)
     total, plan, engine = _Total(), job.task.plan, settings.engine
+    tiles = job.tiles if progress else 0
     results = map_blocks(
         job.task,
         plan.blocks(within=job.within),
@@ -123,7 +125,7 @@ def run(
         for block, result in results:
             total.add(block, result, job)
             if progress:
-                progress(total.tiles, plan.count(within=job.within))
+                progress(total.planned, tiles)
     total.check()
     gaps = job.gaps(total.gaps)
     merged = Merged.concat([*total.closed, merge(Outlines.concat(total.open), plan)])
@@ -142,7 +144,7 @@ class _Total:
         self.closed: list[Merged] = []
         self.open: list[Outlines] = []
         self.gaps: list[Gap] = []
-        self.tiles = self.planned = self.examined = self.unreadable = self.failed = self.pixels = 0
+        self.planned = self.examined = self.unreadable = self.failed = self.pixels = 0
 
     def add(self, block: Block, result: BlockResult | Exception, job: Job) -> None:
         """Count one block.
@@ -152,7 +154,6 @@ class _Total:
         """
         if isinstance(result, GeosegError):
             raise result
-        self.tiles += len(block.tiles)
         if isinstance(result, Exception):
             self._lost(block, result, job)
             return
@@ -171,7 +172,7 @@ class _Total:
         """A block that no worker could do: all of it is a gap."""
         said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         log.warning("block (%d, %d) failed on every try: %s", block.row, block.col, said)
-        wanted = [tile for tile in block.tiles if job.task.asks_for(tile)]
+        wanted = list(compress(block.tiles, job.task.asked(block.tiles)))
         self.gaps += [failure(tile, said) for tile in wanted]
         self.planned += len(wanted)
         self.failed += len(wanted)
@@ -190,10 +191,9 @@ class _Total:
             )
 
 
-def _report(
-    job: Job, total: _Total, began: datetime, footprints: gpd.GeoDataFrame, gaps: gpd.GeoDataFrame
-) -> Report:
-    lost = total.examined + total.unreadable + total.failed
+def _report(job: Job, total: _Total, began: datetime, footprints: gpd.GeoDataFrame, gaps: gpd.GeoDataFrame) -> Report:
+    told = total.examined + total.unreadable + total.failed
+    tiling = job.task.plan.tiling
     return Report(
         run=job.identity,
         raster=job.info.name,
@@ -203,9 +203,15 @@ def _report(
         started=began.isoformat(timespec="seconds").replace("+00:00", "Z"),
         seconds=round((datetime.now(UTC) - began).total_seconds(), 3),
         gsd_m=job.grid.gsd_m,
+        model_gsd_m=job.card.gsd_m,
+        core=tiling.core,
+        halo=tiling.halo,
+        block=tiling.block,
+        score_threshold=job.task.threshold,
+        aoi=job.aoi_text,
         tiles_planned=total.planned,
         tiles_examined=total.examined,
-        tiles_empty=total.planned - lost,
+        tiles_empty=total.planned - told,
         tiles_unreadable=total.unreadable,
         tiles_failed=total.failed,
         megapixels=total.pixels / 1e6,

@@ -70,7 +70,7 @@ class Grid:
             raise RasterError(
                 f"a raster whose centre lies outside {self.crs.name}",
                 allowed="coordinates inside the CRS's area of use",
-                remedy="Check the CRS (gdalinfo), and pass --assume-crs if it is wrong",
+                remedy="Check its CRS with gdalinfo; if that is wrong, set the true one with gdal_edit -a_srs",
             )
         _, _, length = self.geod.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
         return float(length[0]) / (2 * span_c), float(length[1]) / (2 * span_r)
@@ -167,7 +167,7 @@ def lonlat(crs: CRS, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], N
         raise RasterError(
             f"the CRS {crs.name!r}, which is tied to no ellipsoid",
             allowed="a geographic or projected CRS",
-            remedy="Assign the true CRS with --assume-crs",
+            remedy="Set the true CRS with gdal_edit -a_srs, or name another one if you gave it with --assume-crs",
         )
     try:
         lon, lat = Transformer.from_crs(crs, base, always_xy=True).transform(np.asarray(x, float), np.asarray(y, float))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from geoseg.aoi import load_aoi
+from geoseg.aoi import load_aoi, read_aoi
 from geoseg.blocks import BlockTask
 from geoseg.config import RasterSettings, Settings
 from geoseg.detectors.base import Detector, ModelCard
@@ -22,6 +24,7 @@ from geoseg.errors import ConfigError, ModelError
 from geoseg.footprints import EDGE_PX, assemble
 from geoseg.gaps import Gap
 from geoseg.grid import Grid
+from geoseg.instances import Chip, Instances
 from geoseg.raster import Access, RasterInfo, Scaling, model_grid, open_raster, source_for
 from geoseg.report import dissolved, versions
 from geoseg.seams import Merged
@@ -48,13 +51,13 @@ class Job:
     """All of them."""
     aoi: Any
     """Shapely geometry in grid pixels, cut to the grid; None: everything."""
+    aoi_text: str | None
+    """The AOI as it was given, as WKT with its EPSG code; None: everything."""
     warnings: tuple[str, ...]
     """What a user should know."""
 
     @classmethod
-    def of(
-        cls, raster: str | Path, model: Detector, *, aoi: Any, tiling: Tiling | None, settings: Settings
-    ) -> Job:
+    def of(cls, raster: str | Path, model: Detector, *, aoi: Any, tiling: Tiling | None, settings: Settings) -> Job:
         """Look at all that was given, and refuse it now or never.
 
         Raises:
@@ -66,7 +69,8 @@ class Job:
         tiling = tiling or tiling_of(settings, card)
         info = open_raster(raster, access=access_of(settings.raster), assume_crs=settings.raster.assume_crs)
         grid = model_grid(info, card)
-        area, warnings = (None, []) if aoi is None else load_aoi(aoi, grid)
+        given = None if aoi is None else read_aoi(aoi)
+        area, warnings = (None, []) if given is None else load_aoi(given, grid)
         source = source_for(
             info,
             card,
@@ -90,6 +94,7 @@ class Job:
             task=task,
             settings=settings,
             aoi=area,
+            aoi_text=None if given is None else given.text,
             warnings=(*warnings, *source.warnings),
         )
 
@@ -98,10 +103,10 @@ class Job:
         """The part of the grid in which tiles are wanted."""
         return pixel_window(self.task.source.aoi, self.grid)
 
-    @property
+    @cached_property
     def tiles(self) -> int:
-        """Tiles of the blocks that will be done."""
-        return self.task.plan.count(within=self.within)
+        """Tiles with ground that is asked for."""
+        return self.task.count(within=self.within)
 
     def gaps(self, found: list[Gap]) -> list[Gap]:
         """All ground that was not examined, a gap per reason."""
@@ -169,6 +174,18 @@ class Job:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sketch:
+    """A detector of which only the card is asked: a job of it has the tiles and the identity, without the network."""
+
+    card: ModelCard
+    """The card."""
+
+    def predict(self, chips: list[Chip]) -> Sequence[Instances]:
+        """Never asked: a job that is not run reads no chip."""
+        raise AssertionError("a sketch detects nothing")
+
+
 def unseamed(merged: Merged) -> Merged:
     """Without the vertices that pieces leave on straight lines where they were united: an outline, and the id that
     comes from it, should not tell how the raster was tiled."""
@@ -233,9 +250,7 @@ def _scaling(raster: RasterSettings) -> Scaling | None:
 def _reach(area: Any, halo: int) -> Any:
     """Around the AOI a halo more is examined, so that objects on its border are seen whole."""
     # Simplified first: an AOI of a million vertices would be slow to buffer, and this border may be rough.
-    return (
-        area if area.is_empty else shapely.buffer(shapely.simplify(area, halo / 8), halo * 9 / 8, quad_segs=2)
-    )
+    return area if area.is_empty else shapely.buffer(shapely.simplify(area, halo / 8), halo * 9 / 8, quad_segs=2)
 
 
 def _near(geometry: Any, gap: Gap) -> Any:

@@ -40,6 +40,19 @@ class Report:
     """Wall time."""
     gsd_m: float
     """Ground sampling distance of the grid that the model saw, in metres."""
+    model_gsd_m: float | None
+    """The one that the model's card names; None: it takes rasters as they are."""
+    core: int
+    """Side of a tile's core, in pixels of that grid, as the run had it."""
+    halo: int
+    """Rim around the core, in the same pixels."""
+    block: int
+    """Side of a block, in tiles; changes nothing in the footprints."""
+    score_threshold: float
+    """What scored less was dropped."""
+    aoi: str | None
+    """The AOI as WKT with its EPSG code, which gives the same run again (one of very many vertices is only summed
+    up); None: all of the raster."""
     tiles_planned: int
     """Tiles with ground that was asked for."""
     tiles_examined: int
@@ -136,7 +149,5 @@ def gaps_table(gaps: list[Gap], grid: Grid) -> gpd.GeoDataFrame:
 def _polygons(geometry: Any) -> Any:
     """The polygons of it: an overlay may leave lines and points behind."""
     parts = shapely.get_parts(shapely.get_parts(np.array([geometry], dtype=object)))
-    flat = [
-        part for part in parts if shapely.get_type_id(part) == shapely.GeometryType.POLYGON and part.area > 0
-    ]
+    flat = [part for part in parts if shapely.get_type_id(part) == shapely.GeometryType.POLYGON and part.area > 0]
     return flat[0] if len(flat) == 1 else shapely.MultiPolygon(flat)

@@ -9,7 +9,6 @@ from pathlib import Path
 import geopandas as gpd
 
 import geoseg
-from geoseg.preview import preview
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE, TRUTH = ROOT / "data_samples" / "town.tif", ROOT / "data_samples" / "town.geojson"
@@ -26,7 +25,7 @@ def main() -> int:
     geopackage = geoseg.write(footprints, OUTPUT / "town.gpkg", gaps=done.gaps, run=run)
     parquet = geoseg.write(footprints, OUTPUT / "town.parquet")
     truth = gpd.read_file(TRUTH)
-    picture = preview(SAMPLE, footprints, OUTPUT / "town.png", truth=truth)
+    picture = geoseg.preview(SAMPLE, footprints, OUTPUT / "town.png", truth=truth)
     scores = geoseg.evaluate(footprints, truth)
 
     for path, what in (

@@ -16,54 +16,48 @@ MEANING = {
     2: "refused",
     3: "locked",
     4: "environment failed",
+    70: "a fault in geoseg",
     130: "stopped",
 }
 PATTERNS = ("*.tif", "*.tiff", "*.vrt", "*.jp2")
 
 
 def flow(model: str, description: str) -> int:
-    """Extract from each raster that has no output yet or is newer than it; return the exit code.
+    """Extract from each raster whose output is not there, has parts missing, or comes from another run.
 
-    Each raster is a `geoseg extract` of its own: a crash or a full memory costs one raster, not the night.
-    Two flows on one folder do not disturb each other: the output's lock sees to that.
+    Each raster is a `geoseg extract --if-changed` of its own, which tells by content, model and settings whether
+    there is anything to do: a crash or a full memory costs one raster, not the night. Two flows on one folder do
+    not disturb each other: the output's lock sees to that. Returns the exit code.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("rasters", type=Path, help="folder of rasters")
-    parser.add_argument(
-        "outputs", type=Path, help="folder of outputs: one GeoPackage and one report per raster"
-    )
+    parser.add_argument("outputs", type=Path, help="folder of outputs: one GeoPackage and one report per raster")
     parser.add_argument("--model", default=model, help="bundled model or weights file")
     options, further = parser.parse_known_args()  # the rest goes to `geoseg extract` as it is
     if not options.rasters.is_dir():
         parser.error(f"no folder at {options.rasters}")
     options.outputs.mkdir(parents=True, exist_ok=True)
     rasters = sorted({path for pattern in PATTERNS for path in options.rasters.glob(pattern)})
-    codes: Counter[int] = Counter()
+    codes, said = Counter[int](), Counter[str]()
     for raster in rasters:
         output = options.outputs / f"{raster.name}.gpkg"  # with the suffix: a.tif and a.vrt are two rasters
-        if output.exists() and output.stat().st_mtime >= raster.stat().st_mtime:
-            print(f"{raster.name}: unchanged")
-            continue
-        code = extract(raster, output, options.model, further)
+        code, what = extract(raster, output, options.model, further)
         codes[code] += 1
-        print(f"{raster.name}: {MEANING.get(code, f'failed ({code})')}", flush=True)
+        said[what] += 1
+        print(f"{raster.name}: {what}", flush=True)
         if code == 130:
             break
-    print(
-        f"{len(rasters)} rasters, {codes.total()} run, "
-        + (", ".join(map(_count, codes.items())) or "nothing to do")
-    )
+    print(f"{len(rasters)} rasters: " + (", ".join(f"{n} {what}" for what, n in said.items()) or "nothing to do"))
     return next((code for code in WORST_FIRST if codes[code]), max(codes, default=0))
 
 
-def extract(raster: Path, output: Path, model: str, further: list[str]) -> int:
-    """One `geoseg extract`; its exit code, or 128 + n where a signal n ended it."""
+def extract(raster: Path, output: Path, model: str, further: list[str]) -> tuple[int, str]:
+    """One `geoseg extract`: its exit code (128 + n where a signal n ended it), and that in words."""
     command = [sys.executable, "-m", "geoseg", "extract", str(raster), "-o", str(output), "--model", model]
     report = output.with_suffix(".report.json")
-    code = subprocess.run([*command, "--report", str(report), *further], check=False).returncode
-    return code if code >= 0 else 128 - code
-
-
-def _count(item: tuple[int, int]) -> str:
-    code, count = item
-    return f"{count} {MEANING.get(code, f'failed ({code})')}"
+    whole = [*command, "--if-changed", "--report", str(report), *further]
+    done = subprocess.run(whole, check=False, stdout=subprocess.PIPE, text=True)
+    code = done.returncode if done.returncode >= 0 else 128 - done.returncode
+    if code == 0 and done.stdout.rstrip().endswith(": unchanged"):
+        return code, "unchanged"
+    return code, MEANING.get(code, f"failed ({code})")

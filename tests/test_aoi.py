@@ -13,7 +13,7 @@ from affine import Affine
 from pyproj import CRS, Transformer
 from rasters import DEGREES, NORTH_UP, ROTATED, SOUTH_UP, UTM
 
-from geoseg.aoi import load_aoi
+from geoseg.aoi import load_aoi, read_aoi
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
 
@@ -89,9 +89,7 @@ def test_a_box_as_text_tuple_and_array() -> None:
 
 
 def test_a_box_over_the_antimeridian() -> None:
-    grid = Grid(
-        crs=CRS("EPSG:32601"), transform=Affine(10, 0, 335_000, 0, -10, 7_000_000), height=900, width=4000
-    )
+    grid = Grid(crs=CRS("EPSG:32601"), transform=Affine(10, 0, 335_000, 0, -10, 7_000_000), height=900, width=4000)
     found, _ = load_aoi("179.5,62,-179.5,64", grid)
     lon, _ = grid.to_lonlat(*np.array([[450.0, 450.0], [1.0, 3999.0]]))
     assert lon[0] > 179 and lon[1] < 0  # the grid does cross it
@@ -109,7 +107,25 @@ def test_an_aoi_larger_than_the_grid_is_cut_to_it() -> None:
 
 def test_no_overlap_is_empty() -> None:
     for grid in GRIDS.values():
-        assert load_aoi("10,50,11,51", grid)[0].is_empty
+        found, (warning,) = load_aoi("10,50,11,51", grid)
+        assert found.is_empty and "does not meet the raster" in warning
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_its_text_is_the_same_aoi(grid: Grid) -> None:
+    drawn = geopandas.GeoSeries(
+        [on_ground(grid, WANTED, 3035), on_ground(grid, shapely.box(9, 9, 40, 30), 3035)], crs=3035
+    )
+    area = read_aoi(drawn)
+    assert load_aoi(area.text, grid)[0].equals_exact(load_aoi(drawn, grid)[0], 0)
+    assert area.text.startswith("SRID=3035;MULTIPOLYGON")
+    assert load_aoi(read_aoi("85.5,27.5,85.7,27.7").text, grid)[0].equals(load_aoi("85.5,27.5,85.7,27.7", grid)[0])
+
+
+def test_an_aoi_of_very_many_vertices_is_summed_up() -> None:
+    one, other = (read_aoi(shapely.Point(85.5, 27.6).buffer(r, quad_segs=4000)).text for r in (0.01, 0.011))
+    assert "16001 vertices within 85.49,27.59,85.51,27.61" in one and len(one) < 200
+    assert one != other
 
 
 def test_swapped_coordinates_are_named() -> None:

@@ -14,6 +14,7 @@ import geoseg
 PUBLIC = [
     *("extract", "load_model", "write", "evaluate", "Tiling", "Instances", "Chip", "ModelCard", "Detector"),
     *("Window", "Grid", "Tile", "errors", "run", "read_settings", "Settings", "__version__"),
+    *("preview", "train", "read_train_config", "TrainConfig", "bundled_models"),
 ]
 
 
@@ -37,6 +38,9 @@ def test_the_function_stays_a_function_whatever_is_imported() -> None:
     import geoseg.extraction
 
     assert callable(geoseg.extract) and geoseg.extract is geoseg.extraction.extract
+    import geoseg.overlay
+
+    assert callable(geoseg.preview) and geoseg.preview is geoseg.overlay.preview
 
 
 def _fresh(code: str) -> str:
@@ -82,9 +86,7 @@ class Square:
         ticks = (np.arange(28) + 0.5) / 14 - 1
         disc = np.clip(1.3 - np.hypot(*np.meshgrid(ticks, ticks)), 0, 1)
         x, y = 50 - window.col_off, 30 - window.row_off
-        return geoseg.Instances(
-            boxes=[[x - 10, y - 8, x + 10, y + 8]], scores=[0.9], labels=[0], masks=[disc]
-        )
+        return geoseg.Instances(boxes=[[x - 10, y - 8, x + 10, y + 8]], scores=[0.9], labels=[0], masks=[disc])
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb", ".geojson"])

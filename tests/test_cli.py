@@ -15,10 +15,13 @@ import geopandas as gpd
 import pyogrio
 import pytest
 import shapely
+import typer
 from rasters import DEGREES, ROTATED, SOUTH_UP, UTM, texture, write
 from typer.testing import CliRunner, Result
 
 from geoseg.cli import app
+from geoseg.cli.exits import Commands
+from geoseg.sinks import written_run
 
 HEIGHT, WIDTH = 150, 210
 
@@ -44,6 +47,12 @@ def raster(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A raster of one tile, for tests that run the network but count nothing."""
+    return write(tmp_path / "small.tif", texture(3, 40, 56), photometric="rgb")
+
+
+@pytest.fixture
 def squares(tmp_path: Path) -> Path:
     """Two footprints in a GeoPackage."""
     shapes = [shapely.box(x, 3_060_000, x + 10, 3_060_008) for x in (300_000, 300_100)]
@@ -60,6 +69,7 @@ def test_version_and_help() -> None:
     listed = geoseg("--help").output
     for command in ("extract", "plan", "models", "doctor", "evaluate", "preview", "train"):
         assert command in listed
+    assert "70 a fault" in " ".join(listed.split())
 
 
 def test_help_loads_no_heavy_library() -> None:
@@ -77,6 +87,19 @@ def test_wrong_usage_exits_2() -> None:
     assert geoseg("nonsense").exit_code == 2
 
 
+def test_an_interruption_says_what_is_left() -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    stopping = typer.Typer(cls=Commands)
+    stopping.command("train")(stop)
+    stopping.command("extract")(stop)
+    for name, left in (("train", "checkpoint is kept"), ("extract", "no output is left half-written")):
+        result = CliRunner().invoke(stopping, [name])
+        assert result.exit_code == 130
+        assert left in " ".join(result.stderr.split())
+
+
 # --- plan -------------------------------------------------------------------------------------------------
 
 
@@ -92,12 +115,8 @@ def test_plan_covers_the_raster_once(tmp_path: Path, transform: object, crs: str
     cores = gpd.read_file(tmp_path / "tiles.gpkg", layer="cores")
     windows = gpd.read_file(tmp_path / "tiles.gpkg", layer="windows")
     assert len(cores) == len(windows) == 3 * 4
-    cores, windows = (
-        table.set_crs(UTM, allow_override=True) for table in (cores, windows)
-    )  # areas as they are
-    whole = shapely.Polygon(
-        [transform @ corner for corner in ((0, 0), (WIDTH, 0), (WIDTH, HEIGHT), (0, HEIGHT))]
-    )
+    cores, windows = (table.set_crs(UTM, allow_override=True) for table in (cores, windows))  # areas as they are
+    whole = shapely.Polygon([transform @ corner for corner in ((0, 0), (WIDTH, 0), (WIDTH, HEIGHT), (0, HEIGHT))])
     assert cores.union_all().symmetric_difference(whole).area < 1e-9 * whole.area
     assert cores.area.sum() == pytest.approx(whole.area)
     assert windows.area.sum() > cores.area.sum() * 1.1
@@ -115,6 +134,16 @@ def test_plan_takes_core_and_halo_from_the_model(tmp_path: Path, raster: Path, w
     assert geoseg("plan", raster, "-o", tmp_path / "t.gpkg", "--model", weights).exit_code == 0
     cores = gpd.read_file(tmp_path / "t.gpkg", layer="cores")
     assert sorted(set(cores.width)) == [18, 96]
+
+
+def test_plan_shows_the_tiles_that_a_run_would_do(tmp_path: Path, raster: Path) -> None:
+    # A sliver along the diagonal: its window is the whole raster, but it asks for few of the tiles.
+    wkt = "SRID=32645;POLYGON((300001 3059999, 300103 3059926, 300104 3059927, 300001 3059999))"
+    result = geoseg("plan", raster, "-o", tmp_path / "t.gpkg", "--core", 16, "--halo", 0, "--aoi", wkt)
+    assert result.exit_code == 0, result.output
+    cores = gpd.read_file(tmp_path / "t.gpkg", layer="cores")
+    assert cores.intersects(shapely.from_wkt(wkt.partition(";")[2])).all()
+    assert 14 <= len(cores) < 40
 
 
 def test_plan_refuses_what_is_no_raster(tmp_path: Path) -> None:
@@ -142,8 +171,19 @@ def test_evaluate_prints_and_gives_json(squares: Path, tmp_path: Path) -> None:
 def test_evaluate_inside_an_aoi(squares: Path) -> None:
     west, south, east, north = gpd.read_file(squares).iloc[:1].to_crs(4326).total_bounds
     bbox = f"{west - 1e-5},{south - 1e-5},{east + 1e-5},{north + 1e-5}"
-    scores = json.loads(geoseg("evaluate", squares, squares, "--aoi", bbox, "--json").output)
-    assert (scores["n_pred"], scores["n_truth"]) == (1, 1)
+    wkt = shapely.box(west - 1e-5, south - 1e-5, east + 1e-5, north + 1e-5).wkt
+    for aoi in (bbox, wkt):
+        scores = json.loads(geoseg("evaluate", squares, squares, "--aoi", aoi, "--json").output)
+        assert (scores["n_pred"], scores["n_truth"]) == (1, 1)
+    assert geoseg("evaluate", squares, squares, "--aoi", "1,2,3").exit_code == 2
+
+
+def test_a_table_keeps_one_line_per_row_when_piped(squares: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "truth.geojson"
+    gpd.read_file(squares).iloc[:1].to_crs(4326).to_file(truth)
+    lines = geoseg("evaluate", squares, truth, "--sweep").stdout.splitlines()
+    assert len(lines) == 3
+    assert "matched (IoU >= 0.5)" in lines[0] and "(best F1)" in lines[2] and lines[2].split()[-1] == "1"
 
 
 def test_evaluate_refuses_what_is_no_vector_file(squares: Path, tmp_path: Path) -> None:
@@ -168,14 +208,10 @@ def test_doctor_finds_this_installation_in_order() -> None:
     result = geoseg("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(result.output)}
     assert result.exit_code == 0, checks
-    assert {"python", "packages", "torch", "torchvision", "gpu", "gdal", "proj", "models", "disk"} <= set(
-        checks
-    )
+    assert {"python", "packages", "torch", "torchvision", "gpu", "gdal", "proj", "models", "disk"} <= set(checks)
 
 
-def test_doctor_names_a_torchvision_that_does_not_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_names_a_torchvision_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = tmp_path / "torchvision"
     fake.mkdir()
     (fake / "__init__.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
@@ -202,24 +238,100 @@ def test_extract_writes_a_geopackage_and_a_report(tmp_path: Path, raster: Path, 
     assert len(gpd.read_file(out, layer="footprints")) == found["footprints"]
     assert (found["tiles_planned"], found["exit_code"], found["complete"]) == (12, 0, True)
     assert found["footprints"] > 0
-    assert not list(tmp_path.glob(".geoseg*"))
+    assert (found["core"], found["halo"], found["score_threshold"], found["aoi"]) == (64, 8, 0.2, None)
+    assert {path.name for path in tmp_path.iterdir()} == {raster.name, out.name, report.name, ".found.gpkg.lock"}
+    assert written_run(out)["run"] == found["run"]
 
 
 def test_an_aoi_elsewhere_is_nothing_to_do(tmp_path: Path, raster: Path, weights: Path) -> None:
     out = tmp_path / "found.gpkg"
     result = geoseg("extract", raster, "-o", out, "--model", weights, "--aoi", "10,50,10.1,50.1")
     assert result.exit_code == 0, result.output
+    assert "does not meet the raster" in result.stderr
+    assert "does not meet the raster" in (written_run(out)["warnings"] or "")
     assert len(gpd.read_file(out, layer="footprints")) == 0
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".fgb", ".geojson"])
-def test_extract_writes_the_format_of_the_suffix(
-    tmp_path: Path, raster: Path, weights: Path, suffix: str
+def test_extract_writes_the_format_of_the_suffix_and_knows_it_again(
+    tmp_path: Path, small: Path, weights: Path, suffix: str
 ) -> None:
     out = tmp_path / f"found{suffix}"
-    result = geoseg("extract", raster, "-o", out, "--model", weights, "-q")
-    assert result.exit_code == 0, result.output
+    arguments = ("extract", small, "-o", out, "--model", weights, "-q", "--if-changed")
+    first = geoseg(*arguments)
+    assert (first.exit_code, first.stdout) == (0, ""), first.output
     assert "area_m2" in (gpd.read_parquet(out) if suffix == ".parquet" else gpd.read_file(out))
+    again = geoseg(*arguments)
+    assert again.exit_code == 0 and again.stdout.strip().endswith(f"found{suffix}: unchanged")
+
+
+def test_if_changed_runs_again_for_whatever_changes_the_result(tmp_path: Path, small: Path, weights: Path) -> None:
+    out, model = tmp_path / "found.gpkg", tmp_path / "mine.safetensors"
+    model.write_bytes(weights.read_bytes())
+    arguments = ("extract", small, "-o", out, "--model", model, "-q", "--if-changed", "--core", 50)
+
+    def skipped(*further: object) -> bool:
+        result = geoseg(*arguments, *further)
+        assert result.exit_code == 0, result.output
+        return result.stdout.strip().endswith(": unchanged")
+
+    assert not skipped()
+    assert skipped("--workers", 1)
+    assert not skipped("--score-threshold", 0.9)
+    later = out.stat().st_mtime + 10
+    os.utime(model, (later, later))
+    assert not skipped("--score-threshold", 0.9)  # the weights file was replaced
+
+
+def test_if_changed_tries_again_where_parts_are_missing(tmp_path: Path, weights: Path) -> None:
+    raster = cut_short(tmp_path)
+    arguments = ("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, "-q", "--if-changed")
+    assert [geoseg(*arguments).exit_code for _ in range(2)] == [1, 1]
+
+
+def cut_short(folder: Path) -> Path:
+    """A raster of which the last third of the bytes is gone."""
+    raster = write(folder / "cut.tif", texture(3, HEIGHT, WIDTH), compress="deflate", blockysize=16)
+    content = raster.read_bytes()
+    raster.write_bytes(content[: len(content) * 2 // 3])
+    return raster
+
+
+def test_paths_may_be_relative_or_from_home(
+    tmp_path: Path, small: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    (home / "run.toml").write_text("[tiling]\ncore = 150\n")
+    (home / "my.tif").write_bytes(small.read_bytes())
+    (home / "my.safetensors").write_bytes(weights.read_bytes())
+    common = ("--report=~/r.json", "--config=~/run.toml", "--model=~/my.safetensors", "-q")
+    result = geoseg("extract", "~/my.tif", "-o", "~/a.gpkg", *common)
+    assert result.exit_code == 0, result.output
+    assert json.loads((home / "r.json").read_text())["core"] == 150
+    result = geoseg("preview", small.name, "~/a.gpkg", "-o", "./a.png", "--config=home/run.toml")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "a.png").exists() and not (tmp_path / "~").exists()
+
+
+def test_what_is_read_is_not_written_over(tmp_path: Path, raster: Path, weights: Path) -> None:
+    aoi = tmp_path / "aoi.geojson"
+    gpd.GeoDataFrame(geometry=[shapely.box(85, 27, 86, 28)], crs=4326).to_file(aoi)
+    before = aoi.read_bytes(), raster.read_bytes()
+    twice = tmp_path / "x" / ".." / "aoi.geojson"
+    (tmp_path / "x").mkdir()
+    for further in (
+        ("-o", twice, "--aoi", aoi),
+        ("-o", tmp_path / "a.gpkg", "--report", tmp_path / "a.gpkg"),
+        ("-o", tmp_path / "a.gpkg", "--report", raster),
+    ):
+        result = geoseg("extract", raster, "--model", weights, *further)
+        assert result.exit_code == 2
+        assert "named twice" in result.stderr
+    assert geoseg("plan", raster, "-o", aoi, "--aoi", aoi).exit_code == 2
+    assert before == (aoi.read_bytes(), raster.read_bytes())
 
 
 def test_extract_logs_json_lines(tmp_path: Path, raster: Path, weights: Path) -> None:
@@ -233,7 +345,7 @@ def test_dry_run_writes_nothing(tmp_path: Path, raster: Path, weights: Path) -> 
     result = geoseg("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, "--dry-run")
     assert result.exit_code == 0, result.output
     assert "6 of core 96 + halo 16" in result.output
-    assert not (tmp_path / "a.gpkg").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [raster.name]
 
 
 def test_options_win_over_the_settings_file(tmp_path: Path, raster: Path, weights: Path) -> None:
@@ -287,9 +399,7 @@ def test_an_unknown_suffix_is_refused_before_any_work(tmp_path: Path, raster: Pa
 
 
 def test_parts_missing_exit_1_and_are_named(tmp_path: Path, weights: Path) -> None:
-    raster = write(tmp_path / "cut.tif", texture(3, HEIGHT, WIDTH), compress="deflate", blockysize=16)
-    content = raster.read_bytes()
-    raster.write_bytes(content[: len(content) * 2 // 3])
+    raster = cut_short(tmp_path)
     out, report = tmp_path / "a.gpkg", tmp_path / "a.json"
     result = geoseg("extract", raster, "-o", out, "--model", weights, "--report", report)
     assert result.exit_code == 1, result.output
@@ -298,24 +408,20 @@ def test_parts_missing_exit_1_and_are_named(tmp_path: Path, weights: Path) -> No
     assert "unreadable" in set(gpd.read_file(out, layer="gaps").reason)
 
 
-def test_a_locked_output_exits_3_and_a_dead_runs_lock_frees_itself(
-    tmp_path: Path, raster: Path, weights: Path
-) -> None:
+def test_a_locked_output_exits_3_and_a_dead_runs_lock_frees_itself(tmp_path: Path, small: Path, weights: Path) -> None:
     out = tmp_path / "a.gpkg"
-    hold = (
-        "import sys, filelock; a = filelock.FileLock(sys.argv[1]); a.acquire(); print(1, flush=True); input()"
-    )
-    command = [sys.executable, "-c", hold, f"{out}.lock"]
+    hold = "import sys, filelock; a = filelock.FileLock(sys.argv[1]); a.acquire(); print(1, flush=True); input()"
+    command = [sys.executable, "-c", hold, tmp_path / ".a.gpkg.lock"]
     holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout and holder.stdout.readline() == "1\n"
     try:
-        held = geoseg("extract", raster, "-o", out, "--model", weights)
+        held = geoseg("extract", small, "-o", out, "--model", weights)
     finally:
         holder.kill()
         holder.communicate()
     assert held.exit_code == 3
     assert "another run" in held.stderr
-    assert geoseg("extract", raster, "-o", out, "--model", weights, "-q").exit_code == 0
+    assert geoseg("extract", small, "-o", out, "--model", weights, "-q").exit_code == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -328,7 +434,7 @@ def test_sigterm_exits_130_and_leaves_nothing(tmp_path: Path, raster: Path, weig
         stderr=subprocess.PIPE,
         text=True,
     )
-    lock = tmp_path / "a.gpkg.lock"
+    lock = tmp_path / ".a.gpkg.lock"
     while run.poll() is None and not lock.exists():
         time.sleep(0.05)
     run.terminate()
@@ -347,6 +453,18 @@ def test_preview_draws_the_footprints(tmp_path: Path, raster: Path, squares: Pat
     result = geoseg("preview", raster, squares, "-o", tmp_path / "a.png", "--truth", squares)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_preview_shows_what_extract_can_read(tmp_path: Path, squares: Path) -> None:
+    nowhere = write(tmp_path / "no crs.tif", texture(4, HEIGHT, WIDTH), crs=None)
+    refused = geoseg("preview", nowhere, squares, "-o", tmp_path / "a.png")
+    assert refused.exit_code == 2 and "--assume-crs" in refused.stderr
+    config = tmp_path / "run.toml"
+    config.write_text(f"[raster]\nassume_crs = '{UTM}'\nbands = {{red = 4, green = 2, blue = 1}}\n")
+    for name, further in (("a", ("--assume-crs", UTM)), ("b", ("--config", config))):
+        result = geoseg("preview", nowhere, squares, "-o", tmp_path / f"{name}.png", *further)
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()  # other bands
 
 
 def test_train_refuses_bad_settings(tmp_path: Path) -> None:

@@ -86,9 +86,7 @@ def _assert_is_truth(footprints: gpd.GeoDataFrame, pixels: Pixels, place: str = 
 
 @pytest.mark.parametrize("place", sorted(PLACES))
 @pytest.mark.parametrize(("core", "halo"), [(300, 0), (64, 16), (37, 13)])
-def test_polygons_are_true_to_a_hundredth_of_a_pixel(
-    tmp_path: Path, place: str, core: int, halo: int
-) -> None:
+def test_polygons_are_true_to_a_hundredth_of_a_pixel(tmp_path: Path, place: str, core: int, halo: int) -> None:
     path = write_raster(tmp_path / "town.tif", _town(), place)
     found = geoseg.extract(path, Painted(), tiling=Tiling(core=core, halo=halo, block=2), settings=EXACT)
     assert list(found.columns) == [*COLUMNS, "geometry"]
@@ -100,9 +98,7 @@ def test_polygons_are_true_to_a_hundredth_of_a_pixel(
 def test_measures_are_metres_on_the_ellipsoid(tmp_path: Path, place: str) -> None:
     pixels = np.zeros((60, 90), np.uint8)
     pixels[10:30, 20:60] = 1
-    (found,) = geoseg.extract(
-        write_raster(tmp_path / "one.tif", pixels, place), Painted(), settings=EXACT
-    ).itertuples()
+    (found,) = geoseg.extract(write_raster(tmp_path / "one.tif", pixels, place), Painted(), settings=EXACT).itertuples()
     corners = gpd.GeoSeries([found.geometry], crs=PLACES[place][0]).to_crs(4326).iloc[0]
     area, perimeter = Geod(ellps="WGS84").geometry_area_perimeter(corners)
     assert found.area_m2 == pytest.approx(abs(area), rel=1e-4)
@@ -154,9 +150,7 @@ def test_tiled_equals_untiled(tmp_path: Path, pixels: Pixels, core: int, halo: i
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_raster(
-        tmp_path_factory.mktemp("town") / "town.tif", _town(), tiled=True, blockxsize=64, blockysize=32
-    )
+    return write_raster(tmp_path_factory.mktemp("town") / "town.tif", _town(), tiled=True, blockxsize=64, blockysize=32)
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +174,7 @@ def test_grouping_and_workers_change_nothing(
 
 
 def test_a_cluster_changes_nothing(town: Path, expected: gpd.GeoDataFrame) -> None:
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60
-    ) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60) as cluster:
         found = geoseg.extract(
             town,
             Painted(),
@@ -231,9 +223,7 @@ def test_nodata_is_a_gap_and_empty_tiles_are_not_seen(tmp_path: Path) -> None:
     pixels[70:80, 20:40] = 5  # all of it
     valid = np.zeros_like(pixels)
     valid[:, :94] = 255
-    path = write_raster(
-        tmp_path / "collar.tif", np.stack([pixels, valid]), photometric="minisblack", alpha="yes"
-    )
+    path = write_raster(tmp_path / "collar.tif", np.stack([pixels, valid]), photometric="minisblack", alpha="yes")
     model = Blind(ignore=(200,))
     done = geoseg.run(path, model, tiling=Tiling(core=20, halo=10), settings=EXACT)
     assert sorted(done.footprints["score"]) == pytest.approx([0.5 + 3 / 512, 0.5 + 5 / 512])
@@ -324,9 +314,7 @@ def _lonlat(place: str, *pixel_box: float) -> Any:
     crs, t = PLACES[place]
     ground = shapely.transform(
         shapely.segmentize(shapely.box(*pixel_box), 5),
-        lambda xy: np.column_stack(
-            [t.a * xy[:, 0] + t.b * xy[:, 1] + t.c, t.d * xy[:, 0] + t.e * xy[:, 1] + t.f]
-        ),
+        lambda xy: np.column_stack([t.a * xy[:, 0] + t.b * xy[:, 1] + t.c, t.d * xy[:, 0] + t.e * xy[:, 1] + t.f]),
     )
     return gpd.GeoSeries([ground], crs=crs).to_crs(4326).iloc[0]
 
@@ -360,6 +348,47 @@ def test_an_aoi_that_misses_the_raster_is_nothing_to_do(town: Path) -> None:
     assert done.footprints.crs.to_epsg() == 32645
     assert done.report.exit_code == 0 and done.report.tiles_planned == 0 and model.seen == []
     assert done.gaps["reason"].tolist() == ["outside_aoi"]
+    (warning,) = done.report.warnings
+    assert "does not meet the raster" in warning
+
+
+@pytest.mark.parametrize("place", ["rotated", "degrees"])
+def test_a_report_is_enough_to_run_again(tmp_path: Path, place: str) -> None:
+    path = write_raster(tmp_path / "town.tif", _town(), place)
+    area = shapely.transform(
+        shapely.MultiPolygon([shapely.box(30, 20, 80, 150), shapely.Polygon([(90, 10), (220, 60), (130, 140)])]),
+        lambda xy: np.column_stack(PLACES[place][1] @ (xy[:, 0], xy[:, 1])),
+    )
+    aoi = gpd.GeoDataFrame(geometry=[area], crs=PLACES[place][0])
+    done = geoseg.run(path, Painted(), aoi=aoi, tiling=Tiling(core=37, halo=13, block=2), settings=EXACT)
+    told = done.report
+    assert (told.core, told.halo, told.block, told.score_threshold, told.model_gsd_m) == (37, 13, 2, 0.5, None)
+    again = geoseg.run(
+        path,
+        Painted(),
+        aoi=told.aoi,
+        tiling=Tiling(core=told.core, halo=told.halo, block=told.block),
+        settings=Settings.model_validate(json.loads(json.dumps(told.settings))),
+    )
+    assert again.report.run == told.run
+    assert_geodataframe_equal(again.footprints, done.footprints)
+
+
+def test_progress_counts_the_tiles_that_are_asked_for(town: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    x, y = 350_000, 3_050_000
+    sliver = shapely.Polygon([(x, y - 1), (x + 114, y - 74), (x + 114, y - 73)])
+    done = geoseg.run(
+        town,
+        Painted(),
+        aoi=gpd.GeoSeries([sliver], crs=32645),
+        tiling=Tiling(core=20, halo=2, block=3),
+        settings=EXACT,
+        progress=lambda *counts: calls.append(counts),
+    )
+    planned = done.report.tiles_planned
+    assert 12 < planned < 60  # of 96
+    assert calls[-1] == (planned, planned) and {total for _, total in calls} == {planned}
 
 
 # --- what a detector gets and gives -----------------------------------------------------------------------
@@ -419,9 +448,7 @@ def test_an_answer_that_is_none_is_told(town: Path, answer: Any, said: str) -> N
         geoseg.extract(town, Odd(), tiling=Tiling(core=256, halo=0), settings=EXACT)
 
 
-@pytest.mark.parametrize(
-    "model", ["buildings", None, CARD, type("NoCard", (), {"predict": print, "card": 3})()]
-)
+@pytest.mark.parametrize("model", ["buildings", None, CARD, type("NoCard", (), {"predict": print, "card": 3})()])
 def test_what_is_no_detector_is_refused(town: Path, model: Any) -> None:
     with pytest.raises(ModelError, match="load_model"):
         geoseg.extract(town, model)
@@ -484,8 +511,6 @@ def test_the_report_is_plain_and_complete(town: Path) -> None:
     values = json.loads(json.dumps(done.report.as_dict()))
     assert values["raster"] == "town.tif" and values["model"] == "painted" and values["complete"] is True
     assert values["tiles_planned"] == values["tiles_examined"] == 20 and values["footprints"] == 7
-    assert (
-        values["megapixels"] == pytest.approx(0.0345) and values["versions"]["geoseg"] == geoseg.__version__
-    )
+    assert values["megapixels"] == pytest.approx(0.0345) and values["versions"]["geoseg"] == geoseg.__version__
     assert done.footprints["run"].unique().tolist() == [values["run"]]
     assert pickle.loads(pickle.dumps(done.report)) == done.report

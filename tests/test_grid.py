@@ -26,21 +26,15 @@ KINDS = {
         width=500,
     ),
     "south_up": Grid(crs=UTM45, transform=Affine(2.0, 0, 350_000, 0, 2.0, 3_050_000), height=150, width=90),
-    "non_square": Grid(
-        crs=UTM45, transform=Affine(1.0, 0, 350_000, 0, -2.5, 3_050_000), height=80, width=310
-    ),
-    "degrees": Grid(
-        crs=CRS.from_epsg(4326), transform=Affine(2e-6, 0, 85.5, 0, -2e-6, 27.63), height=600, width=450
-    ),
+    "non_square": Grid(crs=UTM45, transform=Affine(1.0, 0, 350_000, 0, -2.5, 3_050_000), height=80, width=310),
+    "degrees": Grid(crs=CRS.from_epsg(4326), transform=Affine(2e-6, 0, 85.5, 0, -2e-6, 27.63), height=600, width=450),
     "mercator": Grid(
         crs=CRS.from_epsg(3857),
         transform=Affine(0.5, 0, 9_520_000, 0, -0.5, 8_400_000),
         height=350,
         width=420,
     ),
-    "polar": Grid(
-        crs=CRS.from_epsg(3413), transform=Affine(10, 0, -200_000, 0, -10, -900_000), height=111, width=222
-    ),
+    "polar": Grid(crs=CRS.from_epsg(3413), transform=Affine(10, 0, -200_000, 0, -10, -900_000), height=111, width=222),
 }
 grids = st.sampled_from(sorted(KINDS)).map(KINDS.__getitem__)
 
@@ -54,9 +48,7 @@ def affine_grids(draw: st.DrawFn) -> Grid:
         @ Affine.rotation(draw(st.floats(-180, 180)))
         @ Affine.scale(draw(size), draw(size) * draw(st.sampled_from([-1.0, 1.0])))
     )
-    return Grid(
-        crs=UTM45, transform=transform, height=draw(st.integers(1, 5000)), width=draw(st.integers(1, 5000))
-    )
+    return Grid(crs=UTM45, transform=transform, height=draw(st.integers(1, 5000)), width=draw(st.integers(1, 5000)))
 
 
 @given(grid=affine_grids(), row=st.floats(-100, 6000), col=st.floats(-100, 6000))
@@ -93,9 +85,7 @@ def test_resizing_keeps_the_extent(grid: Grid, gsd: float, data: st.DataObject) 
 @given(grid=affine_grids(), data=st.data())
 def test_a_crop_lies_where_it_was(grid: Grid, data: st.DataObject) -> None:
     row_off, col_off = (data.draw(st.integers(0, n - 1)) for n in (grid.height, grid.width))
-    height, width = (
-        data.draw(st.integers(1, n - o)) for n, o in ((grid.height, row_off), (grid.width, col_off))
-    )
+    height, width = (data.draw(st.integers(1, n - o)) for n, o in ((grid.height, row_off), (grid.width, col_off)))
     crop = grid.crop(Window(row_off=row_off, col_off=col_off, height=height, width=width))
     assert (crop.height, crop.width) == (height, width)
     for row, col in ((0, 0), (0.25, 3.5), (height, width)):
@@ -130,9 +120,7 @@ def test_gsd_is_metres_on_the_ground_not_units_of_the_crs() -> None:
     assert mercator.gsd_m == pytest.approx(0.5 * math.cos(math.radians(float(lat))), rel=5e-3)
     assert KINDS["degrees"].gsd_xy_m == pytest.approx((0.1974, 0.2216), abs=2e-4)
     assert KINDS["north_up"].gsd_m == pytest.approx(0.3, rel=1e-3)
-    feet = Grid(
-        crs=CRS.from_epsg(2263), transform=Affine(1, 0, 985_000, 0, -1, 200_000), height=90, width=140
-    )
+    feet = Grid(crs=CRS.from_epsg(2263), transform=Affine(1, 0, 985_000, 0, -1, 200_000), height=90, width=140)
     assert feet.gsd_m == pytest.approx(1200 / 3937, rel=1e-3)
 
 
@@ -184,9 +172,7 @@ def test_lattices_that_are_none_are_refused(height: int, width: int, transform: 
 
 
 def test_a_crs_tied_to_no_ellipsoid_is_refused() -> None:
-    local = CRS.from_wkt(
-        'LOCAL_CS["site",LOCAL_DATUM["site",0],UNIT["metre",1],AXIS["E",EAST],AXIS["N",NORTH]]'
-    )
+    local = CRS.from_wkt('LOCAL_CS["site",LOCAL_DATUM["site",0],UNIT["metre",1],AXIS["E",EAST],AXIS["N",NORTH]]')
     with pytest.raises(RasterError, match="assume-crs"):
         lonlat(local, [0.0], [0.0])
 

@@ -31,9 +31,10 @@ def test_a_folder_is_done_once_and_ends_with_the_gravest_code(tmp_path: Path, we
     report = json.loads((outputs / "good.tif.report.json").read_text())
     assert report["settings"]["detect"]["score_threshold"] == 0.3
     (rasters / "page.tif").unlink()
-    again = flow(rasters, outputs, "--model", weights)
-    assert again.returncode == 0
+    again = flow(rasters, outputs, "--model", weights, "--score-threshold", 0.3, "-q")
+    assert again.returncode == 0, again.stderr
     assert "good.tif: unchanged" in again.stdout
+    assert "1 rasters: 1 unchanged" in again.stdout
 
 
 def test_no_folder_is_bad_input(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -128,10 +130,7 @@ def test_what_lies_nowhere(tmp_path: Path) -> None:
     bare = write(tmp_path / "bare.tif", texture(3, H, W), transform=None, crs=None)
     with pytest.raises(RasterError, match="no geotransform"):
         open_raster(bare)
-    points = [
-        GroundControlPoint(r, c, x=85 + c / 1000, y=27 - r / 1000)
-        for r, c in ((0, 0), (0, W), (H, 0), (H, W))
-    ]
+    points = [GroundControlPoint(r, c, x=85 + c / 1000, y=27 - r / 1000) for r, c in ((0, 0), (0, W), (H, 0), (H, W))]
     gcps = write(tmp_path / "gcps.tif", texture(3, H, W), transform=None, crs="EPSG:4326", gcps=points)
     with pytest.raises(RasterError, match=r"ground control points only.*gdalwarp"):
         open_raster(gcps)
@@ -140,6 +139,18 @@ def test_what_lies_nowhere(tmp_path: Path) -> None:
     rpcs = write(tmp_path / "rpcs.tif", texture(3, H, W), transform=None, crs=None, rpcs=rpc)
     with pytest.raises(RasterError, match=r"RPC"):
         open_raster(rpcs)
+
+
+def test_opening_what_lies_nowhere_says_nothing_and_leaves_the_filters_alone(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", texture(1, 20, 30))
+    write(tmp_path / "a.tif.msk", texture(1, 20, 30), transform=None, crs=None)
+    code = (
+        "import sys, warnings; from geoseg.raster import open_raster; before = list(warnings.filters);"
+        "info = open_raster(sys.argv[1]); print(bool(info.mask_file), warnings.filters == before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
+    assert done.stderr == ""
 
 
 def test_a_missing_crs_may_be_assumed(tmp_path: Path) -> None:
@@ -219,9 +230,7 @@ def inner_tag(path: Path, url: str) -> None:
 
 
 @pytest.mark.parametrize("plant", [neighbours, inner_tag])
-def test_what_lies_beside_a_raster_is_not_followed(
-    tmp_path: Path, plant: Callable[[Path, str], None]
-) -> None:
+def test_what_lies_beside_a_raster_is_not_followed(tmp_path: Path, plant: Callable[[Path, str], None]) -> None:
     pixels = texture(3, 600, 700)
     path = write(tmp_path / "a.tif", pixels)
     with Listener() as listener:

@@ -106,7 +106,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     train(read_train_config(_config(tmp_path, 1)), out, device="cpu", log=lambda line: None)
     other = tmp_path / "other.toml"
     other.write_text(TINY.format(steps=2).replace("box_head = 16", "box_head = 24"))
-    with pytest.raises(ConfigError, match="another network"):
+    with pytest.raises(ConfigError, match="other settings"):
         train(read_train_config(other), out, device="cpu", log=lambda line: None)
 
 

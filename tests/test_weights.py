@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,29 @@ def test_no_card_is_refused(tmp_path: Path) -> None:
 def test_unknown_model_names_the_nearest() -> None:
     with pytest.raises(ModelError, match="'buildings'"):
         load_model("bilding")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"fpn_channels": 10_000_000}, {"box_head": "x"}, {"backbone": "vgg"}, {"anchor_sizes": [8, 16]}, {"layers": 3}],
+)
+def test_architectures_that_cannot_be_built_are_named(wrong: dict[str, object]) -> None:
+    with pytest.raises(ModelError, match=next(iter(wrong))):
+        build(wrong, 1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"core": -5},
+        {"halo": 600},
+        {"mean": (1, 2)},
+        {"std": (1, 0, 1)},
+        {"mean": None},
+        {"gsd_m": 0.0},
+        {"classes": ()},
+    ],
+)
+def test_cards_that_cannot_be_right_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ModelError):
+        replace(CARD, **wrong)

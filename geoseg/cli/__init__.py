@@ -21,7 +21,7 @@ app = typer.Typer(
     name="geoseg",
     help="Footprints of objects from georeferenced rasters of any size, each exactly once.",
     epilog="Exit codes: 0 done; 1 done with parts missing; 2 bad input or settings; 3 another run holds the "
-    "output; 4 environment; 130 interrupted.",
+    "output; 4 environment; 70 a fault in geoseg; 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -120,9 +120,7 @@ def _python() -> Iterator[Check]:
     yield Check(
         name="packages",
         status="broken" if missing else "ok",
-        found=f"missing: {', '.join(missing)}"
-        if missing
-        else ", ".join(f"{k} {v}" for k, v in versions.items()),
+        found=f"missing: {', '.join(missing)}" if missing else ", ".join(f"{k} {v}" for k, v in versions.items()),
         remedy="Install geoseg again, e.g. `make setup`" if missing else "",
     )
 
@@ -192,9 +190,7 @@ def _gdal() -> Iterator[Check]:
 
 
 def _proj() -> Iterator[Check]:
-    strangers = [
-        name for name in ("PROJ_LIB", "PROJ_DATA", "GDAL_DATA", "GDAL_DRIVER_PATH") if os.environ.get(name)
-    ]
+    strangers = [name for name in ("PROJ_LIB", "PROJ_DATA", "GDAL_DATA", "GDAL_DRIVER_PATH") if os.environ.get(name)]
     try:
         import pyproj
 
@@ -245,9 +241,7 @@ def _machine() -> Iterator[Check]:
     for name, folder in (("disk", Path.cwd()), ("temporary disk", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free / 2**30
         writable = os.access(folder, os.W_OK)
-        status: Status = (
-            "broken" if free < 0.1 and name != "disk" else "warn" if free < 2 or not writable else "ok"
-        )
+        status: Status = "broken" if free < 0.1 and name != "disk" else "warn" if free < 2 or not writable else "ok"
         yield Check(
             name=name,
             status=status,

@@ -12,10 +12,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.table import Table
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 log = logging.getLogger("geoseg")
+
+_WIDE = 10_000
+"""Columns of a line that no terminal cuts."""
 
 
 class LogFormat(StrEnum):
@@ -27,9 +31,7 @@ class LogFormat(StrEnum):
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; with an error, its traceback.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only, no progress.")]
-LogFormatOption = Annotated[
-    LogFormat, typer.Option("--log-format", help="json: one object per line on stderr.")
-]
+LogFormatOption = Annotated[LogFormat, typer.Option("--log-format", help="json: one object per line on stderr.")]
 
 
 def start(*, verbose: bool = False, quiet: bool = False, log_format: LogFormat = LogFormat.text) -> None:
@@ -39,9 +41,7 @@ def start(*, verbose: bool = False, quiet: bool = False, log_format: LogFormat =
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_JsonLines())
     elif err.is_terminal:
-        handler = RichHandler(
-            console=err, show_path=False, omit_repeated_times=False, log_time_format="%H:%M:%S"
-        )
+        handler = RichHandler(console=err, show_path=False, omit_repeated_times=False, log_time_format="%H:%M:%S")
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
@@ -49,6 +49,14 @@ def start(*, verbose: bool = False, quiet: bool = False, log_format: LogFormat =
     log.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers[:] = [handler] if verbose else [logging.NullHandler()]
+
+
+def show(table: Table) -> None:
+    """A table on stdout: fitted to the terminal, or a line per row where no one looks at a screen."""
+    if out.is_terminal:
+        out.print(table, soft_wrap=False)
+    else:
+        Console(highlight=False, width=_WIDE).print(table)
 
 
 class _JsonLines(logging.Formatter):

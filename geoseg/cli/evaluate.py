@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from geoseg.cli.console import Verbose, out, start
+from geoseg.cli.console import Verbose, log, show, start
 from geoseg.cli.vectors import read_footprints
 
 if TYPE_CHECKING:
@@ -23,11 +23,9 @@ def evaluate(
     truth: Annotated[Path, typer.Argument(help="True outlines, in any CRS.")],
     iou: Annotated[float, typer.Option(help="A pair counts from this intersection over union on.")] = 0.5,
     aoi: Annotated[
-        str | None, typer.Option(help="Count only inside: a vector file, or w,s,e,n in degrees.")
+        str | None, typer.Option(help="Count only inside: a vector file, w,s,e,n in degrees, or WKT.")
     ] = None,
-    sweep: Annotated[
-        bool, typer.Option("--sweep", help="Also the score threshold with the best F1.")
-    ] = False,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Also the score threshold with the best F1.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The scores as one JSON object.")] = False,
     verbose: Verbose = False,
 ) -> None:
@@ -48,19 +46,19 @@ def evaluate(
     rows = {"all": scores, **(scores.by_label if len(scores.by_label) > 1 else {})}
     if best:
         rows[f"score >= {best[0]:.2f} (best F1)"] = best[1]
-    out.print(_table(rows, iou), soft_wrap=False)
+    show(_table(rows, iou))
 
 
 def _area(text: str) -> gpd.GeoDataFrame:
-    """The AOI as a table, from ``w,s,e,n`` in degrees or from a vector file."""
+    """The AOI as a table, from whatever `geoseg extract --aoi` takes."""
     import geopandas as gpd
-    import shapely
 
-    try:
-        west, south, east, north = (float(part) for part in text.split(","))
-    except ValueError:
-        return read_footprints(Path(text))
-    return gpd.GeoDataFrame(geometry=[shapely.box(west, south, east, north)], crs=4326)
+    from geoseg.aoi import read_aoi
+
+    area = read_aoi(text)
+    for warning in area.warnings:
+        log.warning("%s", warning)
+    return gpd.GeoDataFrame(geometry=[area.geometry], crs=area.crs)
 
 
 def _table(rows: dict[str, Scores], iou: float) -> Table:

@@ -8,12 +8,16 @@
 | 3 | another run holds the output |
 | 4 | the environment fails: disk, memory, GPU, workers, installation |
 | 70 | a fault in geoseg itself |
-| 130 | interrupted; run the same command again |
+| 130 | interrupted; nothing is left half-written: run the same command again |
 """
 
 from __future__ import annotations
 
 import errno
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any
 
 import typer
@@ -27,9 +31,29 @@ ENVIRONMENT = 4
 FAULT = 70
 INTERRUPTED = 130
 
+_LEFT = {"train": "the last checkpoint is kept, and training goes on from it"}
+_NOTHING = "no output is left half-written"
+
 # Typer ships its own copy of click in recent versions, and stands on the real one in others: this is its
 # ClickException in either.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM, as schedulers send it, stops a command the way Ctrl-C does: cleanly, with exit code 130."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = None
+    with suppress(ValueError):  # not in the main thread: signals are somebody else's there
+        before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 class Commands(TyperGroup):
@@ -42,7 +66,7 @@ class Commands(TyperGroup):
         except (_UsageError, typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt:
-            _say("interrupted: nothing was written; run the same command again")
+            _say(f"interrupted: {_LEFT.get(ctx.invoked_subcommand, _NOTHING)}; run the same command again")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             _tell(error)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
+from geoseg.cli.exits import stoppable
 from geoseg.cli.lock import output_lock
-from geoseg.cli.options import parse_bands, parse_scaling, settings_with
+from geoseg.cli.options import distinct, parse_bands, parse_scaling, settings_with
 from geoseg.cli.progress import progress
+from geoseg.cli.unchanged import unchanged
 
 if TYPE_CHECKING:
     from geoseg.job import Job
@@ -24,15 +23,9 @@ if TYPE_CHECKING:
 
 def extract(
     raster: Annotated[str, typer.Argument(help="The raster.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="File to write: .gpkg, .parquet, .fgb or .geojson.")
-    ],
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="Bundled model (see `geoseg models`) or weights file.")
-    ],
-    aoi: Annotated[
-        str | None, typer.Option(help="Only this area: a vector file, or w,s,e,n in degrees.")
-    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .gpkg, .parquet, .fgb or .geojson.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Bundled model (see `geoseg models`) or weights file.")],
+    aoi: Annotated[str | None, typer.Option(help="Only this area: a vector file, w,s,e,n in degrees, or WKT.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings (TOML); options here win over it.")] = None,
     score_threshold: Annotated[float | None, typer.Option(help="Drop what scores less, 0 to 1.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
@@ -42,18 +35,15 @@ def extract(
     workers: Annotated[int | None, typer.Option(help="Threads when run in this process.")] = None,
     assume_crs: Annotated[str | None, typer.Option(help="CRS of a raster that states none.")] = None,
     bands: Annotated[str | None, typer.Option(help="Which band is which: red=3,green=2,blue=1.")] = None,
-    scaling: Annotated[
-        str | None, typer.Option(help="Raster values that become 0 and 255: LOW,HIGH.")
-    ] = None,
+    scaling: Annotated[str | None, typer.Option(help="Raster values that become 0 and 255: LOW,HIGH.")] = None,
     stretch: Annotated[
         str | None, typer.Option(help="The same by percentiles, measured once per raster: 2,98.")
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an output that looks open elsewhere.")
+    force: Annotated[bool, typer.Option("--force", help="Replace an output that looks open elsewhere.")] = False,
+    if_changed: Annotated[
+        bool, typer.Option("--if-changed", help="Do nothing where OUTPUT is whole and of this very run.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, say what would be done.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done.")] = False,
     report: Annotated[Path | None, typer.Option(help="Also write the run's report, as JSON.")] = None,
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,
@@ -71,17 +61,26 @@ def extract(
         },
         "engine": {"scheduler": scheduler, "workers": workers},
     }
+    output, report = output.expanduser(), report.expanduser() if report else None
+    distinct([output, report], [raster, model, aoi, config])
     settings = settings_with(config, overrides)
-    from geoseg.detectors import load_model
-    from geoseg.extraction import run
+    from geoseg.detectors import weights_path
     from geoseg.job import Job, access_of
     from geoseg.raster import open_raster
     from geoseg.sinks import check_output, write
 
     check_output(output, force=force)
-    # A raster that is refused is refused at once, before the network is loaded.
+    # What is refused is refused at once, before the network is loaded.
+    weights_path(model)
     open_raster(raster, access=access_of(settings.raster), assume_crs=settings.raster.assume_crs)
-    with _stoppable(), output_lock(output):
+    with stoppable(), nullcontext() if dry_run else output_lock(output):
+        if if_changed and unchanged(output, raster, model, aoi=aoi, settings=settings):
+            typer.echo(f"{output}: unchanged")
+            return
+        # Here at last, for what is heavy in geoseg is torch and dask.
+        from geoseg.detectors import load_model
+        from geoseg.extraction import run
+
         detector = load_model(model, settings.detect.device)
         if dry_run:
             _describe(Job.of(raster, detector, aoi=aoi, tiling=None, settings=settings), output)
@@ -95,35 +94,17 @@ def extract(
     raise typer.Exit(done.report.exit_code)
 
 
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM, as schedulers send it, stops a run the way Ctrl-C does: cleanly, with exit code 130."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = None
-    with suppress(ValueError):  # not in the main thread: signals are somebody else's there
-        before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
 def _describe(job: Job, output: Path) -> None:
     """What a run would do."""
     for warning in job.warnings:
         log.warning("%s", warning)
     grid, tiling = job.grid, job.task.plan.tiling
-    typer.echo(
-        f"raster     {job.info.path}: {job.info.grid.height} x {job.info.grid.width} pixels, {job.info.dtype}"
-    )
+    typer.echo(f"raster     {job.info.path}: {job.info.grid.height} x {job.info.grid.width} pixels, {job.info.dtype}")
     typer.echo(f"grid       {grid.height} x {grid.width} pixels of {grid.gsd_m:.3g} m, {grid.crs.name}")
     typer.echo(f"model      {job.card.name} {job.card.version}: {', '.join(job.card.classes)}")
     typer.echo(f"threshold  {job.task.threshold:g}")
     typer.echo(f"tiles      {job.tiles} of core {tiling.core} + halo {tiling.halo} pixels")
+    typer.echo(f"run        {job.identity}")
     typer.echo(f"output     {output}: not written, this is a dry run")
 
 

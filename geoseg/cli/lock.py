@@ -14,14 +14,17 @@ from geoseg.errors import LockedError, SinkError
 
 @contextmanager
 def output_lock(target: Path) -> Iterator[None]:
-    """Hold ``<target>.lock`` while the block runs. The system drops it when the process dies.
+    """Hold ``.<target>.lock`` while the block runs. The system drops the lock when the process dies.
+
+    The empty, hidden file stays: were it removed, a run that had opened it just before and one that makes it anew
+    would each hold a lock, and both would write.
 
     Raises:
         LockedError: another process holds it.
         SinkError: the lock file cannot be made (no such folder, read-only).
     """
     path = Path(os.path.realpath(target))
-    lock = FileLock(path.with_name(path.name + ".lock"), timeout=0)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
     try:
         lock.acquire()
     except Timeout:

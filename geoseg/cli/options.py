@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,29 @@ def settings_with(file: Path | None, overrides: dict[str, dict[str, Any]]) -> Se
         raise ConfigError(f"{where} = {first['input']!r}", allowed=str(first["msg"])) from error
 
 
+def distinct(written: Iterable[str | Path | None], read: Iterable[str | Path | None]) -> None:
+    """Refuse a command that would write over what it reads, or write two things to one file.
+
+    Raises:
+        ConfigError: a path is named twice.
+    """
+    taken = {_place(path) for path in read if path is not None}
+    for path in written:
+        if path is None:
+            continue
+        if _place(path) in taken:
+            raise ConfigError(
+                f"{path} named twice, once as a file to write",
+                allowed="files to write that are none of the inputs, and each its own",
+                remedy="Give what is written another name",
+            )
+        taken.add(_place(path))
+
+
+def _place(path: str | Path) -> str:
+    return os.path.realpath(os.path.expanduser(path))
+
+
 def parse_bands(text: str | None) -> dict[str, int] | None:
     """``red=3,green=2,blue=1`` as a mapping.
 
@@ -50,9 +75,7 @@ def parse_bands(text: str | None) -> dict[str, int] | None:
     except ValueError:
         bands = {}
     if not bands or min(bands.values()) < 1 or len(bands) != text.count("=") or not all(bands):
-        raise ConfigError(
-            f"--bands {text!r}", allowed="roles with band numbers from 1, e.g. red=3,green=2,blue=1"
-        )
+        raise ConfigError(f"--bands {text!r}", allowed="roles with band numbers from 1, e.g. red=3,green=2,blue=1")
     return bands
 
 

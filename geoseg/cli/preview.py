@@ -8,20 +8,26 @@ from typing import Annotated
 import typer
 
 from geoseg.cli.console import Verbose, start
+from geoseg.cli.options import distinct, settings_with
 from geoseg.cli.vectors import read_footprints
 
 
 def preview(
-    raster: Annotated[Path, typer.Argument(help="The raster.")],
+    raster: Annotated[str, typer.Argument(help="The raster.")],
     footprints: Annotated[Path, typer.Argument(help="Footprints to draw on it.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")],
     truth: Annotated[Path | None, typer.Option(help="True outlines to draw as well.")] = None,
     max_side: Annotated[int, typer.Option(min=64, help="Longer side of the picture, in pixels.")] = 1600,
+    config: Annotated[Path | None, typer.Option(help="Settings (TOML) of the run; [raster] counts.")] = None,
+    assume_crs: Annotated[str | None, typer.Option(help="CRS of a raster that states none.")] = None,
     verbose: Verbose = False,
 ) -> None:
     """Draw footprints over the raster, as a PNG."""
-    from geoseg.preview import preview as draw
+    from geoseg.overlay import preview as draw
 
     start(verbose=verbose)
+    distinct([output], [raster, footprints, truth, config])
+    settings = settings_with(config, {"raster": {"assume_crs": assume_crs}})
     known = read_footprints(truth) if truth else None
-    typer.echo(draw(raster, read_footprints(footprints), output, truth=known, max_side=max_side))
+    found = read_footprints(footprints)
+    typer.echo(draw(raster, found, output, truth=known, max_side=max_side, settings=settings))

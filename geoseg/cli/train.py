@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
+from geoseg.cli.exits import stoppable
 
 
 def train(
@@ -25,6 +26,8 @@ def train(
     from geoseg.training import read_train_config
     from geoseg.training import train as run
 
-    target = output or Path(f"{config.stem}.safetensors")
-    path = run(read_train_config(config), target, device=device, log=log.info)
+    config = config.expanduser()
+    target = (output or Path(f"{config.stem}.safetensors")).expanduser()
+    with stoppable():
+        path = run(read_train_config(config), target, device=device, log=log.info)
     typer.echo(path)

@@ -20,14 +20,13 @@ def read_footprints(path: Path) -> gpd.GeoDataFrame:
     import geopandas as gpd
     import pyogrio
 
+    path = path.expanduser()
     if not path.is_file():
         raise ConfigError(f"no file at {path}", allowed="a vector file: GeoPackage, GeoParquet, GeoJSON, ...")
     with path.open("rb") as file:
         if file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
             # XML may be an OGR VRT, which names other files and hosts to be read in its stead.
-            raise ConfigError(
-                f"{path}, which is XML", allowed="GeoPackage, GeoParquet, GeoJSON, FlatGeobuf, ..."
-            )
+            raise ConfigError(f"{path}, which is XML", allowed="GeoPackage, GeoParquet, GeoJSON, FlatGeobuf, ...")
     try:
         if path.suffix.lower() in (".parquet", ".geoparquet"):
             return gpd.read_parquet(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -60,10 +61,23 @@ class ModelCard:
             raise ModelError(f"a model card with gsd_m {self.gsd_m}", allowed="metres on the ground, 0.001 to 10000")
         if not 0.0 <= self.score_threshold <= 1.0:
             raise ModelError(f"a model card with score_threshold {self.score_threshold}", allowed="0 to 1")
-        if (self.mean is None) != (self.std is None):
-            raise ModelError("a model card with only one of mean and std", allowed="both or neither")
+        self._check_normalisation()
+        if not (32 <= self.core <= 16_384 and 0 <= self.halo <= self.core):
+            raise ModelError(
+                f"a model card with core {self.core} and halo {self.halo}",
+                allowed="32 to 16384 and 0 to core",
+            )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ModelError(f"the model name {self.name!r}", allowed="letters, digits, '.', '_', '-'")
+
+    def _check_normalisation(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise ModelError("a model card with only one of mean and std", allowed="both or neither")
+        mean, std, bands = self.mean or (), self.std or (), self.bands or self.mean or ()
+        if not len(mean) == len(std) == len(bands) * bool(mean):
+            raise ModelError(f"a model card with {len(mean)} means and {len(std)} deviations for {len(bands)} bands")
+        if not all(map(math.isfinite, mean)) or not all(math.isfinite(s) and s > 0 for s in std):
+            raise ModelError(f"a model card with mean {mean} and std {std}", allowed="finite, and std above 0")
 
     def to_json(self) -> str:
         """The card as JSON text, keys sorted."""

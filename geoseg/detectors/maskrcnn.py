@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ from geoseg.errors import ModelError
 from geoseg.instances import Chip, Instances
 from geoseg.tiling import Tile
 
+log = logging.getLogger("geoseg")
+
 STRIDE = 64
 """Chips are padded to a multiple of it, so that every pyramid level has whole cells."""
-FLOOR = 0.05
+FLOOR = 0.1
 """Lowest score that is ever returned, whatever threshold the card or the settings ask for."""
 
 
@@ -95,6 +98,7 @@ class MaskRCNNDetector:
             proposals, _ = self.net.rpn(ImageList(images, shapes), features)
             boxes, scores, labels = self._boxes(features, proposals, shapes)
             for i, chip in enumerate(chips):
+                self._warn_if_full(boxes[i], chip)
                 mine = _not_elsewhere(boxes[i], chip.tile)
                 boxes[i], scores[i], labels[i] = boxes[i][mine], scores[i][mine], labels[i][mine]
             masks = self._masks(features, boxes, labels, shapes)
@@ -119,6 +123,13 @@ class MaskRCNNDetector:
         heads.score_thresh = FLOOR
         boxes, scores, labels = heads.postprocess_detections(logits.float(), deltas.float(), proposals, shapes)
         return list(boxes), list(scores), list(labels)
+
+    def _warn_if_full(self, boxes: Tensor, chip: Chip) -> None:
+        if len(boxes) >= self.net.roi_heads.detections_per_img:
+            log.warning(
+                "tile (%d, %d) holds %d candidates, the most the model gives per tile: take a smaller [tiling] core",
+                chip.tile.row, chip.tile.col, len(boxes),
+            )  # fmt: skip
 
     def _masks(
         self, features: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], shapes: list[tuple[int, int]]

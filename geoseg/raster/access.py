@@ -46,6 +46,10 @@ _NO_NETWORK = {
     "GDAL_HTTP_CONNECTTIMEOUT": "1",
 }
 
+# What lies nowhere is refused later, and mask files lie nowhere by nature. Set once, and for the calls in this file
+# alone: a filter set around each call is one for all threads, and files are opened on several.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=re.escape(__name__))
+
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JP2 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 _OTHERS = {
@@ -104,11 +108,9 @@ def open_dataset(name: str, driver: str) -> DatasetReader:
         RasterError: GDAL cannot open it.
     """
     try:
-        with (
-            warnings.catch_warnings()
-        ):  # what lies nowhere is refused later; mask files lie nowhere by nature
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        if is_remote(name):  # finds credentials, which a local file needs none of
             return rasterio.open(name, driver=driver, sharing=False)
+        return DatasetReader(name, driver=driver, sharing=False)
     except READ_ERRORS as error:
         shown = "the VRT" if driver == "VRT" else name
         raise RasterError(
@@ -169,13 +171,9 @@ def read_head(path: str, size: int = 4096) -> bytes:
         with open(path, "rb") as file:
             head = file.read(size)
     except OSError as error:
-        raise RasterError(
-            f"{path}, which cannot be read ({error.strerror})", remedy="Check its rights"
-        ) from error
+        raise RasterError(f"{path}, which cannot be read ({error.strerror})", remedy="Check its rights") from error
     if not head:
-        raise RasterError(
-            f"{path}, which is an empty file (0 bytes)", allowed=wanted, remedy="Download it again"
-        )
+        raise RasterError(f"{path}, which is an empty file (0 bytes)", allowed=wanted, remedy="Download it again")
     return head
 
 

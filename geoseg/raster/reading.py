@@ -53,9 +53,9 @@ class Reader:
     def read(self, tiles: Sequence[Tile]) -> tuple[list[Chip], list[Gap]]:
         """Chips of ``tiles``, in their order, and the ground in their cores that could not be examined.
 
-        Memory follows the union of the tiles' windows: give it neighbours. Chips are views of one array, so
-        where windows overlap they share pixels: copy a chip before changing it. A tile with no valid pixel in
-        its core gives no chip. Never raises for what the file holds: that is a gap.
+        Memory follows the union of the tiles' windows: give it neighbours. Each chip is a copy of its own, free
+        to be changed. A tile with no valid pixel in its core gives no chip. Never raises for what the file
+        holds: that is a gap.
         """
         aoi = self.source.aoi
         if aoi is not None and tiles:  # a big AOI is cut once per call, not once per tile

@@ -97,9 +97,10 @@ def objects_of(judged: Judged) -> Objects:
     fit = np.nan_to_num(pairs.iou, nan=1.0)
     i, j = pairs.i, pairs.j
 
-    best = np.where(fit >= CERTAIN, 2, _best(pairs, fit, outlines.tiles))
+    first_choice = _first_choice(pairs, fit, outlines.tiles)
+    best = np.where(fit >= CERTAIN, 2, first_choice.sum(axis=0))
     both = whole[i] & whole[j] & pairs.same & (best == 2)
-    onto, fit_onto = _host(pairs, fit, whole, guest)
+    onto, fit_onto = _host(pairs, fit, first_choice, views)
     left = ~whole & (onto < 0)
     lodged = np.flatnonzero(onto >= 0)
     # A guest that draws what its host draws lends its shape, and ties all that it agrees with: the tile that sees
@@ -118,8 +119,8 @@ def objects_of(judged: Judged) -> Objects:
     return Objects(group=group, shapes=shapes)
 
 
-def _best(pairs: Pairs, fit: NDArray[np.float64], tiles: NDArray[np.int32]) -> NDArray[np.int64]:
-    """For each pair, of how many of its two rows (0 to 2) it is the best match in the other's tile."""
+def _first_choice(pairs: Pairs, fit: NDArray[np.float64], tiles: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """``(2, m)`` for each pair, whether it is the best match of i in the tile of j, and that of j in the tile of i."""
     of = np.concatenate([pairs.i, pairs.j])
     match = np.concatenate([pairs.j, pairs.i])
     fits = np.concatenate([fit, fit])
@@ -127,7 +128,9 @@ def _best(pairs: Pairs, fit: NDArray[np.float64], tiles: NDArray[np.int32]) -> N
     key = np.column_stack([of, tiles[match]])[order]
     first = np.ones(len(order), np.bool_)
     first[1:] = (key[1:] != key[:-1]).any(axis=1)
-    return np.bincount(order[first] % max(len(pairs), 1), minlength=len(pairs))
+    out = np.zeros(len(order), np.bool_)
+    out[order[first]] = True
+    return out.reshape(2, -1)
 
 
 def _nearest(spans: Spans, left: NDArray[np.bool_], group: Index) -> NDArray[np.bool_]:
@@ -141,19 +144,20 @@ def _nearest(spans: Spans, left: NDArray[np.bool_], group: Index) -> NDArray[np.
 
 
 def _host(
-    pairs: Pairs, fit: NDArray[np.float64], whole: NDArray[np.bool_], guest: NDArray[np.bool_]
+    pairs: Pairs, fit: NDArray[np.float64], first_choice: NDArray[np.bool_], views: Views
 ) -> tuple[Index, NDArray[np.float64]]:
     """For each cut piece the outline that it fits best of those it may lodge with, and the fit; else -1."""
     piece = np.concatenate([pairs.i, pairs.j])
     host = np.concatenate([pairs.j, pairs.i])
     belongs = np.concatenate([pairs.same | pairs.i_part, pairs.same | pairs.j_part])
     fits = np.concatenate([fit, fit])
-    at = np.flatnonzero(~whole[piece] & (whole[host] | (guest[piece] & ~guest[host])) & belongs)
+    better = views.whole[host] | (views.guest[piece] & ~views.guest[host])
+    at = np.flatnonzero(~views.whole[piece] & better & belongs & first_choice.ravel())
     order = at[np.lexsort((host[at], -fits[at], piece[at]))]
     found, first = np.unique(piece[order], return_index=True)
-    out = np.full(len(whole), -1, np.int64)
+    out = np.full(len(views.whole), -1, np.int64)
     out[found] = host[order[first]]
-    fit_of = np.zeros(len(whole))
+    fit_of = np.zeros(len(out))
     fit_of[found] = fits[order[first]]
     return out, fit_of
 

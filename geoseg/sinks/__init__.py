@@ -15,6 +15,9 @@ from geoseg.sinks.geojson import write as write_geojson
 from geoseg.sinks.gpkg import refuse_if_open
 from geoseg.sinks.gpkg import write as write_gpkg
 from geoseg.sinks.parquet import write as write_parquet
+from geoseg.sinks.provenance import written_run
+
+__all__ = ["SINKS", "check_output", "check_suffix", "write", "written_run"]
 
 Sink = Callable[..., Path]
 SINKS: dict[str, Sink] = {
@@ -81,7 +84,7 @@ def check_suffix(path: str | Path) -> Path:
     Raises:
         ConfigError: another suffix.
     """
-    target = Path(path)
+    target = Path(path).expanduser()
     if target.suffix.lower() not in SINKS:
         raise ConfigError(
             f"an output named {target.name!r}",

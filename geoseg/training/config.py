@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,6 +30,7 @@ class ModelPart(_Part):
     halo: int = Field(default=64, ge=0, description="halo in pixels, written to the card")
     score_threshold: float = Field(default=0.5, ge=0, le=1, description="written to the card")
     architecture: dict[str, Any] = Field(default_factory=dict)
+    start: str = Field(default="", description="weights file to go on from; empty: random weights")
     licence: str = ""
     training_data: str = ""
     notes: str = ""
@@ -92,6 +95,16 @@ class TrainConfig(_Part):
     schedule: Schedule = Schedule()
     root: Path = Path(".")
     """Folder that relative paths start from: the config file's own."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that a resumed training must have in common with its checkpoint."""
+        model = self.model.model_dump(mode="json", include={"classes", "gsd_m", "mean", "std", "architecture", "start"})
+        schedule = self.schedule.model_dump(
+            mode="json", exclude={"steps", "minutes", "threads", "checkpoint_every", "learning_rate", "warmup"}
+        )
+        sources = [source.model_dump(mode="json") for source in self.sources]
+        return hashlib.sha256(json.dumps([model, schedule, sources], sort_keys=True).encode()).hexdigest()
 
     def path(self, text: str) -> Path:
         """A path of the config, relative to the config's folder."""

@@ -22,7 +22,7 @@ from torchvision.models.detection.image_list import ImageList
 from geoseg.detectors.base import ModelCard
 from geoseg.detectors.device import pick_device, reduced_precision
 from geoseg.detectors.network import build
-from geoseg.detectors.weights import save_weights
+from geoseg.detectors.weights import load_state, read_weights, save_weights
 from geoseg.errors import ConfigError
 from geoseg.training.chips import Example
 from geoseg.training.config import TrainConfig
@@ -68,7 +68,7 @@ def train(config: TrainConfig, out: str | Path, *, device: str = "auto", log: Lo
 class _Trainer:
     def __init__(self, config: TrainConfig, target: Path, device: torch.device, log: Log) -> None:
         self.config, self.target, self.device, self.log = config, target, device, log
-        net = build(config.model.architecture, len(config.model.classes))
+        net = _start(config)
         self.net: MaskRCNN = net.to(device, memory_format=torch.channels_last).train()
         self.optimiser = torch.optim.AdamW(
             _decay_groups(self.net, config.schedule.weight_decay), lr=config.schedule.learning_rate
@@ -158,6 +158,7 @@ class _Trainer:
             "optimiser": self.optimiser.state_dict(),
             "step": self.state.step,
             "seconds": self.state.seconds,
+            "settings": self.config.fingerprint,
         }
         partial = self.checkpoint.with_name(self.checkpoint.name + ".partial")
         torch.save(state, partial)
@@ -166,13 +167,13 @@ class _Trainer:
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        try:
-            self.net.load_state_dict(state["net"])
-        except RuntimeError as error:
+        if state.get("settings") != self.config.fingerprint:
             raise ConfigError(
-                f"the checkpoint {self.checkpoint}, which is of another network than the settings describe",
+                f"the checkpoint {self.checkpoint}, which was made with other settings",
+                allowed="a change of steps, minutes, threads, checkpoint_every or of the card's texts and thresholds",
                 remedy="Move it away to start afresh, or give another output",
-            ) from error
+            )
+        self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.state = State(step=state["step"], seconds=state["seconds"])
@@ -181,10 +182,19 @@ class _Trainer:
     def _card(self) -> ModelCard:
         model = self.config.model
         return ModelCard(
-            **model.model_dump(exclude={"architecture"}),
+            **model.model_dump(exclude={"architecture", "start"}),
             bands=("red", "green", "blue"),
             architecture=dict(model.architecture),
         )
+
+
+def _start(config: TrainConfig) -> MaskRCNN:
+    """The network with random weights, or those of ``model.start``."""
+    net = build(config.model.architecture, len(config.model.classes))
+    if config.model.start:
+        path = config.path(config.model.start)
+        load_state(net, read_weights(path)[0], path)
+    return net
 
 
 def losses(net: MaskRCNN, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:

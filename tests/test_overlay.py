@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from geoseg.errors import ConfigError, RasterError, SinkError
-from geoseg.preview import preview, read_view, scale_bar, to_picture
+from geoseg.overlay import preview, read_view, scale_bar, to_picture
 from geoseg.sinks.colours import label_colours
 from geoseg.window import Window
 
@@ -113,9 +113,7 @@ def test_what_has_no_value_is_grey(tmp_path: Path) -> None:
     made = scene(tmp_path)
     with rasterio.open(made.path, "r+") as raster:
         raster.nodata = 20
-    picture = np.asarray(
-        Image.open(preview(made.path, made.footprints[:0], tmp_path / "a.png", max_side=420))
-    )
+    picture = np.asarray(Image.open(preview(made.path, made.footprints[:0], tmp_path / "a.png", max_side=420)))
     assert (picture[:40] == 228).all() and (picture[70, 110:250] == 220).all()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from geoseg.config import Settings
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
+from geoseg.job import access_of
 from geoseg.raster import Reader, Scaling, open_raster, source_for
 from geoseg.sinks.atomic import replacing
 from geoseg.sinks.colours import RGB, darker, label_colours
@@ -38,6 +40,7 @@ def preview(
     truth: gpd.GeoDataFrame | None = None,
     max_side: int = 1600,
     window: Window | None = None,
+    settings: Settings | None = None,
 ) -> Path:
     """Draw footprints over their raster, coloured by label, with the truth as thin white lines on top.
 
@@ -48,16 +51,17 @@ def preview(
         truth: polygons in any CRS.
         max_side: longer side of the picture in pixels, without the legend under it.
         window: the part of the raster to show, in its pixels; None: all of it.
+        settings: those of the run, of which ``[raster]`` counts (assumed CRS, bands, limits); None: the defaults.
 
     Raises:
         ConfigError: another suffix, a table without a CRS, or a window off the raster.
         RasterError: the raster cannot be read.
         SinkError: the picture cannot be written; what stood there before is intact.
     """
-    target = Path(out_png)
+    target = Path(out_png).expanduser()
     if target.suffix.lower() != ".png" or max_side < 1:
         raise ConfigError(f"a picture {target.name!r} of {max_side} pixels", allowed="a .png of 1 or more")
-    pixels, valid, grid = read_view(raster, window=window, max_side=max_side)
+    pixels, valid, grid = read_view(raster, window=window, max_side=max_side, settings=settings)
     picture = np.where(valid[..., None], pixels, np.array(_NO_DATA, np.uint8)).astype(np.float32)
     entries = []
     for name, colour, shapes in _by_label(footprints):
@@ -77,14 +81,15 @@ def preview(
 
 
 def read_view(
-    raster: str | Path, *, window: Window | None, max_side: int
+    raster: str | Path, *, window: Window | None, max_side: int, settings: Settings | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], Grid]:
     """The raster as a picture: ``(height, width, 3)`` colours, ``(height, width)`` valid, and their grid.
 
-    Colours are the bands called red, green and blue, else the first three, else the first as grey. What is
-    not 8-bit is stretched between its 2nd and 98th percentiles.
+    Colours are the bands called red, green and blue (by the settings, else by the file), else the first three, else
+    the first as grey. What is not 8-bit is stretched between its 2nd and 98th percentiles.
     """
-    info = open_raster(raster)
+    told = (settings or Settings()).raster
+    info = open_raster(raster, access=access_of(told), assume_crs=told.assume_crs)
     area = info.grid.window if window is None else window.intersection(info.grid.window)
     if area.empty:
         raise ConfigError(f"a window ({window}) off {info.name}", allowed=f"parts of {info.grid.window}")
@@ -92,7 +97,7 @@ def read_view(
     source = source_for(
         info,
         ModelCard(classes=("object",)),
-        bands=_colour_bands(info.roles),
+        bands=_colour_bands(info.roles, told.bands or {}),
         scaling=None if info.dtype == "uint8" else Scaling.stretch(2, 98),
     )
     height, width = (max(1, round(side * scale)) for side in (info.grid.height, info.grid.width))
@@ -126,8 +131,10 @@ class _Entry:
     """Whether the sample is a line in a dark frame, as the truth is drawn."""
 
 
-def _colour_bands(roles: Sequence[str]) -> dict[str, int]:
+def _colour_bands(roles: Sequence[str], told: Mapping[str, int]) -> dict[str, int]:
     names = ("red", "green", "blue")
+    if all(name in told for name in names):
+        return {name: told[name] for name in names}
     if all(roles.count(name) == 1 for name in names):
         return {name: roles.index(name) + 1 for name in names}
     usable = [number for number, role in enumerate(roles, 1) if role != "alpha"] or [1]

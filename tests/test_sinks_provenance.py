@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import geopandas as gpd
+import pytest
+import shapely
+
+from geoseg.sinks import SINKS, write, written_run
+
+TABLE = gpd.GeoDataFrame({"label": ["a"]}, geometry=[shapely.box(0, 0, 3, 2)], crs=32645)
+
+
+@pytest.mark.parametrize("suffix", SINKS)
+def test_the_run_is_read_back(tmp_path: Path, suffix: str) -> None:
+    run = {"run": "0f3a", "complete": True, "aoi": None, "settings": {"a": 1}}
+    path = write(TABLE, tmp_path / f"it's 50% of #1{suffix}", run=run)
+    before = sorted(tmp_path.iterdir())
+    assert written_run(path) == {"run": "0f3a", "complete": "True", "aoi": None, "settings": '{"a": 1}'}
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("suffix", SINKS)
+def test_what_tells_no_run_is_of_no_known_run(tmp_path: Path, suffix: str) -> None:
+    assert written_run(tmp_path / f"absent{suffix}") == {}
+    assert written_run(write(TABLE, tmp_path / f"plain{suffix}")) == {}
+    (tmp_path / f"junk{suffix}").write_bytes(b"junk")
+    (tmp_path / "junk.run.json").write_text("[1]")
+    assert written_run(tmp_path / f"junk{suffix}") == {}
+
+
+def test_a_geopackage_of_another_kind(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "a.gpkg") as db:
+        db.execute("CREATE TABLE run (name TEXT)")
+    assert written_run(tmp_path / "a.gpkg") == {}

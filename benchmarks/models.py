@@ -30,7 +30,7 @@ from geoseg.scenes import Scene, harbour, town
 FIRST_SEED = 900_000
 """Far from the training's seeds (100000 and on)."""
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "buildings"
-FLOOR = 0.05
+FLOOR = 0.1
 """Score from which instances are kept here, so that the best threshold can be told."""
 
 

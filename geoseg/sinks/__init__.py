@@ -12,14 +12,15 @@ from geoseg.errors import ConfigError
 from geoseg.sinks.atomic import check_place
 from geoseg.sinks.flatgeobuf import write as write_flatgeobuf
 from geoseg.sinks.geojson import write as write_geojson
-from geoseg.sinks.gpkg import refuse_if_open
+from geoseg.sinks.gpkg import check_replaceable
 from geoseg.sinks.gpkg import write as write_gpkg
+from geoseg.sinks.output import Output
 from geoseg.sinks.parquet import write as write_parquet
 from geoseg.sinks.provenance import written_run
 
 __all__ = ["SINKS", "check_output", "check_suffix", "write", "written_run"]
 
-Sink = Callable[..., Path]
+Sink = Callable[[Output], None]
 SINKS: dict[str, Sink] = {
     ".gpkg": write_gpkg,
     ".parquet": write_parquet,
@@ -45,23 +46,27 @@ def write(
         footprints: the table of docs/outputs.md, or any GeoDataFrame of yours.
         path: ``.gpkg``, ``.parquet``, ``.fgb`` or ``.geojson``. A file that stands there is replaced.
         gaps: ground that was not examined: columns ``reason``, ``detail``, ``area_m2`` and the geometry.
-            A layer of the GeoPackage; a file beside the others (``NAME.gaps.SUFFIX``). None: nothing is said.
+            A layer of the GeoPackage; a file beside the others (``NAME.gaps.SUFFIX``). None: nothing is said,
+            and a file of that name from an earlier output is removed.
         run: provenance, a flat mapping. Its ``started`` (ISO 8601) dates the GeoPackage.
-        force: replace a GeoPackage even when another program seems to have it open for editing.
+        force: replace a GeoPackage even when another program seems to have it open for editing, or it holds
+            layers that geoseg did not write.
 
     Returns:
         The path written.
 
     Raises:
-        ConfigError: another suffix, not a GeoDataFrame, or no CRS where the format needs one.
-        SinkError: it cannot be written (disk full, read-only folder, open for editing elsewhere);
+        ConfigError: another suffix, not a GeoDataFrame, a column that the format cannot hold, or no CRS where it
+            needs one.
+        SinkError: it cannot be written (disk full, read-only folder, open for editing elsewhere, layers of others);
             the old file is intact.
     """
     target = check_suffix(path)
     for name, table in (("footprints", footprints), ("gaps", gaps)):
         if not isinstance(table, gpd.GeoDataFrame) and not (name == "gaps" and table is None):
             raise ConfigError(f"{name} of type {type(table).__name__}", allowed="a geopandas GeoDataFrame")
-    return SINKS[target.suffix.lower()](footprints, target, gaps=gaps, run=run, force=force)
+    SINKS[target.suffix.lower()](Output(target=target, footprints=footprints, gaps=gaps, run=run, force=force))
+    return target
 
 
 def check_output(path: str | Path, *, force: bool = False) -> Path:
@@ -69,12 +74,13 @@ def check_output(path: str | Path, *, force: bool = False) -> Path:
 
     Raises:
         ConfigError: another suffix.
-        SinkError: the folder cannot be written to, or a GeoPackage there is open for editing.
+        SinkError: the folder cannot be written to, or a GeoPackage there is open for editing or holds
+            layers that geoseg did not write.
     """
     target = check_suffix(path)
     check_place(target)
     if target.suffix.lower() == ".gpkg":
-        refuse_if_open(target, force=force)
+        check_replaceable(target, force=force)
     return target
 
 

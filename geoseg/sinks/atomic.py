@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,18 +31,23 @@ _REMEDIES = {
 
 @contextmanager
 def replacing(
-    target: Path, *siblings: Path, library_errors: tuple[type[Exception], ...] = ()
+    target: Path,
+    *siblings: Path,
+    library_errors: tuple[type[Exception], ...] = (),
+    make_way: Callable[[], None] = lambda: None,
 ) -> Iterator[list[Path]]:
     """Paths to write to, which become ``target`` and ``siblings`` when the block ends well.
 
     They lie in a hidden folder beside the target, hence on the same file system, together with whatever
     journals a library puts next to them. At the end each is flushed to the disk and renamed; the target comes
-    last, so it stands for the whole. On an error before that nothing is renamed, and the folder goes.
+    last, so it stands for the whole. Ctrl-C and SIGTERM wait until all are. On an error before that nothing is
+    renamed, and the folder goes.
 
     Args:
         target: the output. A symbolic link is followed.
         siblings: files that belong to it, in the same folder.
         library_errors: further exceptions of the library at work that mean that writing failed.
+        make_way: called just before the renaming, once all drafts are on the disk; its errors prevent it.
 
     Raises:
         SinkError: an OSError, or one of ``library_errors``, came out of the block or the renaming.
@@ -59,9 +66,12 @@ def replacing(
             yield shown
         for draft in drafts:
             _flush(draft)
-        for draft, final in reversed(list(zip(drafts, finals, strict=True))):
-            os.replace(draft, final)
-        _flush(target.parent)
+        with _signals_held():
+            make_way()
+            for draft, final in reversed(list(zip(drafts, finals, strict=True))):
+                os.replace(draft, final)
+            with suppress(OSError):  # not every file system can (CIFS, FUSE, Windows), and the files are in place
+                _flush(target.parent)
     except failures as error:
         raise write_failed(target, error) from error
     finally:
@@ -135,12 +145,29 @@ def _gdal_readable(drafts: list[Path]) -> Iterator[list[Path]]:
                 shutil.copyfile(stand_in, draft)
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for the end of the block; in other threads they do not interrupt anyway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
+        for number in dict.fromkeys(held):
+            signal.raise_signal(number)
+
+
 def _flush(path: Path) -> None:
     """Have a file's or folder's content on the disk: a rename may else outlive the bytes it names."""
-    flags = os.O_RDONLY if path.is_dir() or os.name != "nt" else os.O_RDWR
-    with suppress(PermissionError):  # Windows has no handle for a folder
-        handle = os.open(path, flags)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import pyogrio
 
 from geoseg.sinks import tables
+from geoseg.sinks.output import Output, write_with_siblings
 
 
-def write(
-    footprints: gpd.GeoDataFrame,
-    target: Path,
-    *,
-    gaps: gpd.GeoDataFrame | None = None,
-    run: Mapping[str, Any] | None = None,
-    force: bool = False,
-) -> Path:
+def write(output: Output) -> None:
     """Write the footprints with their spatial index; ``NAME.gaps.fgb`` and ``NAME.run.json`` lie beside it.
 
     Raises:
+        ConfigError: a column that the format cannot hold.
         SinkError: it cannot be written.
     """
-    return tables.write_with_siblings(_write_layer, footprints, target, gaps=gaps, run=run)
+    write_with_siblings(_write_layer, output)
 
 
 def _write_layer(draft: Path, layer: str, table: gpd.GeoDataFrame) -> None:

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import pyogrio
 
 from geoseg.errors import ConfigError
 from geoseg.sinks import tables
+from geoseg.sinks.output import Output, write_with_siblings
 
 
-def write(
-    footprints: gpd.GeoDataFrame,
-    target: Path,
-    *,
-    gaps: gpd.GeoDataFrame | None = None,
-    run: Mapping[str, Any] | None = None,
-    force: bool = False,
-) -> Path:
+def write(output: Output) -> None:
     """Write the footprints, cut in two at the antimeridian as RFC 7946 section 3.1.9 asks.
 
     Gaps and run lie beside it (``NAME.gaps.geojson``, ``NAME.run.json``).
 
     Raises:
-        ConfigError: the table has no CRS.
+        ConfigError: the table has no CRS, or a column that the format cannot hold.
         SinkError: it cannot be written.
     """
-    if footprints.crs is None or (gaps is not None and gaps.crs is None):
+    if output.footprints.crs is None or (output.gaps is not None and output.gaps.crs is None):
         raise ConfigError(
             "a table without a CRS for GeoJSON",
             allowed="tables with a CRS, which are turned into longitude and latitude",
             remedy="Set it with footprints.set_crs(...)",
         )
-    return tables.write_with_siblings(_write_layer, footprints, target, gaps=gaps, run=run)
+    write_with_siblings(_write_layer, output)
 
 
 def _write_layer(draft: Path, layer: str, table: gpd.GeoDataFrame) -> None:

@@ -21,6 +21,7 @@ import pyogrio
 from geoseg.errors import SinkError
 from geoseg.sinks import qgis_style, tables
 from geoseg.sinks.atomic import printable, replacing
+from geoseg.sinks.output import Output, naming_the_column
 
 _DESCRIPTIONS = {
     "footprints": "Objects found, one row each",
@@ -35,41 +36,38 @@ _LAYER_STYLES = """CREATE TABLE layer_styles (
     useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30), update_time DATETIME)"""
 _RUN = """CREATE TABLE run (
     fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT NOT NULL UNIQUE, value TEXT)"""
+_FORMATS_OWN = ("gpkg_", "rtree_", "sqlite_")
 _SIDECARS = ("-wal", "-shm", "-journal")
 _date_lock = threading.Lock()  # GDAL's date is one setting of the whole process
 
 
-def write(
-    footprints: gpd.GeoDataFrame,
-    target: Path,
-    *,
-    gaps: gpd.GeoDataFrame | None = None,
-    run: Mapping[str, Any] | None = None,
-    force: bool = False,
-) -> Path:
+def write(output: Output) -> None:
     """Write the layers ``footprints`` and ``gaps``, the table ``run`` and their QGIS styles.
 
     Raises:
-        SinkError: it cannot be written, is open for editing elsewhere, or does not hold what was written.
+        ConfigError: a column that the format cannot hold.
+        SinkError: it cannot be written, somebody may miss what stands there (:func:`check_replaceable`), or it
+            does not hold what was written.
     """
-    date = tables.run_date(run)
-    layers = {"footprints": tables.flat(footprints)}
-    if gaps is not None:
-        layers["gaps"] = tables.flat(tables.same_crs(gaps, footprints))
-    refuse_if_open(target, force=force)
-    with replacing(target, library_errors=(*tables.GDAL_ERRORS, sqlite3.Error)) as (draft,):
+    date, layers, target = tables.run_date(output.run), output.layers(), output.target
+    check_replaceable(target, force=output.force)
+
+    def make_way() -> None:
+        check_replaceable(target, force=output.force)  # again: the work before may have taken a while
+        if output.force:
+            _remove_sidecars(target)
+
+    with replacing(target, library_errors=(*tables.GDAL_ERRORS, sqlite3.Error), make_way=make_way) as (draft,):
         with _dated(date):
             for name, table in layers.items():
-                _write_layer(draft, name, table)
+                with naming_the_column(name, table):
+                    _write_layer(draft, name, table)
         with closing(sqlite3.connect(draft)) as db, db:
             _write_styles(db, layers, date)
-            if run is not None:
-                _write_run(db, run, date)
+            if output.run is not None:
+                _write_run(db, output.run, date)
         for name, table in layers.items():
             _check_counts(draft, name, table)
-        if force:
-            _remove_sidecars(target)
-    return target
 
 
 def geometry_column(table: gpd.GeoDataFrame) -> str:
@@ -126,14 +124,15 @@ def _write_run(db: sqlite3.Connection, run: Mapping[str, Any], date: datetime) -
 
 
 def _register(db: sqlite3.Connection, table: str, date: datetime) -> None:
-    """Enter a table without geometry where GeoPackage readers look for tables."""
+    """Enter a table without geometry where GeoPackage readers look for tables.
+
+    Not in ``gpkg_ogr_contents``: without GDAL's triggers its count would be wrong after the next insert.
+    """
     db.execute(
         "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change, srs_id)"
         " VALUES (?, 'attributes', ?, ?, ?, 0)",
         (table, table, _DESCRIPTIONS[table], _stamp(date)),
     )
-    (count,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()
-    db.execute("INSERT INTO gpkg_ogr_contents (table_name, feature_count) VALUES (?, ?)", (table, count))
 
 
 def _check_counts(draft: Path, layer: str, table: gpd.GeoDataFrame) -> None:
@@ -156,22 +155,47 @@ def _check_counts(draft: Path, layer: str, table: gpd.GeoDataFrame) -> None:
         )
 
 
-def refuse_if_open(target: Path, *, force: bool) -> None:
-    """Refuse to replace a file in use, unless forced.
+def read_only(path: Path) -> sqlite3.Connection:
+    """A GeoPackage opened for a look that leaves no journal beside it."""
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+
+
+def check_replaceable(target: Path, *, force: bool) -> None:
+    """Refuse, unless forced, to replace a file that is in use or holds what geoseg did not write.
 
     QGIS keeps a ``-wal`` beside a file while it edits; a ``-journal`` is a transaction not finished.
 
     Raises:
-        SinkError: there is such a file beside ``target``.
+        SinkError: there is such a file beside ``target``, or a table in it that is not one of geoseg's.
     """
+    if force:
+        return
     present = [name for name in ("-wal", "-journal") if os.path.exists(_beside(target, name))]
-    if present and not force:
+    if present:
         raise SinkError(
             f"{printable(target)} has a {present[0]!r} file beside it: it is open for editing in QGIS or"
             " another program, or was left in the middle of an edit",
             remedy="End the edit session there, write to another name, or pass force (--force), which drops"
             " what was not saved",
         )
+    if others := _other_tables(target):
+        raise SinkError(
+            f"{printable(target)} holds {len(others)} tables that geoseg did not write"
+            f" ({printable(', '.join(others[:5]))}{', ...' if len(others) > 5 else ''}) and that would go",
+            remedy="Write to another name, or pass force (--force), which replaces the whole file",
+        )
+
+
+def _other_tables(target: Path) -> list[str]:
+    """Tables and views in a GeoPackage that are neither geoseg's nor the format's own; none where it is no SQLite."""
+    if not target.is_file():
+        return []
+    try:
+        with closing(read_only(target)) as db:
+            names = [str(n) for (n,) in db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
+    except sqlite3.Error:
+        return []
+    return sorted(name for name in names if name not in _DESCRIPTIONS and not name.startswith(_FORMATS_OWN))
 
 
 def _remove_sidecars(target: Path) -> None:

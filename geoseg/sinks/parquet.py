@@ -20,6 +20,7 @@ import shapely
 from geoseg.errors import SinkError
 from geoseg.sinks import tables
 from geoseg.sinks.atomic import replacing
+from geoseg.sinks.output import Output, naming_the_column, remove_stale
 
 RUN_KEY = b"geoseg:run"
 """Key of the file's metadata that holds the run, as one JSON object."""
@@ -28,26 +29,24 @@ ROW_GROUP = 100_000
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
-def write(
-    footprints: gpd.GeoDataFrame,
-    target: Path,
-    *,
-    gaps: gpd.GeoDataFrame | None = None,
-    run: Mapping[str, Any] | None = None,
-    force: bool = False,
-) -> Path:
+def write(output: Output) -> None:
     """Write the footprints in Hilbert order, each with its bounding box; gaps go to ``NAME.gaps.parquet``.
 
     Raises:
+        ConfigError: a column that the format cannot hold.
         SinkError: it cannot be written.
     """
-    parts = {target: footprints}
-    if gaps is not None:
-        parts[tables.sibling(target, "gaps")] = tables.same_crs(gaps, footprints)
-    with replacing(*parts, library_errors=(pa.ArrowException,)) as drafts:
-        for draft, part in zip(drafts, parts.values(), strict=True):
-            _write_one(draft, hilbert_sorted(tables.flat(part)), run)
-    return target
+    layers, gaps = output.layers(), output.beside("gaps")
+    siblings = [gaps] if "gaps" in layers else []
+
+    def make_way() -> None:
+        remove_stale(path for path in (gaps,) if path not in siblings)
+
+    with replacing(output.target, *siblings, library_errors=(pa.ArrowException,), make_way=make_way) as drafts:
+        for draft, (name, table) in zip(drafts, layers.items(), strict=True):
+            with naming_the_column(name, table):
+                arrow = to_arrow(hilbert_sorted(table))
+            _write_one(draft, arrow, output.run)
 
 
 def hilbert_sorted(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
@@ -60,17 +59,14 @@ def hilbert_sorted(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     return table.iloc[np.concatenate([order, np.flatnonzero(shapeless)])]
 
 
-def _write_one(draft: Path, table: gpd.GeoDataFrame, run: Mapping[str, Any] | None) -> None:
-    arrow = to_arrow(table)
+def _write_one(draft: Path, arrow: pa.Table, run: Mapping[str, Any] | None) -> None:
     if run is not None:
         note = json.dumps(dict(tables.run_items(run)), ensure_ascii=True).encode()
         arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), RUN_KEY: note})
     pq.write_table(arrow, draft, compression="zstd", row_group_size=ROW_GROUP)
     read_back = pq.read_metadata(draft).num_rows
-    if read_back != len(table):
-        raise SinkError(
-            f"{len(table)} rows were written but {read_back} are read back", remedy="Check the disk"
-        )
+    if read_back != arrow.num_rows:
+        raise SinkError(f"{arrow.num_rows} rows were written but {read_back} are read back", remedy="Check the disk")
 
 
 def to_arrow(table: gpd.GeoDataFrame) -> pa.Table:

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geoseg.sinks import tables
+from geoseg.sinks.gpkg import read_only
+from geoseg.sinks.output import sibling
 from geoseg.sinks.parquet import RUN_KEY
 
 
@@ -28,14 +29,13 @@ def written_run(path: str | Path) -> dict[str, str | None]:
             return _of_gpkg(target)
         if target.suffix.lower() == ".parquet":
             return _as_run(json.loads((pq.read_metadata(target).metadata or {}).get(RUN_KEY, b"{}")))
-        return _as_run(json.loads(tables.sibling(target, "run", ".json").read_text(encoding="utf-8")))
+        return _as_run(json.loads(sibling(target, "run", ".json").read_text(encoding="utf-8")))
     except (OSError, ValueError, sqlite3.Error, pa.ArrowException):
         return {}
 
 
 def _of_gpkg(target: Path) -> dict[str, str | None]:
-    # Read-only and immutable: looking leaves no journal beside the file.
-    with closing(sqlite3.connect(f"{target.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+    with closing(read_only(target)) as db:
         return dict(db.execute("SELECT key, value FROM run").fetchall())
 
 

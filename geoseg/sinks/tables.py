@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,32 +12,36 @@ import geopandas as gpd
 import pandas as pd
 import pyogrio
 import shapely
-from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
+from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, GeometryError
 
 from geoseg.errors import ConfigError, SinkError
-from geoseg.sinks.atomic import printable, replacing
+from geoseg.sinks.atomic import printable
 
 GDAL_ERRORS: tuple[type[Exception], ...] = (
     DataSourceError,
     DataLayerError,
     FeatureError,
-    FieldError,
     GeometryError,
     CRSError,
-    NotImplementedError,
-    ValueError,
 )
-"""What pyogrio raises where GDAL cannot write a table."""
+"""What pyogrio raises where GDAL cannot write."""
 
 UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
 """The date of an output whose run says no date: writing again must not change a byte."""
 
 
 def flat(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """The table with a plain index; an index with a name becomes a column, as when geopandas writes."""
-    if any(name is not None for name in table.index.names):
-        return table.reset_index()
-    return table.reset_index(drop=True)
+    """The table with a plain index; an index with a name becomes a column, as when geopandas writes.
+
+    Raises:
+        ConfigError: two columns of the same name.
+    """
+    named = any(name is not None for name in table.index.names)
+    plain = table.reset_index() if named else table.reset_index(drop=True)
+    if not plain.columns.is_unique:
+        twice = str(plain.columns[plain.columns.duplicated()][0])
+        raise ConfigError(f"a table with two columns named {twice!r}", allowed="columns of different names")
+    return plain
 
 
 def attributes(table: gpd.GeoDataFrame) -> list[str]:
@@ -107,33 +111,6 @@ def check_count(path: Path, *, layer: str | None, expected: int) -> None:
     found = read_count(path, layer)
     if found != expected:
         raise SinkError(f"{expected} rows were written but {found} are read back", remedy="Check the disk")
-
-
-def sibling(target: Path, part: str, suffix: str | None = None) -> Path:
-    """The file beside an output that holds a part of it: ``NAME.part.SUFFIX``."""
-    return target.with_name(f"{target.stem}.{part}{suffix or target.suffix}")
-
-
-def write_with_siblings(
-    write_layer: Callable[[Path, str, gpd.GeoDataFrame], None],
-    footprints: gpd.GeoDataFrame,
-    target: Path,
-    *,
-    gaps: gpd.GeoDataFrame | None,
-    run: Mapping[str, Any] | None,
-) -> Path:
-    """Write a format that holds one layer: the gaps go to a second file, the run to a JSON file beside it."""
-    layers = {target: ("footprints", flat(footprints))}
-    if gaps is not None:
-        layers[sibling(target, "gaps")] = ("gaps", flat(same_crs(gaps, footprints)))
-    notes = [] if run is None else [sibling(target, "run", ".json")]
-    with replacing(*layers, *notes, library_errors=GDAL_ERRORS) as drafts:
-        for draft, (name, table) in zip(drafts, layers.values(), strict=False):
-            write_layer(draft, name, table)
-            check_count(draft, layer=None, expected=len(table))
-        if run is not None:
-            drafts[-1].write_text(json.dumps(dict(run_items(run)), indent=2) + "\n", encoding="utf-8")
-    return target
 
 
 def _utc(date: datetime) -> datetime:

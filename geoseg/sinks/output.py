@@ -1,0 +1,109 @@
+"""What goes into one output, and where."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+from pyogrio.errors import FieldError
+
+from geoseg.errors import ConfigError
+from geoseg.sinks import tables
+from geoseg.sinks.atomic import printable, replacing
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Output:
+    """One output to be written."""
+
+    target: Path
+    """Where; its suffix is one of the formats'."""
+    footprints: gpd.GeoDataFrame
+    """The table."""
+    gaps: gpd.GeoDataFrame | None = None
+    """Ground that was not examined; None: nothing is said of it."""
+    run: Mapping[str, Any] | None = None
+    """Provenance; None: nothing is said of it."""
+    force: bool = False
+    """Replace also what somebody may miss."""
+
+    def layers(self) -> dict[str, gpd.GeoDataFrame]:
+        """Name -> table, ready to be written: a plain index, one CRS.
+
+        Raises:
+            ConfigError: two columns of the same name.
+        """
+        found = {"footprints": tables.flat(self.footprints)}
+        if self.gaps is not None:
+            found["gaps"] = tables.flat(tables.same_crs(self.gaps, self.footprints))
+        return found
+
+    def beside(self, part: str, suffix: str | None = None) -> Path:
+        """The file beside the target that holds a part of the output: ``NAME.part.SUFFIX``."""
+        return sibling(self.target, part, suffix)
+
+
+def sibling(target: Path, part: str, suffix: str | None = None) -> Path:
+    """The file beside an output that holds a part of it: ``NAME.part.SUFFIX``."""
+    return target.with_name(f"{target.stem}.{part}{suffix or target.suffix}")
+
+
+def write_with_siblings(write_layer: Callable[[Path, str, gpd.GeoDataFrame], None], output: Output) -> None:
+    """Write a format that holds one layer: the gaps go to a second file, the run to a JSON file beside it."""
+    layers = output.layers()
+    gaps, run = output.beside("gaps"), output.beside("run", ".json")
+    siblings = [path for path, part in ((gaps, output.gaps), (run, output.run)) if part is not None]
+
+    def make_way() -> None:
+        remove_stale(path for path in (gaps, run) if path not in siblings)
+
+    with replacing(output.target, *siblings, library_errors=tables.GDAL_ERRORS, make_way=make_way) as drafts:
+        for draft, (name, table) in zip(drafts, layers.items(), strict=False):
+            with naming_the_column(name, table):
+                write_layer(draft, name, table)
+            tables.check_count(draft, layer=None, expected=len(table))
+        if output.run is not None:
+            drafts[-1].write_text(json.dumps(dict(tables.run_items(output.run)), indent=2) + "\n", encoding="utf-8")
+
+
+def remove_stale(paths: Iterable[Path]) -> None:
+    """Remove what an earlier output left beside itself and the new one does not replace: it would seem to be of it."""
+    for path in paths:
+        if path.is_file():
+            path.unlink()
+            _log.warning("%s was of the output that is replaced: removed", printable(path))
+
+
+@contextmanager
+def naming_the_column(layer: str, table: gpd.GeoDataFrame) -> Iterator[None]:
+    """Turn what a library says of a table that its format cannot hold into one message that names the column.
+
+    Raises:
+        ConfigError: the block ended with such an error.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, NotImplementedError, FieldError) as error:
+        name = _culprit(tables.attributes(table), str(error))
+        column = "a table" if name is None else f"a column {name!r} of type {table[name].dtype}"
+        raise ConfigError(
+            f"{column} for {layer} that the format cannot hold ({printable(error)})",
+            allowed="columns of one type each: numbers, text, true/false or dates, named apart also in small letters",
+            remedy="Convert or drop the column",
+        ) from error
+
+
+def _culprit(names: list[str], message: str) -> str | None:
+    """The column that pyogrio (by its number, or quoted) or Arrow (by its name) complains of."""
+    if number := re.search(r"field index: (\d+)", message):
+        return names[int(number[1])] if int(number[1]) < len(names) else None
+    return next((name for name in names if f"column {name} with" in message or f"'{name}'" in message), None)

@@ -11,6 +11,8 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import rasterio
+import rasterio.features
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
@@ -97,8 +99,9 @@ def _write_truth(name: str, scene: Scene, grid: Grid, inside: NDArray[np.bool_] 
     polygons[:] = scene.polygons
     frame = gpd.GeoDataFrame({"label": list(scene.labels)}, geometry=grid.geometry_to_world(polygons), crs=grid.crs)
     if inside is not None:
-        points = np.array([p.representative_point().coords[0] for p in scene.polygons])
-        frame = frame[inside[points[:, 1].astype(int), points[:, 0].astype(int)]]
+        [(seen, _)] = rasterio.features.shapes(inside.astype(np.uint8), mask=inside, transform=grid.transform)
+        frame["geometry"] = frame.intersection(shapely.geometry.shape(seen))
+        frame = frame[frame.area > 12 * scene.gsd_m**2]
     frame.to_crs(4326).to_file(HERE / f"{name}.geojson", driver="GeoJSON", COORDINATE_PRECISION=8)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyproj.network
 import shapely
 from affine import Affine
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +18,11 @@ from pyproj.exceptions import ProjError
 
 from geoseg.errors import RasterError
 from geoseg.window import Window
+
+# A result must not follow from what a server answers, so no datum shift grid is ever fetched: pyproj is told, and
+# by the environment GDAL, which has no setting of its own for it, and the processes that are started from here.
+pyproj.network.set_network_enabled(False)  # type: ignore[attr-defined]
+os.environ["PROJ_NETWORK"] = "OFF"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +62,23 @@ class Grid:
     def gsd_xy_m(self) -> tuple[float, float]:
         """Ground length in metres of one pixel step along columns and along rows, at the centre.
 
-        Geodesic distance on the CRS's ellipsoid, so right for degrees and for EPSG:3857 too.
+        Geodesic distance on the CRS's ellipsoid, so right for degrees and for EPSG:3857 too. It is taken over many
+        pixels but at most 1000 and some 10 km, across which a geodesic is as long as the lattice's own line.
 
         Raises:
             RasterError: the centre has no longitude and latitude in this CRS.
         """
+        # A span of many pixels keeps the differences well above the noise of the projection's arithmetic; one pixel is
+        # enough to say how many those may be.
+        step = self._steps_m(0.5, 0.5)
+        sizes = (self.width, self.height)
+        return self._steps_m(*(max(0.5, min(n / 4, 500.0, 5000.0 / m)) for n, m in zip(sizes, step, strict=True)))
+
+    def _steps_m(self, half_cols: float, half_rows: float) -> tuple[float, float]:
+        """Ground length of a pixel step, over so many pixels to both sides of the centre."""
         col, row = self.width / 2.0, self.height / 2.0
-        # A span of many pixels keeps the differences well above the noise of the projection's arithmetic.
-        span_c, span_r = max(self.width / 4.0, 0.5), max(self.height / 4.0, 0.5)
-        cols = np.array([col - span_c, col + span_c, col, col])
-        rows = np.array([row, row, row - span_r, row + span_r])
+        cols = np.array([col - half_cols, col + half_cols, col, col])
+        rows = np.array([row, row, row - half_rows, row + half_rows])
         lon, lat = self.to_lonlat(rows, cols)
         if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
             raise RasterError(
@@ -73,7 +87,7 @@ class Grid:
                 remedy="Check its CRS with gdalinfo; if that is wrong, set the true one with gdal_edit -a_srs",
             )
         _, _, length = self.geod.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
-        return float(length[0]) / (2 * span_c), float(length[1]) / (2 * span_r)
+        return float(length[0]) / (2 * half_cols), float(length[1]) / (2 * half_rows)
 
     @property
     def gsd_m(self) -> float:

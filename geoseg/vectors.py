@@ -11,6 +11,7 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pandas
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
@@ -19,6 +20,7 @@ from pyproj.exceptions import CRSError
 from geoseg.errors import ConfigError
 
 LONLAT = CRS.from_epsg(4326)
+_HEAD = 64 * 1024  # more than GDAL looks at
 _ALLOWED = "a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet file"
 
 
@@ -47,34 +49,52 @@ def from_table(table: Any, what: str) -> Shapes:
 
 
 def read_shapes(path: str | Path, kind: str = "vector") -> Shapes:
+    """The geometries of :func:`read_table`; the same arguments and errors.
+
+    Raises:
+        ConfigError: also where it has no CRS.
+    """
+    return from_table(read_table(path, kind), _what(path, kind))
+
+
+def read_table(path: str | Path, kind: str = "vector") -> geopandas.GeoDataFrame:
     """A vector file, told by its first bytes; text that names other files (an OGR VRT) is never opened.
+
+    Of a GeoPackage the layer ``footprints``, or else its one layer of polygons.
 
     Args:
         path: a local file.
         kind: what to call it in messages: ``the {kind} file ...``.
 
     Raises:
-        ConfigError: absent, of another kind, broken, or without a CRS.
+        ConfigError: absent, of another kind, broken, or with several layers to choose from.
     """
-    path = os.path.abspath(os.path.expanduser(os.fspath(path)))
-    what = f"the {kind} file {path}"
+    what, path = _what(path, kind), _absolute(path)
     if not os.path.isfile(path):
         state = "is a folder" if os.path.isdir(path) else "does not exist"
         raise ConfigError(f"{what}, which {state}", allowed=_ALLOWED)
     with open(path, "rb") as file:
-        head = file.read(512)
+        head = file.read(_HEAD)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
         return _geojson(path, what)
     if head.startswith(b"PAR1"):
-        return from_table(_opened(geopandas.read_parquet, path, what), what)
-    if head.startswith(b"SQLite format 3\0") and head[68:72] in (b"GPKG", b"GP10", b"GP11"):
-        return from_table(_opened(geopandas.read_file, path, what, layer=_layer(path, what)), what)
-    if head.startswith((b"fgb\x03", b"\x00\x00\x27\x0a")):
-        return from_table(_opened(geopandas.read_file, path, what), what)
+        return _opened(geopandas.read_parquet, path, what)
+    # GDAL looks for a VRT's first tag wherever in the head of a file, and opens what it names.
+    if b"<OGRVRTDataSource" not in head:
+        if head.startswith(b"SQLite format 3\0") and head[68:72] in (b"GPKG", b"GP10", b"GP11"):
+            return _opened(geopandas.read_file, path, what, layer=_layer(path, what))
+        if head.startswith((b"fgb\x03", b"\x00\x00\x27\x0a")):
+            return _opened(geopandas.read_file, path, what)
     found = "an empty file" if not head else "XML" if head.lstrip().startswith(b"<") else "of another kind"
-    raise ConfigError(
-        f"{what}, which is {found}", allowed=_ALLOWED, remedy="Convert it, e.g. ogr2ogr aoi.gpkg <it>"
-    )
+    raise ConfigError(f"{what}, which is {found}", allowed=_ALLOWED, remedy="Convert it, e.g. ogr2ogr new.gpkg <it>")
+
+
+def _absolute(path: str | Path) -> str:
+    return os.path.abspath(os.path.expanduser(os.fspath(path)))
+
+
+def _what(path: str | Path, kind: str) -> str:
+    return f"the {kind} file {_absolute(path)}"
 
 
 def _opened(read: Any, path: str, what: str, **options: Any) -> Any:
@@ -89,13 +109,15 @@ def _opened(read: Any, path: str, what: str, **options: Any) -> Any:
 
 
 def _layer(path: str, what: str) -> str:
-    """The one layer of polygons in a GeoPackage."""
+    """The layer of a GeoPackage that is meant."""
     layers = _opened_layers(path, what)
+    if "footprints" in (name for name, _ in layers):
+        return "footprints"
     names = [str(name) for name, kind in layers if kind and ("Polygon" in kind or kind == "Unknown")]
     if len(names) != 1:
         raise ConfigError(
             f"{what} with {len(names)} layers of polygons ({', '.join(names[:5])})",
-            allowed="one layer",
+            allowed="one layer, or one named footprints",
             remedy="Save the layer you mean to a file of its own",
         )
     return names[0]
@@ -109,18 +131,19 @@ def _opened_layers(path: str, what: str) -> list[tuple[Any, Any]]:
     return list(zip(table["name"], table["geometry_type"], strict=True))
 
 
-def _geojson(path: str, what: str) -> Shapes:
+def _geojson(path: str, what: str) -> geopandas.GeoDataFrame:
     """GeoJSON by the JSON parser alone; the old ``crs`` member is honoured."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         crs = _geojson_crs(content)
-        parts = [json.dumps(part) for part in _geometries(content)]
+        features = list(_features(content))
+        shapes = [feature["geometry"] for feature in features]
+        parts = [None if shape is None else json.dumps(shape) for shape in shapes]
         geometries = shapely.from_geojson(parts) if parts else np.zeros(0, object)
+        rows = pandas.DataFrame([_properties(feature) for feature in features], index=range(len(features)))
     except (ValueError, TypeError, KeyError, RecursionError, CRSError, shapely.errors.ShapelyError) as error:
-        raise ConfigError(
-            f"{what}, which is not sound GeoJSON ({str(error)[:200]})", allowed=_ALLOWED
-        ) from error
-    return Shapes(geometries=np.asarray(geometries, object), crs=crs, what=what)
+        raise ConfigError(f"{what}, which is not sound GeoJSON ({str(error)[:200]})", allowed=_ALLOWED) from error
+    return geopandas.GeoDataFrame(rows, geometry=geometries, crs=crs)
 
 
 def _geojson_crs(content: dict[str, Any]) -> CRS:
@@ -131,13 +154,20 @@ def _geojson_crs(content: dict[str, Any]) -> CRS:
     return LONLAT if crs.is_geographic and crs.name.startswith("WGS 84") else crs
 
 
-def _geometries(content: Any) -> Iterator[dict[str, Any]]:
+def _features(content: Any) -> Iterator[dict[str, Any]]:
+    """Every feature; a geometry alone is one without properties."""
     kind = content["type"]
     if kind == "FeatureCollection":
         for feature in content["features"]:
-            yield from _geometries(feature)
+            yield from _features(feature)
     elif kind == "Feature":
-        if content["geometry"] is not None:
-            yield content["geometry"]
-    else:
         yield content
+    else:
+        yield {"geometry": content}
+
+
+def _properties(feature: dict[str, Any]) -> dict[str, Any]:
+    """A feature's attributes; its ``id`` is one where no property has that name."""
+    named = {} if feature.get("id") is None else {"id": feature["id"]}
+    properties = {**named, **(feature.get("properties") or {})}
+    return {name: value for name, value in properties.items() if name != "geometry"}

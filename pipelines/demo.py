@@ -23,7 +23,7 @@ def main() -> int:
     done = geoseg.run(SAMPLE, model)  # as geoseg.extract, with the gaps and the report
     footprints, run = done.footprints, done.report.as_dict()
     geopackage = geoseg.write(footprints, OUTPUT / "town.gpkg", gaps=done.gaps, run=run)
-    parquet = geoseg.write(footprints, OUTPUT / "town.parquet")
+    parquet = geoseg.write(footprints, OUTPUT / "town.parquet", gaps=done.gaps, run=run)
     truth = gpd.read_file(TRUTH)
     picture = geoseg.preview(SAMPLE, footprints, OUTPUT / "town.png", truth=truth)
     scores = geoseg.evaluate(footprints, truth)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -11,7 +13,9 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from geoseg.cli import app
 from geoseg.errors import ConfigError
 from geoseg.evaluation import evaluate, match, sweep
 
@@ -143,6 +147,30 @@ def test_labels_must_agree_where_both_sides_have_them() -> None:
     assert scores.by_label["ship"].recall == 0.5
     assert scores.by_label["pier"].precision == 0.0
     assert scores.to_dict()["by_label"]["ship"]["n_truth"] == 2
+
+
+def test_labels_that_never_meet_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10))
+    pred, truth = table(shapes, label=["building"] * 2, score=[0.9, 0.4]), table(shapes, label=["yes", "house"])
+    assert evaluate(pred, truth).n_matched == 0
+    assert "predicted: building; true: house, yes" in caplog.text and "--any-label" in caplog.text
+    caplog.clear()
+    scores = evaluate(pred, truth, any_label=True)
+    assert scores.n_matched == 2 and scores.by_label == {}
+    assert sweep(pred, truth, any_label=True).best[1].f1 == 1.0
+    assert evaluate(pred, table(shapes, label=["building", "yes"])).n_matched == 1
+    assert evaluate(pred.iloc[:0], truth).n_matched == 0
+    assert caplog.text == ""
+
+
+def test_the_command_takes_any_label(tmp_path: Path) -> None:
+    shapes = boxes((500_000, 0, 500_010, 10), (500_020, 0, 500_030, 10))
+    pred, truth = tmp_path / "pred.geojson", tmp_path / "truth.gpkg"
+    table(shapes, label=["building"] * 2).to_crs(4326).to_file(pred)
+    table(shapes, label=["yes"] * 2).to_file(truth)
+    for options, matched in (([], 0), (["--any-label"], 2)):
+        done = CliRunner().invoke(app, ["evaluate", str(pred), str(truth), "--json", *options])
+        assert json.loads(done.stdout)["n_matched"] == matched
 
 
 def test_aoi_limits_what_is_counted_and_blames_nobody_for_the_border() -> None:

@@ -12,7 +12,7 @@ import pytest
 import shapely
 from distributed import LocalCluster
 from geopandas.testing import assert_geodataframe_equal
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from painted import CARD, PLACES, Painted, pixel_area, truth_of, write_raster
@@ -129,13 +129,21 @@ def _scenes(draw: st.DrawFn) -> Pixels:
     return pixels
 
 
-@settings(
-    max_examples=30,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+def _boxes(shape: tuple[int, int], *boxes: tuple[int, int, int, int]) -> Pixels:
+    """Boxes of rows and columns, valued 1, 2, ..."""
+    pixels = np.zeros(shape, np.uint8)
+    for value, (top, bottom, left, right) in enumerate(boxes, start=1):
+        pixels[top:bottom, left:right] = value
+    return pixels
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pixels=_scenes(), core=st.integers(12, 60), halo=st.integers(1, 24), block=st.integers(1, 3))
+@example(pixels=_boxes((103, 74), (34, 103, 66, 69)), core=24, halo=16, block=2)  # thin, along the raster's edge
+@example(pixels=_boxes((78, 42), (25, 49, 39, 42)), core=12, halo=11, block=1)  # thin, in the rim of many tiles
+@example(  # thin and cut, beside others seen whole
+    pixels=_boxes((93, 23), (29, 60, 22, 23), (46, 53, 12, 22), (38, 45, 12, 22)), core=46, halo=9, block=3
 )
-@given(pixels=_scenes(), core=st.integers(16, 60), halo=st.integers(8, 24), block=st.integers(1, 3))
 def test_tiled_equals_untiled(tmp_path: Path, pixels: Pixels, core: int, halo: int, block: int) -> None:
     path = write_raster(tmp_path / "scene.tif", pixels)
     whole = geoseg.extract(path, Painted(), tiling=Tiling(core=200, halo=0), settings=EXACT)

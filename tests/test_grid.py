@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS, Geod
+from rasters import Listener
 
 from geoseg.errors import RasterError
 from geoseg.grid import Grid, lonlat
@@ -90,6 +94,19 @@ def test_a_crop_lies_where_it_was(grid: Grid, data: st.DataObject) -> None:
     assert (crop.height, crop.width) == (height, width)
     for row, col in ((0, 0), (0.25, 3.5), (height, width)):
         assert np.allclose(crop.to_world(row, col), grid.to_world(row + row_off, col + col_off), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("step", "height", "width"), [(1e-3, 2_000, 100_000), (0.1, 200, 3600), (1.0, 40, 360), (1e-6, 3, 200_000)]
+)
+def test_gsd_of_a_wide_raster_in_degrees_is_that_along_its_parallel(step: float, height: int, width: int) -> None:
+    top = 55 + step * height / 2
+    grid = Grid(crs=CRS.from_epsg(4326), transform=Affine(step, 0, -180, 0, -step, top), height=height, width=width)
+    # Radius of the parallel and of the meridian's curve on WGS 84, at 55 degrees.
+    a, e2, lat = 6378137.0, 0.0066943799901413165, math.radians(55)
+    w = math.sqrt(1 - e2 * math.sin(lat) ** 2)
+    expected = (a / w * math.cos(lat), a * (1 - e2) / w**3)
+    assert grid.gsd_xy_m == pytest.approx([math.radians(step) * r for r in expected], rel=1e-4)
 
 
 @given(grid=grids, gsd_m=st.floats(0.2, 20.0))
@@ -187,3 +204,20 @@ def test_a_grid_survives_pickling() -> None:
     grid = KINDS["rotated"]
     _ = grid.gsd_m
     assert pickle.loads(pickle.dumps(grid)) == grid
+
+
+PYPROJ = "pyproj.Transformer.from_crs('EPSG:4267', 'EPSG:4269', always_xy=True).transform(-100.0, 40.0)"
+GDAL = "rasterio.warp.transform('EPSG:4267', 'EPSG:4269', [-100.0], [40.0])"
+
+
+@pytest.mark.parametrize("shift", [PYPROJ, GDAL], ids=["pyproj", "gdal"])
+@pytest.mark.parametrize("load", ["", "import geoseg.grid"], ids=["without", "with"])
+def test_no_grid_of_a_datum_shift_is_fetched(load: str, shift: str) -> None:
+    code = (
+        f"{load}\nimport threading, pyproj, rasterio.warp\n"
+        f"thread = threading.Thread(target=lambda: {shift}); thread.start(); thread.join(); {shift}"
+    )
+    with Listener() as listener:
+        environment = os.environ | {"PROJ_NETWORK": "ON", "PROJ_NETWORK_ENDPOINT": listener.url}
+        subprocess.run([sys.executable, "-c", code], env=environment, check=bool(load), capture_output=True)
+        assert bool(listener.hits) == (load == "")  # by itself each goes and asks

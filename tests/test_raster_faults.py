@@ -15,6 +15,7 @@ from rasterio.windows import Window as RioWindow
 from rasters import NORTH_UP, UTM, texture, write
 
 from geoseg.detectors.base import ModelCard
+from geoseg.errors import RasterError
 from geoseg.gaps import Gap
 from geoseg.instances import Chip
 from geoseg.raster import Source, open_raster, reader, source_for
@@ -55,9 +56,7 @@ def test_a_truncated_file_loses_only_its_end(tmp_path: Path, compress: str, layo
     for chip in chips:
         window = chip.tile.window
         here = np.s_[window.row_off : window.row_end, window.col_off : window.col_end]
-        np.testing.assert_array_equal(
-            chip.pixels[:, chip.valid], original[(slice(None), *here)][:, chip.valid]
-        )
+        np.testing.assert_array_equal(chip.pixels[:, chip.valid], original[(slice(None), *here)][:, chip.valid])
         seen[here] |= chip.valid
     rows, cols = np.nonzero(~seen)
     assert shapely.contains_xy(lost, cols + 0.5, rows + 0.5).all() and len(rows) == lost.area
@@ -93,9 +92,7 @@ def sparse(path: Path, **options: Any) -> Path:
 
 @pytest.mark.parametrize("compress", ["none", "deflate"])
 @pytest.mark.parametrize("interleave", ["pixel", "band"])
-def test_blocks_that_a_sparse_file_lacks_are_suspected(
-    tmp_path: Path, compress: str, interleave: str
-) -> None:
+def test_blocks_that_a_sparse_file_lacks_are_suspected(tmp_path: Path, compress: str, interleave: str) -> None:
     path = sparse(tmp_path / "a.tif", compress=compress, interleave=interleave)
     chips, gaps = read_all(source_for(open_raster(path), RAW))
     assert {gap.reason for gap in gaps} == {"suspect_missing"} and not gaps[0].expected
@@ -142,6 +139,28 @@ def test_black_that_was_painted_is_no_fault(tmp_path: Path) -> None:
     pixels[:, 20:50, 30:90] = 200
     chips, gaps = read_all(source_for(open_raster(write(tmp_path / "a.tif", pixels)), RAW))
     assert gaps == [] and all(chip.valid.all() for chip in chips)
+
+
+def test_black_blocks_in_a_column_do_not_hide_a_reserved_tail(tmp_path: Path) -> None:
+    pixels = texture(1, 1536, 1024)
+    pixels[..., 0:16] = pixels[..., 512:528] = 0  # every 32nd block of 64 in a row
+    layout = {"tiled": True, "blockxsize": 16, "blockysize": 16}
+    path = write(tmp_path / "a.tif", pixels, **layout)
+    zero_tail(path, 0.3)
+    assert open_raster(path).data_end is not None
+
+
+def test_another_file_of_the_same_shape_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", texture(3, HEIGHT, WIDTH))
+    source = source_for(open_raster(path), RAW)
+    stat = os.stat(path)
+    write(path, texture(3, HEIGHT, WIDTH, seed=1))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(RasterError, match="same bytes throughout a run"):
+        reader(source)
+    write(path, texture(3, HEIGHT, WIDTH))
+    os.utime(path, (1, 1))  # a copy's time is its own
+    assert len(reader(source).read(list(Tiling(core=500, halo=0).plan(source.grid.window).tiles()))[0]) == 1
 
 
 def test_a_file_that_changed_is_told(tmp_path: Path) -> None:

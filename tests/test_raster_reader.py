@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
 from rasters import DEGREES, NORTH_UP, ROTATED, SOUTH_UP, texture, write
+from scipy import ndimage
 
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import RasterError
 from geoseg.instances import Chip
 from geoseg.raster import Reader, Source, open_raster, reader, source_for
+from geoseg.raster.coverage import SPECK
 from geoseg.tiling import Tile, Tiling
 from geoseg.window import Window
 
@@ -45,9 +47,7 @@ def part(pixels: NDArray[Any], window: Window) -> NDArray[Any]:
     return pixels[..., window.row_off : window.row_end, window.col_off : window.col_end]
 
 
-@pytest.mark.parametrize(
-    "transform", [NORTH_UP, SOUTH_UP, ROTATED, DEGREES], ids=["north", "south", "rot", "deg"]
-)
+@pytest.mark.parametrize("transform", [NORTH_UP, SOUTH_UP, ROTATED, DEGREES], ids=["north", "south", "rot", "deg"])
 @pytest.mark.parametrize(
     "options",
     [
@@ -59,13 +59,9 @@ def part(pixels: NDArray[Any], window: Window) -> NDArray[Any]:
     ],
     ids=["tiles", "planes", "rows", "strips", "one-block"],
 )
-def test_tiles_are_slices_of_what_rasterio_reads(
-    tmp_path: Path, transform: Any, options: dict[str, Any]
-) -> None:
+def test_tiles_are_slices_of_what_rasterio_reads(tmp_path: Path, transform: Any, options: dict[str, Any]) -> None:
     crs = "EPSG:4326" if transform is DEGREES else "EPSG:32645"
-    path = write(
-        tmp_path / "a.tif", texture(3, HEIGHT, WIDTH, "uint16"), transform=transform, crs=crs, **options
-    )
+    path = write(tmp_path / "a.tif", texture(3, HEIGHT, WIDTH, "uint16"), transform=transform, crs=crs, **options)
     with rasterio.open(path) as dataset:
         full = dataset.read()
     source = pickle.loads(pickle.dumps(source_for(open_raster(path), RAW)))
@@ -109,9 +105,7 @@ def holey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Texture with an internal mask: a collar, a hole and single pixels."""
     mask = np.ones((HEIGHT, WIDTH), bool)
     mask[:, :9] = mask[30:47, 50:71] = mask[60, 100] = mask[::17, ::13] = False
-    return write(
-        tmp_path_factory.mktemp("r") / "a.tif", texture(3, HEIGHT, WIDTH, "uint16"), mask=mask, tiled=True
-    )
+    return write(tmp_path_factory.mktemp("r") / "a.tif", texture(3, HEIGHT, WIDTH, "uint16"), mask=mask, tiled=True)
 
 
 @settings(max_examples=60, deadline=None)
@@ -120,9 +114,7 @@ def test_a_window_is_a_slice_of_the_whole_at_any_scale(holey: Path, data: st.Dat
     info = open_raster(holey)
     height = data.draw(st.integers(1, 2 * HEIGHT), label="height")
     width = data.draw(st.integers(1, 2 * WIDTH), label="width")
-    source = replace(
-        source_for(info, RAW), grid=info.grid.resized(height=height, width=width), zero_invalid=True
-    )
+    source = replace(source_for(info, RAW), grid=info.grid.resized(height=height, width=width), zero_invalid=True)
     full = whole(source) if height * width > 4 else None
     top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     window = Window(
@@ -253,9 +245,7 @@ def _with_nan_tag(path: Path, good: NDArray[np.bool_]) -> Path:
     return _with_nan(path, good, nodata=np.nan)
 
 
-@pytest.mark.parametrize(
-    "make", [_with_nodata, _with_alpha, _with_mask, _with_mask_file, _with_nan, _with_nan_tag]
-)
+@pytest.mark.parametrize("make", [_with_nodata, _with_alpha, _with_mask, _with_mask_file, _with_nan, _with_nan_tag])
 def test_what_holds_nothing_is_masked_and_a_gap(tmp_path: Path, make: Any) -> None:
     good = _collar()
     source = source_for(open_raster(make(tmp_path / "a.tif", good)), RAW)
@@ -271,6 +261,61 @@ def test_what_holds_nothing_is_masked_and_a_gap(tmp_path: Path, make: Any) -> No
     outline = shapely.union_all([gap.geometry for gap in gaps])
     rows, cols = np.nonzero(~good)
     assert shapely.contains_xy(outline, cols + 0.5, rows + 0.5).all()
+
+
+def _specked() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """What is imagery, and what of the rest hangs together over 64 pixels or more."""
+    good = np.random.default_rng(5).random((HEIGHT, WIDTH)) > 0.02
+    good[20:28, 30:37] = good[50:58, 62:69] = False  # 56 pixels and what comes to hang on to them by chance
+    good[60:80, 90:115] = good[:, :3] = False
+    labels, _ = ndimage.label(~good)
+    return good, (np.bincount(labels.ravel())[labels] >= SPECK) & ~good
+
+
+@pytest.mark.parametrize(("core", "halo", "block"), [(64, 64, 1), (64, 64, 5), (81, 70, 2), (500, 0, 1)])
+def test_specks_are_no_gaps_however_tiles_lie(tmp_path: Path, core: int, halo: int, block: int) -> None:
+    good, large = _specked()
+    assert 0 < large.sum() < (~good).sum() - 100
+    source = source_for(open_raster(_with_nodata(tmp_path / "a.tif", good)), RAW)
+    gaps, chips = [], []
+    for part_ in Tiling(core=core, halo=halo, block=block).plan(source.grid.window).blocks():
+        found = reader(source).read(part_.tiles)
+        chips += found[0]
+        gaps += found[1]
+    for chip in chips:  # still nothing for the network
+        np.testing.assert_array_equal(chip.valid, part(good, chip.tile.window))
+    assert {gap.reason for gap in gaps} == {"nodata"}
+    outline = shapely.union_all([gap.geometry for gap in gaps])
+    rows, cols = np.nonzero(large)
+    assert outline.area == large.sum() and shapely.contains_xy(outline, cols + 0.5, rows + 0.5).all()
+
+
+def test_a_speck_that_may_go_on_beyond_the_window_is_a_gap(tmp_path: Path) -> None:
+    good = np.ones((HEIGHT, WIDTH), bool)
+    good[5, 18:26] = False
+    source = source_for(open_raster(_with_nodata(tmp_path / "a.tif", good)), RAW)
+    for halo, area in ((0, 8), (20, 0)):
+        _, gaps = reader(source).read(list(Tiling(core=20, halo=halo).plan(source.grid.window).tiles()))
+        assert sum(gap.geometry.area for gap in gaps) == area
+
+
+def test_ground_that_is_nothing_but_nodata_is_a_gap_however_small(tmp_path: Path) -> None:
+    source = source_for(open_raster(write(tmp_path / "a.tif", np.zeros((3, 5, 7), "uint8"), nodata=0)), RAW)
+    chips, gaps = reader(source).read(list(Tiling(core=16, halo=4).plan(source.grid.window).tiles()))
+    assert chips == [] and sum(gap.geometry.area for gap in gaps) == 35
+
+
+def test_a_ragged_gap_has_few_corners_and_nearly_its_area(tmp_path: Path) -> None:
+    good = np.random.default_rng(2).random((300, 410)) < 0.12
+    good[:, 250:] = True
+    pixels = texture(3, 300, 410)
+    pixels[:, ~good] = 0
+    source = source_for(open_raster(write(tmp_path / "a.tif", pixels, nodata=0)), RAW)
+    _, gaps = reader(source).read([tile(source.grid.window)])
+    outline = gaps[0].geometry
+    assert len(gaps) == 1 and outline.is_valid and shapely.get_num_coordinates(outline) < 2 * 4 * (300 + 410)
+    assert outline.area == pytest.approx((~good).sum(), rel=0.15)
+    assert shapely.box(0, 0, 410, 300).covers(outline)
 
 
 def test_invalid_pixels_are_zero_for_a_model_with_a_rule_and_untouched_else(tmp_path: Path) -> None:
@@ -344,9 +389,7 @@ def test_outside_the_aoi_is_a_gap_and_keeps_its_pixels(tmp_path: Path) -> None:
     source = source_for(open_raster(write(tmp_path / "a.tif", pixels)), RGB, aoi=aoi)
     tiles = list(Tiling(core=20, halo=6).plan(source.grid.window).tiles())
     chips, gaps = reader(source).read(tiles)
-    assert {chip.tile for chip in chips} == {
-        t for t in tiles if aoi.intersection(shapely.box(*t.core.xyxy)).area > 0
-    }
+    assert {chip.tile for chip in chips} == {t for t in tiles if aoi.intersection(shapely.box(*t.core.xyxy)).area > 0}
     assert {gap.reason for gap in gaps} == {"outside_aoi"}
     outside = shapely.union_all([gap.geometry for gap in gaps])
     assert outside.area == pytest.approx(HEIGHT * WIDTH - aoi.area)
@@ -358,9 +401,7 @@ def test_outside_the_aoi_is_a_gap_and_keeps_its_pixels(tmp_path: Path) -> None:
 
 
 def test_an_empty_aoi_reads_nothing(tmp_path: Path) -> None:
-    source = source_for(
-        open_raster(write(tmp_path / "a.tif", texture(3, HEIGHT, WIDTH))), RAW, aoi=shapely.Polygon()
-    )
+    source = source_for(open_raster(write(tmp_path / "a.tif", texture(3, HEIGHT, WIDTH))), RAW, aoi=shapely.Polygon())
     chips, gaps = reader(source).read(list(Tiling(core=64, halo=6).plan(source.grid.window).tiles()))
     assert chips == [] and sum(gap.geometry.area for gap in gaps) == HEIGHT * WIDTH
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
-from rasters import texture, write
+from rasters import NORTH_UP, UTM, texture, write
 
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import ConfigError, RasterError
 from geoseg.raster import Reader, Scaling, Source, model_grid, open_raster, source_for
+from geoseg.raster.spread import spread_blocks
 from geoseg.tiling import Tiling
 
 RAW = ModelCard(classes=("thing",))
@@ -39,15 +41,11 @@ def pixels_of(source: Source) -> np.ndarray:
         (3, "uint8", GRAY | {"descriptions": ("red", "green", "blue")}, (1, 2, 3)),
     ],
 )  # fmt: skip
-def test_bands_by_role(
-    tmp_path: Path, bands: int, dtype: str, options: dict, expected: tuple[int, ...]
-) -> None:
+def test_bands_by_role(tmp_path: Path, bands: int, dtype: str, options: dict, expected: tuple[int, ...]) -> None:
     info = open_raster(write(tmp_path / "a.tif", texture(bands, H, W, dtype), **options))
     card = replace(RGB, mean=None, std=None)
     assert source_for(info, card).bands == expected
-    assert source_for(info, RAW).bands == tuple(
-        b for b in range(1, bands + 1) if info.roles[b - 1] != "alpha"
-    )
+    assert source_for(info, RAW).bands == tuple(b for b in range(1, bands + 1) if info.roles[b - 1] != "alpha")
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 8])
@@ -61,6 +59,21 @@ def test_bands_that_nothing_names_are_refused_or_mapped(tmp_path: Path, bands: i
     np.testing.assert_array_equal(pixels_of(source), pixels[[b - 1 for b in mapping.values()]])
     with pytest.raises(RasterError, match=rf"bands 1 to {bands}"):
         source_for(info, RGB, bands={"red": bands + 1})
+
+
+def test_a_band_map_that_says_more_than_is_asked_is_refused(tmp_path: Path) -> None:
+    info = open_raster(write(tmp_path / "a.tif", texture(4, H, W, "uint8"), photometric="minisblack"))
+    mapping = {"red": 3, "green": 2, "blue": 1}
+    with pytest.raises(RasterError, match=r"names geren.*red, green, blue"):
+        source_for(info, RGB, bands=mapping | {"geren": 4})
+    assert source_for(info, RAW, bands=mapping | {"geren": 4}).bands == (3, 2, 1, 4)
+
+
+@pytest.mark.parametrize("card", [RAW, RGB])
+def test_alpha_is_no_colour_even_where_a_map_says_so(tmp_path: Path, card: ModelCard) -> None:
+    info = open_raster(write(tmp_path / "a.tif", texture(4, H, W)))
+    with pytest.raises(RasterError, match=r"blue=4, the alpha band of a\.tif.*colorinterp_4 undefined"):
+        source_for(info, card, bands={"red": 1, "green": 2, "blue": 4})
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "uint32", "int32", "float32", "float64", "int8"])
@@ -100,6 +113,70 @@ def test_percentiles_are_measured_once_on_valid_pixels(tmp_path: Path) -> None:
     assert source_for(info, RGB, scaling=Scaling.stretch(2, 98)).scaling == scaling
 
 
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 300))
+def test_sampled_blocks_are_different_and_as_many_as_asked(down: int, across: int, count: int) -> None:
+    found = spread_blocks(down, across, count)
+    assert len(set(found)) == len(found) == min(count, down * across)
+    assert all(0 <= row < down and 0 <= col < across for row, col in found)
+
+
+@pytest.mark.parametrize(("down", "across"), [(64, 64), (64, 128), (1000, 64), (40, 256)])
+def test_sampled_blocks_are_spread_over_rows_and_columns(down: int, across: int) -> None:
+    for count, parts in ((16, 4), (64, 8)):
+        found = spread_blocks(down, across, count)
+        for axis, size in ((0, down), (1, across)):
+            assert len({parts * place[axis] // size for place in found}) == parts
+
+
+def test_percentiles_are_those_of_all_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 64 x 16 blocks, of which every 16th stands in the first column.
+    pixels = np.broadcast_to(np.arange(512) * 10, (3, 1024, 512)).astype("uint16")
+    options = {"tiled": True, "blockxsize": 32, "blockysize": 16, "photometric": "rgb"}
+    info = open_raster(write(tmp_path / "a.tif", pixels, **options))
+    monkeypatch.setattr("geoseg.raster.source._SAMPLE_PIXELS", 1)
+    scaling = source_for(info, RGB, scaling=Scaling.stretch(2, 98)).scaling
+    assert scaling is not None
+    np.testing.assert_allclose(scaling.low, 0.02 * 5120, atol=150)
+    np.testing.assert_allclose(scaling.high, 0.98 * 5120, atol=150)
+
+
+def _masked_beside(path: Path) -> Path:
+    good = np.ones((1, 400, 300), "uint8")
+    good[:, 100:] = 0
+    write(path, np.where(good, 1000 + texture(1, 400, 300, "uint16"), 0).astype("uint16"))
+    write(path.with_name(path.name + ".msk"), good * 255)
+    return path
+
+
+def _mosaic_with_holes(path: Path) -> Path:
+    write(path.with_name("part.tif"), 1000 + texture(1, 100, 300, "uint16"))
+    vrt = path.with_name("m.vrt")
+    t = NORTH_UP
+    vrt.write_text(
+        f'<VRTDataset rasterXSize="300" rasterYSize="400"><SRS>{UTM}</SRS>'
+        f"<GeoTransform>{t.c},{t.a},{t.b},{t.f},{t.d},{t.e}</GeoTransform>"
+        '<VRTRasterBand dataType="UInt16" band="1"><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">part.tif</SourceFilename><SourceBand>1</SourceBand>'
+        '<SrcRect xOff="0" yOff="0" xSize="300" ySize="100"/><DstRect xOff="0" yOff="200" xSize="300" ySize="100"/>'
+        "</SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    return vrt
+
+
+def _sparse(path: Path) -> Path:
+    profile = {"driver": "GTiff", "crs": UTM, "transform": NORTH_UP, "dtype": "uint16", "count": 1}
+    layout = {"height": 400, "width": 300, "tiled": True, "blockxsize": 32, "blockysize": 16, "sparse_ok": True}
+    with rasterio.open(path, "w", **profile, **layout) as dataset:
+        dataset.write(1000 + texture(1, 96, 300, "uint16"), window=((0, 96), (0, 300)))
+    return path
+
+
+@pytest.mark.parametrize("make", [_masked_beside, _mosaic_with_holes, _sparse])
+def test_percentiles_leave_out_all_that_holds_nothing(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    source = source_for(open_raster(make(tmp_path / "a.tif")), RAW, scaling=Scaling.stretch(0, 100))
+    assert source.scaling is not None and source.scaling.low[0] >= 1000
+
+
 def test_percentiles_of_nothing_are_refused(tmp_path: Path) -> None:
     info = open_raster(write(tmp_path / "a.tif", np.zeros((3, H, W), "uint16"), nodata=0, photometric="rgb"))
     with pytest.raises(RasterError, match="no valid pixel"):
@@ -130,9 +207,7 @@ def test_scaling_is_monotonic_and_meets_its_ends(dtype: str, data: st.DataObject
     limits = np.iinfo(dtype) if np.dtype(dtype).kind in "iu" else np.iinfo("int16")
     low = data.draw(st.integers(limits.min, limits.max - 1))
     high = data.draw(st.integers(low + 1, limits.max))
-    values = np.sort(
-        np.array([[[low, high, *data.draw(st.lists(st.integers(limits.min, limits.max)))]]], dtype)
-    )
+    values = np.sort(np.array([[[low, high, *data.draw(st.lists(st.integers(limits.min, limits.max)))]]], dtype))
     scaled = Scaling(low=(low,), high=(high,)).apply(values)
     assert (np.diff(scaled.astype(int)) >= 0).all()
     assert (scaled[values <= low] == 0).all() and (scaled[values >= high] == 255).all()

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from hypothesis import given
+from hypothesis import strategies as st
 from rasters import Listener, pixels_of, texture, write
 
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import RasterError
 from geoseg.raster import Access, open_raster, reader, source_for
+from geoseg.raster.file import _under
 from geoseg.tiling import Tiling
+from geoseg.window import Window
 
 H, W = 40, 60
 HEAD = "<SRS>EPSG:32645</SRS><GeoTransform>300000,0.5,0,3060000,0,-0.5</GeoTransform>"
@@ -30,8 +34,7 @@ def source(name: str, band: int = 1, rect: tuple[int, int] = (0, 0), relative: i
 
 def vrt(path: Path, *bands: str, height: int = H, width: int = W, extra: str = "") -> Path:
     inner = "".join(
-        f'<VRTRasterBand dataType="Byte" band="{number}"><ColorInterp>{colour}</ColorInterp>{text}'
-        "</VRTRasterBand>"
+        f'<VRTRasterBand dataType="Byte" band="{number}"><ColorInterp>{colour}</ColorInterp>{text}</VRTRasterBand>'
         for number, (colour, text) in enumerate(zip(("Red", "Green", "Blue"), bands, strict=False), 1)
     )
     size = f'rasterXSize="{width}" rasterYSize="{height}"'
@@ -49,9 +52,7 @@ def test_a_mosaic_is_what_gdal_makes_of_it(tmp_path: Path, tif: Path) -> None:
     other.parent.mkdir()
     write(other, texture(3, H, W, seed=5))
     bands = [source("a.tif", b) + source("sub/b.tif", b, (50, 30)) for b in (1, 2, 3)]
-    path = vrt(
-        tmp_path / "m.vrt", *bands, height=70, width=110, extra='<Metadata><MDI key="A">b</MDI></Metadata>'
-    )
+    path = vrt(tmp_path / "m.vrt", *bands, height=70, width=110, extra='<Metadata><MDI key="A">b</MDI></Metadata>')
     info = open_raster(path)
     assert info.driver == "VRT" and info.roles == ("red", "green", "blue")
     with rasterio.open(path) as dataset:
@@ -192,3 +193,50 @@ def test_metadata_of_other_domains_is_left_behind(tmp_path: Path, tif: Path) -> 
         path = vrt(tmp_path / "m.vrt", SOURCE, extra=f'<Metadata domain="OVERVIEWS">{item}</Metadata>')
         np.testing.assert_array_equal(pixels_of(open_raster(path)), texture(3, H, W)[:1])
         assert listener.hits == []
+
+
+EDGES = st.one_of(st.floats(-30, 80), st.sampled_from([float("-inf"), float("inf"), 7.5, 12.0]))
+
+
+@given(boxes=st.lists(st.tuples(EDGES, EDGES, EDGES, EDGES), min_size=1, max_size=9), at=st.integers(0, 40))
+def test_what_is_covered_follows_from_pixel_centres(boxes: list[tuple[float, ...]], at: int) -> None:
+    window = Window(row_off=at, col_off=2 * at, height=11, width=17)
+    rows, cols = np.mgrid[at : at + 11, 2 * at : 2 * at + 17] + 0.5
+    inside = [(cols >= x0) & (cols < x1) & (rows >= y0) & (rows < y1) for x0, y0, x1, y1 in boxes]
+    np.testing.assert_array_equal(_under(np.array(boxes), window), np.any(inside, axis=0))
+
+
+def nodata(value: float) -> str:
+    return f"<NoDataValue>{value}</NoDataValue>"
+
+
+def test_a_nodata_value_of_its_own_for_each_band_is_refused(tmp_path: Path, tif: Path) -> None:
+    bands = [source("a.tif", b) for b in (1, 2, 3)]
+    same = open_raster(vrt(tmp_path / "m.vrt", *(nodata(7) + band for band in bands)))
+    assert same.nodata == 7
+    for texts in (
+        [nodata(v) + band for v, band in zip((7, 8, 7), bands, strict=True)],
+        [nodata(7) + bands[0], *bands[1:]],
+    ):
+        with pytest.raises(RasterError, match=r"nodata value of its own.*one nodata value.*vrtnodata"):
+            open_raster(vrt(tmp_path / "m.vrt", *texts))
+
+
+def test_alpha_needs_no_nodata_value(tmp_path: Path) -> None:
+    write(tmp_path / "a.tif", texture(4, H, W))
+    path = vrt(tmp_path / "m.vrt", nodata(7) + source("a.tif", 1), nodata(7) + source("a.tif", 2), source("a.tif", 4))
+    path.write_text(path.read_text().replace("<ColorInterp>Blue", "<ColorInterp>Alpha"))
+    info = open_raster(path)
+    assert info.nodata == 7 and info.alpha == 3
+
+
+def test_a_source_that_was_never_written_to_its_end_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", texture(3, 400, 310), interleave="pixel")
+    bands = [source("a.tif", b) for b in (1, 2, 3)]
+    assert open_raster(vrt(tmp_path / "m.vrt", *bands)).warnings == ()
+    with open(path, "r+b") as file:
+        file.seek(-120_000, 2)
+        file.write(bytes(120_000))
+    found = source_for(open_raster(vrt(tmp_path / "m.vrt", *bands)), ModelCard(classes=("thing",)))
+    assert len(found.warnings) == 1 and "a.tif, a source of the mosaic, ends in zeros" in found.warnings[0]
+    assert open_raster(vrt(tmp_path / "m.vrt", *(nodata(0) + band for band in bands))).warnings == ()

@@ -15,6 +15,7 @@ from shapely import affinity
 from geoseg.outlines import Outlines
 from geoseg.seams import Merged, merge, split
 from geoseg.seams.areas import area_inside
+from geoseg.seams.overlay import intersection, union
 from geoseg.tiling import Plan, Tiling
 from geoseg.window import Window
 
@@ -271,6 +272,37 @@ def test_ragged_masks_of_touching_houses_come_out_once_each() -> None:
     iou = overlap / (shapely.area(np.array(houses)[thing]) + shapely.area(merged[found]) - overlap)
     assert (np.bincount(thing[iou > 0.5], minlength=len(houses)) == 1).all()
     assert len(merged) == len(houses)
+
+
+def test_an_outline_that_geos_refuses_costs_no_other() -> None:
+    """A ring that crosses itself, where two tiles see it and next to sound outlines."""
+    plan = Tiling(core=60, halo=20).plan(Window(row_off=0, col_off=0, height=60, width=120))
+    house, quay = shapely.box(55, 30, 70, 45), shapely.box(5, 50, 115, 56)
+    seen = see([house, quay], plan)
+    knot = shapely.Polygon([(46, 4), (79, 24), (79, 4), (46, 24)])
+    with pytest.raises(shapely.GEOSException):
+        shapely.intersection(knot, shapely.box(50, 5, 70, 20))
+    knots = Outlines(
+        geometry=np.array([knot, affinity.translate(knot, 0.5)]),
+        scores=np.array([0.9, 0.8], np.float32),
+        labels=np.zeros(2, np.int64),
+        tiles=np.array([[0, 0], [0, 1]], np.int32),
+    )
+    merged = merge(Outlines.concat([seen, knots]), plan)
+    assert len(merged) == 3
+    known = ~shapely.intersects(merged.outlines.geometry, shapely.box(46, 4, 79.5, 24))
+    assert_once(merged.take(known), [house, quay])
+
+
+def test_broken_rows_are_mended_alone() -> None:
+    knot, box = shapely.Polygon([(0, 0), (10, 10), (10, 0), (0, 10)]), shapely.box(2, 2, 20, 20)
+    sound = shapely.box(1, 1, 5, 7)
+    cut = intersection(np.array([sound, knot, sound]), np.full(3, box))
+    assert shapely.area(cut) == pytest.approx([15, 41, 15])
+    assert cut[0].equals_exact(shapely.intersection(sound, box)) and shapely.is_valid(cut).all()
+    both = union(np.array([knot, knot, sound]), np.array([0, 0, 1]))
+    assert shapely.area(both) == pytest.approx([50, 24])
+    assert shapely.is_valid(both).all()
 
 
 @given(seed=st.integers(0, 10_000))

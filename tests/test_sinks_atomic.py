@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import errno
 import os
+import signal
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import geopandas as gpd
@@ -204,3 +208,55 @@ def test_the_file_gets_the_usual_permissions(tmp_path: Path) -> None:
     (tmp_path / "usual").write_text("")
     path = write(footprints(2), tmp_path / "out.gpkg")
     assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_until_what_belongs_together_is_in_place(tmp_path: Path, number: signal.Signals) -> None:
+    class Stopped(BaseException):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    target, beside = tmp_path / "out.fgb", tmp_path / "out.gaps.fgb"
+    target.write_text("old")
+    before = signal.signal(number, stop)
+    try:
+        with (
+            pytest.raises(Stopped),
+            replacing(target, beside, make_way=lambda: os.kill(os.getpid(), number)) as drafts,
+        ):
+            for draft in drafts:
+                draft.write_text("new")
+        assert signal.getsignal(number) is stop
+    finally:
+        signal.signal(number, before)
+    assert contents(tmp_path) == {"out.fgb": b"new", "out.gaps.fgb": b"new"}
+
+
+def test_an_output_is_written_from_another_thread(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        path = pool.submit(write, footprints(2), tmp_path / "out.fgb", gaps=gaps()).result()
+    assert len(gpd.read_file(path)) == 2
+
+
+def test_a_file_system_that_cannot_flush_a_folder_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flush = os.fsync
+
+    def files_only(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    assert len(gpd.read_file(write(footprints(2), tmp_path / "out.fgb"))) == 2
+
+
+def test_a_file_that_cannot_be_flushed_is_not_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(handle: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(SinkError, match="not permitted"):
+        write(footprints(2), tmp_path / "out.fgb")
+    assert os.listdir(tmp_path) == []

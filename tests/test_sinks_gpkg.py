@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from geopandas.testing import assert_geodataframe_equal
 from sink_tables import ORIGIN, RUN, UTM, footprints, gaps
 
 from geoseg.errors import ConfigError, SinkError
-from geoseg.sinks import write
+from geoseg.sinks import check_output, write
 
 
 def rows(path: Path, query: str) -> list[tuple[object, ...]]:
@@ -53,9 +54,7 @@ def test_all_counts_agree(tmp_path: Path, n: int) -> None:
     for layer, expected in (("footprints", n), ("gaps", min(n, 2))):
         assert rows(path, f"SELECT count(*) FROM {layer}") == [(expected,)]
         assert rows(path, f"SELECT count(*) FROM rtree_{layer}_geom") == [(expected,)]
-        assert rows(path, f"SELECT feature_count FROM gpkg_ogr_contents WHERE table_name='{layer}'") == [
-            (expected,)
-        ]
+        assert rows(path, f"SELECT feature_count FROM gpkg_ogr_contents WHERE table_name='{layer}'") == [(expected,)]
         assert len(gpd.read_file(path, layer=layer)) == expected
         assert pyogrio.read_info(path, layer=layer)["geometry_type"] == "MultiPolygon"
         assert pyogrio.read_info(path, layer=layer)["crs"] == UTM
@@ -144,15 +143,6 @@ def test_a_users_own_table(tmp_path: Path) -> None:
     assert gpd.read_file(path, layer="footprints").geometry.iloc[0] == shapely.MultiPoint([(3, 4)])
 
 
-def test_a_table_that_gdal_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:
-    path = write(footprints(3), tmp_path / "out.gpkg")
-    before = path.read_bytes()
-    bad = footprints(3).assign(score=[1 + 2j, 3, 4])
-    with pytest.raises(SinkError, match="could not be written"):
-        write(bad, path)
-    assert path.read_bytes() == before and os.listdir(tmp_path) == ["out.gpkg"]
-
-
 def test_refuses_a_file_that_is_being_edited(tmp_path: Path) -> None:
     path = write(footprints(3), tmp_path / "out.gpkg")
     with closing(sqlite3.connect(path)) as editor:
@@ -179,3 +169,92 @@ def test_a_reader_that_has_the_old_file_open_keeps_it(tmp_path: Path) -> None:
         write(footprints(9), path)
         assert reader.execute("SELECT count(*) FROM footprints").fetchone() == (3,)
     assert len(gpd.read_file(path, layer="footprints")) == 9
+
+
+def test_refuses_to_replace_layers_that_are_not_geosegs(tmp_path: Path) -> None:
+    parcels = gpd.GeoDataFrame({"owner": ["me"]}, geometry=[shapely.box(0, 0, 3, 1)], crs=UTM)
+    path = tmp_path / "project.gpkg"
+    parcels.to_file(path, layer="footprints")
+    parcels.to_file(path, layer="parcels")
+    before = path.read_bytes()
+    for attempt in (lambda: write(footprints(2), path), lambda: check_output(path)):
+        with pytest.raises(SinkError, match=r"1 tables .*\(parcels\).*--force"):
+            attempt()
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["project.gpkg"]
+    assert check_output(path, force=True) == path
+    write(footprints(2), path, gaps=gaps(), run=RUN, force=True)
+    assert gpd.list_layers(path)["name"].tolist() == ["footprints", "gaps", "layer_styles", "run"]
+    assert check_output(path) == write(footprints(3), path), "geoseg's own file is replaced as ever"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE VIEW big AS SELECT * FROM footprints WHERE area_m2 > 9")
+    with pytest.raises(SinkError, match="big"):
+        write(footprints(2), path)
+
+
+def test_a_file_that_is_no_geopackage_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out.gpkg").write_text("notes")
+    assert len(gpd.read_file(write(footprints(2), tmp_path / "out.gpkg"), layer="footprints")) == 2
+
+
+def test_force_keeps_the_journal_until_the_new_file_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(footprints(3), tmp_path / "out.gpkg")
+    journal = tmp_path / "out.gpkg-wal"
+    journal.write_bytes(b"unsaved")
+
+    def fails(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(SinkError, match="full"):
+        write(footprints(9), path, force=True)
+    assert journal.read_bytes() == b"unsaved"
+    monkeypatch.undo()
+    write(footprints(9), path, force=True)
+    assert not journal.exists()
+
+
+def test_an_edit_begun_during_the_write_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(footprints(3), tmp_path / "out.gpkg")
+    before, flush = path.read_bytes(), os.fsync
+
+    def flush_while_somebody_edits(handle: int) -> None:
+        (tmp_path / "out.gpkg-wal").write_bytes(b"unsaved")
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", flush_while_somebody_edits)
+    with pytest.raises(SinkError, match="open for editing"):
+        write(footprints(9), path)
+    assert path.read_bytes() == before and (tmp_path / "out.gpkg-wal").read_bytes() == b"unsaved"
+
+
+def test_no_count_goes_stale_when_others_add_rows(tmp_path: Path) -> None:
+    path = write(footprints(3), tmp_path / "out.gpkg", gaps=gaps(), run=RUN)
+    assert rows(path, "SELECT table_name FROM gpkg_ogr_contents ORDER BY 1") == [("footprints",), ("gaps",)]
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("INSERT INTO run (key, value) VALUES ('note', 'checked in the field')")
+    assert pyogrio.read_info(path, layer="run", force_feature_count=True)["features"] == len(RUN) + 1
+    assert len(gpd.read_file(path, layer="run")) == len(RUN) + 1
+
+
+@pytest.mark.parametrize("crs", [UTM, "EPSG:4326"])
+def test_the_file_keeps_to_the_geopackage_standard(tmp_path: Path, crs: str) -> None:
+    """OGC 12-128r17: requirements 2 (application id), 11 (srs rows), 13-15 (contents), 75-77 (R-tree)."""
+    path = write(footprints(crs=crs), tmp_path / "out.gpkg", gaps=gaps(), run=RUN)
+    assert rows(path, "PRAGMA application_id") == [(int.from_bytes(b"GPKG"),)]
+    assert rows(path, "PRAGMA user_version") == [(10300,)]
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)] and rows(path, "PRAGMA foreign_key_check") == []
+    known = {srs for (srs,) in rows(path, "SELECT srs_id FROM gpkg_spatial_ref_sys")}
+    assert known >= {-1, 0, 4326, int(crs.removeprefix("EPSG:"))}
+    listed = {name for (name,) in rows(path, "SELECT table_name FROM gpkg_contents")}
+    tables = {name for (name,) in rows(path, "SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert listed == {t for t in tables if not t.startswith(("gpkg_", "rtree_", "sqlite_"))}
+    extensions = rows(path, "SELECT table_name, extension_name FROM gpkg_extensions ORDER BY 1")
+    assert extensions == [("footprints", "gpkg_rtree_index"), ("gaps", "gpkg_rtree_index")]
+    triggers = {name for (name,) in rows(path, "SELECT name FROM sqlite_master WHERE type = 'trigger'")}
+    for layer in ("footprints", "gaps"):
+        assert {f"rtree_{layer}_geom_{event}" for event in ("insert", "delete", "update1", "update3")} <= triggers
+        corners = "min_x, min_y, max_x, max_y"
+        (stored,) = rows(path, f"SELECT {corners} FROM gpkg_contents WHERE table_name = '{layer}'")
+        assert np.allclose(stored, gpd.read_file(path, layer=layer).total_bounds)

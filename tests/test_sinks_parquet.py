@@ -123,9 +123,7 @@ def test_hilbert_order_is_a_permutation(spots: list[object]) -> None:
         x, y = spot
         return shapely.box(x, y, x + 1, y + 2)
 
-    table = gpd.GeoDataFrame(
-        {"n": np.arange(len(spots))}, geometry=gpd.GeoSeries([shape(s) for s in spots], crs=4326)
-    )
+    table = gpd.GeoDataFrame({"n": np.arange(len(spots))}, geometry=gpd.GeoSeries([shape(s) for s in spots], crs=4326))
     ordered = hilbert_sorted(table)
     assert sorted(ordered.n) == list(range(len(spots)))
     blank = (ordered.geometry.isna() | ordered.geometry.is_empty).tolist()

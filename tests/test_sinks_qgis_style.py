@@ -30,11 +30,7 @@ def test_a_light_fill_and_a_strong_outline_per_label() -> None:
     qml = footprints_qml(COLUMNS, ["ship", "building", "ship"])
     root = ET.fromstring(qml)
     renderer = root.find("renderer-v2")
-    assert (
-        renderer is not None
-        and renderer.get("type") == "categorizedSymbol"
-        and renderer.get("attr") == "label"
-    )
+    assert renderer is not None and renderer.get("type") == "categorizedSymbol" and renderer.get("attr") == "label"
     assert list(fills(qml)) == ["building", "ship", ""]
     assert len(set(list(fills(qml).values())[:2])) == 2
     for value in fills(qml).values():

@@ -15,7 +15,7 @@ from pyproj import Geod
 from sink_tables import ORIGIN, RUN, UTM, footprints, gaps
 
 from geoseg.errors import ConfigError
-from geoseg.sinks import SINKS, check_suffix, write
+from geoseg.sinks import SINKS, check_suffix, write, written_run
 
 
 @pytest.mark.parametrize("suffix", list(SINKS))
@@ -57,7 +57,7 @@ def test_flatgeobuf_is_indexed_and_brings_its_gaps(tmp_path: Path) -> None:
     box = (ORIGIN[0] + 500, ORIGIN[1] + 100, ORIGIN[0] + 900, ORIGIN[1] + 300)
     assert sorted(gpd.read_file(path, bbox=box).id) == sorted(table[table.intersects(shapely.box(*box))].id)
     assert gpd.read_file(tmp_path / "out.gaps.fgb").reason.tolist().count("nodata") == 1
-    assert json.loads((tmp_path / "out.run.json").read_text())["model"] == "buildings"
+    assert json.loads((tmp_path / "out.fgb.run.json").read_text())["model"] == "buildings"
 
 
 def test_geojson_is_rfc_7946(tmp_path: Path) -> None:
@@ -97,3 +97,55 @@ def test_geojson_is_cut_at_the_antimeridian(tmp_path: Path, crs: str) -> None:
 def test_same_arguments_same_bytes(tmp_path: Path, suffix: str) -> None:
     first, second = (write(footprints(), tmp_path / f"{name}{suffix}", run=RUN) for name in "ab")
     assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", list(SINKS))
+def test_a_column_that_cannot_be_held_is_named(tmp_path: Path, suffix: str) -> None:
+    path = write(footprints(3), tmp_path / f"out{suffix}")
+    before = path.read_bytes()
+    bad = footprints(3).assign(phase=[1 + 2j, 3, 4])
+    bad = bad[["geometry", *bad.columns.drop("geometry")]]  # the number in GDAL's message leaves it out
+    with pytest.raises(ConfigError, match=r"column 'phase' of type complex128 for footprints"):
+        write(bad, path)
+    with pytest.raises(ConfigError, match=r"column 'phase' of type complex128 for gaps"):
+        write(footprints(3), path, gaps=gaps(2).assign(phase=[1j, 2]))
+    twice = footprints(3)[["id", "id", "geometry"]]
+    with pytest.raises(ConfigError, match="two columns named 'id'"):
+        write(twice, path)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "columns", "named"),
+    [
+        (".parquet", {"notes": [1, "two", 3.5]}, "'notes' of type object"),
+        (".gpkg", {"Use": [1, 2, 3], "use": [1, 2, 3]}, "'use'"),
+    ],
+)
+def test_what_one_format_cannot_hold_is_named(
+    tmp_path: Path, suffix: str, columns: dict[str, list[object]], named: str
+) -> None:
+    with pytest.raises(ConfigError, match=named):
+        write(footprints(3).assign(**columns), tmp_path / f"out{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".fgb", ".geojson"])
+def test_gaps_and_run_of_an_earlier_output_do_not_stay(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(footprints(3), tmp_path / f"out{suffix}", gaps=gaps(), run=RUN)
+    (tmp_path / f"out.v2.gaps{suffix}").write_text("of another output")
+    write(footprints(3), path, run=RUN)
+    assert not (tmp_path / f"out.gaps{suffix}").exists() and f"out.gaps{suffix}" in caplog.text
+    write(footprints(3), path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([path.name, f"out.v2.gaps{suffix}"])
+    assert written_run(path) == {}
+
+
+def test_outputs_of_one_name_keep_each_their_own_run(tmp_path: Path) -> None:
+    first = write(footprints(1), tmp_path / "out.fgb", run={"model": "a"})
+    second = write(footprints(1), tmp_path / "out.geojson", run={"model": "b"})
+    assert written_run(first) == {"model": "a"} and written_run(second) == {"model": "b"}
+    write(footprints(1), second)
+    assert written_run(first) == {"model": "a"} and written_run(second) == {}

@@ -10,7 +10,6 @@ import typer
 from rich.table import Table
 
 from geoseg.cli.console import Verbose, log, show, start
-from geoseg.cli.vectors import read_footprints
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -25,18 +24,20 @@ def evaluate(
     aoi: Annotated[
         str | None, typer.Option(help="Count only inside: a vector file, w,s,e,n in degrees, or WKT.")
     ] = None,
+    any_label: Annotated[bool, typer.Option("--any-label", help="Match outlines whatever their labels.")] = False,
     sweep: Annotated[bool, typer.Option("--sweep", help="Also the score threshold with the best F1.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The scores as one JSON object.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Precision, recall, F1 and the mean IoU of the matches."""
     from geoseg import evaluation
+    from geoseg.vectors import read_table
 
     start(verbose=verbose)
-    tables = read_footprints(pred), read_footprints(truth)
+    tables = read_table(pred, "footprints"), read_table(truth, "truth")
     area = _area(aoi) if aoi else None
-    scores = evaluation.evaluate(*tables, iou=iou, aoi=area)
-    best = evaluation.sweep(*tables, iou=iou, aoi=area).best if sweep else None
+    scores = evaluation.evaluate(*tables, iou=iou, aoi=area, any_label=any_label)
+    best = evaluation.sweep(*tables, iou=iou, aoi=area, any_label=any_label).best if sweep else None
     if as_json:
         values: dict[str, Any] = scores.to_dict()
         if best:

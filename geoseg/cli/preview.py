@@ -9,7 +9,6 @@ import typer
 
 from geoseg.cli.console import Verbose, start
 from geoseg.cli.options import distinct, settings_with
-from geoseg.cli.vectors import read_footprints
 
 
 def preview(
@@ -24,10 +23,11 @@ def preview(
 ) -> None:
     """Draw footprints over the raster, as a PNG."""
     from geoseg.overlay import preview as draw
+    from geoseg.vectors import read_table
 
     start(verbose=verbose)
     distinct([output], [raster, footprints, truth, config])
     settings = settings_with(config, {"raster": {"assume_crs": assume_crs}})
-    known = read_footprints(truth) if truth else None
-    found = read_footprints(footprints)
+    known = read_table(truth, "truth") if truth else None
+    found = read_table(footprints, "footprints")
     typer.echo(draw(raster, found, output, truth=known, max_side=max_side, settings=settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from geoseg.evaluation.frame import common_frame, share_inside
 from geoseg.evaluation.matching import Matches, assign, candidates
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,12 @@ class Sweep:
 
 
 def evaluate(
-    pred: gpd.GeoDataFrame, truth: gpd.GeoDataFrame, *, iou: float = 0.5, aoi: gpd.GeoDataFrame | None = None
+    pred: gpd.GeoDataFrame,
+    truth: gpd.GeoDataFrame,
+    *,
+    iou: float = 0.5,
+    aoi: gpd.GeoDataFrame | None = None,
+    any_label: bool = False,
 ) -> Scores:
     """Compare footprints with the truth.
 
@@ -98,18 +106,24 @@ def evaluate(
         aoi: Polygons that limit what is counted. A true object counts when at least half of it lies inside.
             So does a prediction that is paired with nothing; one that is paired counts with its partner, so
             that nobody is blamed for the border.
+        any_label: Let objects of any labels pair up. Without it, sides that share no label get a warning in the log.
 
     Raises:
         ConfigError: a threshold out of range, or only some of the tables have a CRS.
     """
-    return _Case.prepare(pred, truth, iou=iou, aoi=aoi).scores(-np.inf)
+    return _Case.prepare(pred, truth, iou=iou, aoi=aoi, any_label=any_label).scores(-np.inf)
 
 
 def sweep(
-    pred: gpd.GeoDataFrame, truth: gpd.GeoDataFrame, *, iou: float = 0.5, aoi: gpd.GeoDataFrame | None = None
+    pred: gpd.GeoDataFrame,
+    truth: gpd.GeoDataFrame,
+    *,
+    iou: float = 0.5,
+    aoi: gpd.GeoDataFrame | None = None,
+    any_label: bool = False,
 ) -> Sweep:
     """:func:`evaluate` at every score threshold from the lowest score up, in steps of 0.01."""
-    case = _Case.prepare(pred, truth, iou=iou, aoi=aoi)
+    case = _Case.prepare(pred, truth, iou=iou, aoi=aoi, any_label=any_label)
     known = case.pred_score[np.isfinite(case.pred_score)]
     lowest = int(np.floor(known.min() * 100)) if len(known) else 0
     thresholds = tuple(step / 100 for step in range(lowest, 101))
@@ -131,14 +145,19 @@ class _Case:
 
     @classmethod
     def prepare(
-        cls, pred: gpd.GeoDataFrame, truth: gpd.GeoDataFrame, *, iou: float, aoi: gpd.GeoDataFrame | None
+        cls,
+        pred: gpd.GeoDataFrame,
+        truth: gpd.GeoDataFrame,
+        *,
+        iou: float,
+        aoi: gpd.GeoDataFrame | None,
+        any_label: bool,
     ) -> _Case:
         pred, truth, *area = common_frame([pred, truth] if aoi is None else [pred, truth, aoi])
         shapes = [np.asarray(table.geometry.array, dtype=object) for table in (pred, truth)]
         pairs = candidates(*shapes, iou=iou)
-        labels = None
-        if "label" in pred and "label" in truth:
-            labels = (pred["label"].astype(str).to_numpy(str), truth["label"].astype(str).to_numpy(str))
+        labels = None if any_label else _labels(pred, truth)
+        if labels:
             pairs = pairs.take(labels[0][pairs.pred] == labels[1][pairs.truth])
         inside = [np.ones(len(shape), bool) for shape in shapes]
         if area:
@@ -184,6 +203,21 @@ class _Case:
             iou=self.iou,
             by_label=by_label,
         )
+
+
+def _labels(pred: gpd.GeoDataFrame, truth: gpd.GeoDataFrame) -> tuple[NDArray[np.str_], NDArray[np.str_]] | None:
+    """Those of both sides, as text; None where a side has none."""
+    if "label" not in pred or "label" not in truth:
+        return None
+    one, other = (table["label"].astype(str).to_numpy(str) for table in (pred, truth))
+    if len(one) and len(other) and not np.isin(one, other).any():
+        shown = [", ".join(np.unique(side).tolist()[:5]) for side in (one, other)]
+        _log.warning(
+            "no label is on both sides (predicted: %s; true: %s), so nothing can match: pass any_label (--any-label)"
+            " to compare outlines alone",
+            *shown,
+        )
+    return one, other
 
 
 def _scores(matches: Matches, pred: NDArray[np.bool_], truth: NDArray[np.bool_], iou: float) -> Scores:

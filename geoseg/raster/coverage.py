@@ -11,9 +11,15 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize, shapes
+from scipy import ndimage
 
 from geoseg.gaps import Gap, Reason
+from geoseg.tiling import Tile
 from geoseg.window import Window
+
+SPECK = 64
+"""Nodata that hangs together (by sides) over fewer pixels is no gap, though not valid: dead pixels, pure black in a
+shadow. A halo of as many pixels sees every speck of a core whole."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,8 +61,7 @@ class Layers:
 
     def part(self, window: Window, whole: Window) -> Layers:
         """Views of the part in ``window``, of layers that lie in ``whole``."""
-        rows = slice(window.row_off - whole.row_off, window.row_end - whole.row_off)
-        cols = slice(window.col_off - whole.col_off, window.col_end - whole.col_off)
+        rows, cols = _slices(window, whole)
         return replace(
             self,
             pixels=self.pixels[:, rows, cols],
@@ -81,34 +86,92 @@ def outside(core: Window, aoi: shapely.Geometry | None) -> Iterator[Gap]:
         yield Gap(geometry=rest, reason="outside_aoi")
 
 
-def gaps_of(layers: Layers, core: Window, aoi: shapely.Geometry | None) -> Iterator[Gap]:
-    """What of a core (and of the AOI) holds nothing or could not be read; ``layers`` are the core's."""
+def gaps_of(layers: Layers, tile: Tile, grid: Window, aoi: shapely.Geometry | None) -> Iterator[Gap]:
+    """What of a tile's core (and of the AOI) holds nothing or could not be read; ``layers`` are its window's.
+
+    Specks of nodata are left out, see :data:`SPECK`; what is a fault never is, nor a core that holds nothing else.
+    """
+    core = _slices(tile.core, tile.window)
     nodata = ~(layers.valid | layers.missing | layers.unreadable)
     if layers.wanted is not None:
         nodata &= layers.wanted
+    if nodata.any() and layers.valid[core].any():
+        nodata &= _sieved(~layers.valid, tile.window, grid)
     reasons: tuple[tuple[Reason, NDArray[np.bool_], str], ...] = (
         ("unreadable", layers.unreadable, layers.detail),
         ("suspect_missing", layers.missing, "the file holds no data here, and reads as zeros"),
         ("nodata", nodata, ""),
     )
     for reason, mask, detail in reasons:
-        if mask.any():
-            geometry = _outline(mask, core)
+        if mask[core].any():
+            geometry = _outline(mask[core], tile.core)
             if aoi is not None:
-                geometry = shapely.intersection(geometry, shapely.clip_by_rect(aoi, *core.xyxy))
+                geometry = shapely.intersection(geometry, shapely.clip_by_rect(aoi, *tile.core.xyxy))
             if geometry.area > 0:
                 yield Gap(geometry=geometry, reason=reason, detail=detail)
 
 
+def _sieved(void: NDArray[np.bool_], window: Window, grid: Window) -> NDArray[np.bool_]:
+    """The true cells of ``(h, w)`` without specks.
+
+    A speck is told by the pixels of a whole window, not of a core, so that cores do not cut holes into specks. What
+    meets a side of the window may go on beyond it and stays, but at the raster's own edge.
+    """
+    labels, count = ndimage.label(void)
+    keep = np.bincount(labels.ravel(), minlength=count + 1) >= SPECK
+    inner = (
+        (labels[0], window.row_off > grid.row_off),
+        (labels[-1], window.row_end < grid.row_end),
+        (labels[:, 0], window.col_off > grid.col_off),
+        (labels[:, -1], window.col_end < grid.col_end),
+    )
+    for side, goes_on in inner:
+        if goes_on:
+            keep[side] = True
+    keep[0] = False
+    return np.asarray(keep[labels], bool)
+
+
 def _outline(mask: NDArray[np.bool_], window: Window) -> Any:
-    """The true cells of ``(h, w)`` as a (Multi)Polygon in grid pixels."""
+    """The true cells of ``(h, w)`` as a (Multi)Polygon in grid pixels.
+
+    An outline of more corners than twice the pixels around the window is drawn by cells of 2, 4, 8, ... pixels, each
+    true where at least half of it is.
+    """
     if mask.all():
         return shapely.box(*window.xyxy)
-    move = Affine.translation(window.col_off, window.row_off)
-    rings = [
-        shapely.geometry.shape(shape) for shape, _ in shapes(mask.astype(np.uint8), mask=mask, transform=move)
-    ]
-    return rings[0] if len(rings) == 1 else shapely.MultiPolygon(rings)
+    size, cells = 1, mask
+    while _corners(cells) > 4 * (window.height + window.width):
+        size *= 2
+        cells = _coarser(mask, size)
+    move = Affine.translation(window.col_off, window.row_off) @ Affine.scale(size)
+    found = shapes(cells.astype(np.uint8), mask=cells, transform=move)
+    rings = [shapely.geometry.shape(shape) for shape, _ in found]
+    whole = rings[0] if len(rings) == 1 else shapely.MultiPolygon(rings)
+    return whole if size == 1 else shapely.intersection(whole, shapely.box(*window.xyxy))
+
+
+def _corners(mask: NDArray[np.bool_]) -> int:
+    """How many corners the outline of the true cells has."""
+    m = np.pad(mask, 1)
+    a, b, c, d = m[:-1, :-1], m[:-1, 1:], m[1:, :-1], m[1:, 1:]
+    return int(np.count_nonzero(a ^ b ^ c ^ d) + 2 * np.count_nonzero((a == d) & (b == c) & (a != b)))
+
+
+def _coarser(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """Cells of ``size`` x ``size``, True where at least half of what of them lies in the mask is."""
+    rows, cols = (np.arange(0, n, size) for n in mask.shape)
+    total = np.add.reduceat(np.add.reduceat(mask, rows, axis=0, dtype=np.int64), cols, axis=1)
+    heights, widths = np.diff(rows, append=mask.shape[0]), np.diff(cols, append=mask.shape[1])
+    return np.asarray(2 * total >= heights[:, None] * widths, bool)
+
+
+def _slices(window: Window, whole: Window) -> tuple[slice, slice]:
+    """Where ``window`` lies in an array that spans ``whole``."""
+    return (
+        slice(window.row_off - whole.row_off, window.row_end - whole.row_off),
+        slice(window.col_off - whole.col_off, window.col_end - whole.col_off),
+    )
 
 
 def _painted(aoi: shapely.Geometry, window: Window) -> NDArray[np.bool_]:

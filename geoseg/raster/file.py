@@ -13,7 +13,7 @@ from rasterio.windows import Window as RioWindow
 
 from geoseg.errors import RasterError
 from geoseg.raster.access import READ_ERRORS, gdal_env, one_line, open_dataset
-from geoseg.raster.info import RasterInfo, open_source
+from geoseg.raster.info import RasterInfo, key_of, open_source
 from geoseg.raster.validity import read_with_validity, unwritten
 from geoseg.window import Window
 
@@ -35,6 +35,9 @@ class Raw:
 class OpenFile:
     """A raster and its mask file, open. Call :meth:`read` inside ``gdal_env``.
 
+    Its content key is taken again, so that another file under the same path, on another machine or put there since,
+    is never mixed in.
+
     Raises:
         RasterError: it cannot be opened, or is not what it was when its header was read.
     """
@@ -50,10 +53,14 @@ class OpenFile:
             self._mask = None
             if info.mask_file:
                 self._mask = self._stack.enter_context(open_dataset(info.mask_file, "GTiff"))
-        self._covered = mosaic.covered if mosaic else None
-        if self._dataset.shape != (info.grid.height, info.grid.width) or self._dataset.count != info.bands:
+        self._covered = np.array(mosaic.covered) if mosaic else None
+        if key_of(info.path, self._dataset, mosaic, info.mask_file) != info.key:
             self.close()
-            raise RasterError(f"{info.path}, which has changed since it was opened", remedy="Start again")
+            raise RasterError(
+                f"{info.path}, which has changed since it was first opened, or is another file on this machine",
+                allowed="the same bytes throughout a run, on every machine that works on it",
+                remedy="Put the same file everywhere, leave it alone, and start again",
+            )
 
     def close(self) -> None:
         """May be called twice."""
@@ -101,9 +108,7 @@ def _halves(window: Window, block: tuple[int, int]) -> list[Window]:
     return [_between(window, cols=(window.col_off, cut)), _between(window, cols=(cut, window.col_end))]
 
 
-def _between(
-    window: Window, *, rows: tuple[int, int] | None = None, cols: tuple[int, int] | None = None
-) -> Window:
+def _between(window: Window, *, rows: tuple[int, int] | None = None, cols: tuple[int, int] | None = None) -> Window:
     (top, bottom), (left, right) = (
         rows or (window.row_off, window.row_end),
         cols or (window.col_off, window.col_end),
@@ -121,10 +126,12 @@ def _joined(window: Window, halves: Sequence[Window], parts: Sequence[Raw]) -> R
     )
 
 
-def _under(covered: Sequence[tuple[float, float, float, float]], window: Window) -> NDArray[np.bool_]:
-    """``(h, w)`` True where a source of the mosaic lies, by pixel centres."""
+def _under(covered: NDArray[np.float64], window: Window) -> NDArray[np.bool_]:
+    """``(h, w)`` True where a source of the mosaic lies, by pixel centres; ``covered`` is ``(n, 4)``, as in Mosaic."""
     mask = np.zeros((window.height, window.width), bool)
-    for x0, y0, x1, y1 in covered:
+    left, top, right, bottom = covered.T
+    near = (left < window.col_end) & (right > window.col_off) & (top < window.row_end) & (bottom > window.row_off)
+    for x0, y0, x1, y1 in covered[near]:
         rows = _centres(y0, y1, window.row_off, window.height)
         cols = _centres(x0, x1, window.col_off, window.width)
         mask[rows, cols] = True

@@ -67,6 +67,8 @@ class RasterInfo:
     """A .msk file beside it, itself a TIFF."""
     data_end: int | None = None
     """Bytes of the file from here on are zeros that look unwritten; None where nothing is suspected."""
+    warnings: tuple[str, ...] = ()
+    """What a user should know of it."""
 
     @property
     def alpha(self) -> int | None:
@@ -79,9 +81,7 @@ class RasterInfo:
         return tuple(band for band, role in enumerate(self.roles, 1) if role != "alpha")
 
 
-def open_raster(
-    path: str | Path, *, access: Access | None = None, assume_crs: str | None = None
-) -> RasterInfo:
+def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: str | None = None) -> RasterInfo:
     """Read a raster's header, or refuse it. No pixel is read, but for a file whose last bytes are all zero.
 
     Args:
@@ -98,26 +98,32 @@ def open_raster(
         _check_size(dataset, access, name)
         _check_pixels(dataset, name)
         mask_file = _mask_file(name, dataset)
-        for path in mosaic.sources if mosaic else ():
-            with open_dataset(path, "GTiff") as part:
-                _check_size(part, access, path)
-        files = [] if is_remote(name) else [name, *(mosaic.sources if mosaic else ())]
+        roles = _roles(dataset)
         return RasterInfo(
             path=name,
             grid=_grid(dataset, name, assume_crs),
             dtype=str(dataset.dtypes[0]),
             bands=dataset.count,
-            roles=_roles(dataset),
-            nodata=dataset.nodata,
+            roles=roles,
+            nodata=_nodata(dataset, roles, name),
             file_block=tuple(dataset.block_shapes[0]),
             acquired=_acquired(dataset),
             name=os.path.basename(name.rstrip("/")),
-            key=content_key([*files, *([mask_file] if mask_file else [])]) if files else _remote_key(dataset),
+            key=key_of(name, dataset, mosaic, mask_file),
             driver=driver,
             access=access,
             mask_file=mask_file,
-            data_end=suspicious_end(dataset, name) if driver == "GTiff" and not mask_file and files else None,
+            data_end=None if mosaic or mask_file else _suspicious_end(dataset, name),
+            warnings=_checked_sources(mosaic, dataset, access, has_mask=bool(mask_file)) if mosaic else (),
         )
+
+
+def key_of(name: str, dataset: DatasetReader, mosaic: Mosaic | None, mask_file: str | None) -> str:
+    """The content key of an open raster: its file, a mosaic's sources and a mask file; the header of a remote one."""
+    if is_remote(name):
+        text = repr((dataset.name, dataset.profile, dataset.tags()))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return content_key([name, *(mosaic.sources if mosaic else ()), *([mask_file] if mask_file else [])])
 
 
 @contextmanager
@@ -147,12 +153,41 @@ def _check_size(dataset: DatasetReader, access: Access, name: str) -> None:
         )
 
 
+def _suspicious_end(dataset: DatasetReader, name: str) -> int | None:
+    return suspicious_end(dataset, name) if dataset.driver == "GTiff" and not is_remote(name) else None
+
+
+def _checked_sources(mosaic: Mosaic, dataset: DatasetReader, access: Access, *, has_mask: bool) -> tuple[str, ...]:
+    """Refuse sources that cost too much; warn of those that end in space never written."""
+    told, plain = [], not has_mask and MaskFlags.all_valid in dataset.mask_flag_enums[0]
+    for path in mosaic.sources:
+        with open_dataset(path, "GTiff") as part:
+            _check_size(part, access, path)
+            if plain and _suspicious_end(part, path) is not None:
+                told.append(
+                    f"{path}, a source of the mosaic, ends in zeros that look never written: they are examined as "
+                    "black imagery, and nothing will be found there; copy it again"
+                )
+    return tuple(told)
+
+
+def _nodata(dataset: DatasetReader, roles: tuple[str, ...], name: str) -> float | None:
+    """The nodata value that all bands but alpha declare."""
+    values = [value for value, role in zip(dataset.nodatavals, roles, strict=True) if role != "alpha"]
+    if len({"none" if value is None else repr(float(value)) for value in values}) > 1:
+        raise RasterError(
+            f"{name} with a nodata value of its own for each band ({', '.join(map(str, values))})",
+            allowed="one nodata value for all bands, or none",
+            remedy="Give all bands the same, e.g. with gdal_edit -a_nodata or gdalbuildvrt -vrtnodata; or turn them "
+            "into a mask with gdal_translate -b 1 -b 2 -b 3 -b mask",
+        )
+    return values[0] if values else None
+
+
 def _check_pixels(dataset: DatasetReader, name: str) -> None:
     kinds = set(dataset.dtypes)
     if len(kinds) > 1:
-        raise RasterError(
-            f"{name} with bands of several types ({', '.join(sorted(kinds))})", allowed="one type"
-        )
+        raise RasterError(f"{name} with bands of several types ({', '.join(sorted(kinds))})", allowed="one type")
     kind = kinds.pop()
     if "complex" in kind:
         raise RasterError(
@@ -212,9 +247,7 @@ def _unplaced(dataset: DatasetReader) -> str:
 
 def _roles(dataset: DatasetReader) -> tuple[str, ...]:
     """A role per band: what its description names, else its colour interpretation."""
-    return tuple(
-        _role(text, colour) for text, colour in zip(dataset.descriptions, dataset.colorinterp, strict=True)
-    )
+    return tuple(_role(text, colour) for text, colour in zip(dataset.descriptions, dataset.colorinterp, strict=True))
 
 
 def _role(description: str | None, colour: ColorInterp) -> str:
@@ -258,9 +291,3 @@ def _acquired(dataset: DatasetReader) -> datetime | None:
         return datetime(*(int(part) for part in match.groups()), tzinfo=UTC)  # type: ignore[misc,arg-type]
     except ValueError:
         return None
-
-
-def _remote_key(dataset: DatasetReader) -> str:
-    """Of a remote raster only the header is hashed."""
-    text = repr((dataset.name, dataset.profile, dataset.tags()))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -7,6 +7,8 @@ import os
 from rasterio.enums import MaskFlags
 from rasterio.io import DatasetReader
 
+from geoseg.raster.spread import spread_blocks
+
 _SUSPICIOUS_TAIL = 64 * 2**10
 _CHUNK = 2**20
 
@@ -44,9 +46,7 @@ def _black_share(dataset: DatasetReader, end: int) -> float:
     """The share of pixels that are zero in all bands, in up to 16 file blocks written before ``end``."""
     (rows, cols), found = dataset.block_shapes[0], []
     across, down = -(-dataset.width // cols), -(-dataset.height // rows)
-    step = max(1, across * down // 64)
-    for number in range(0, across * down, step):
-        row, col = divmod(number, across)
+    for row, col in spread_blocks(down, across, 128):
         offset = dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=1)
         size = dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=1)
         if offset is None or size is None or int(offset) + int(size) > end:

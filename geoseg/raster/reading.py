@@ -68,10 +68,9 @@ class Reader:
         layers = self._read_window(whole).limited_to(whole, aoi)
         chips = []
         for tile in wanted:
-            core = layers.part(tile.core, whole)
-            gaps.extend(gaps_of(core, tile.core, aoi))
-            if core.valid.any():
-                part = layers.part(tile.window, whole)
+            part = layers.part(tile.window, whole)
+            gaps.extend(gaps_of(part, tile, self.source.grid.window, aoi))
+            if layers.part(tile.core, whole).valid.any():
                 # A copy, so that a detector that writes into its pixels does not change its neighbour's.
                 chips.append(Chip(tile=tile, pixels=part.pixels.copy(), valid=part.valid.copy()))
         return chips, gaps

@@ -42,13 +42,9 @@ class Scaling:
         if len(self.low) != len(self.high) or not all(
             math.isfinite(a) and math.isfinite(b) and a < b for a, b in zip(self.low, self.high, strict=False)
         ):
-            raise ConfigError(
-                f"a scaling from {self.low} to {self.high}", allowed="as many of each, low < high"
-            )
+            raise ConfigError(f"a scaling from {self.low} to {self.high}", allowed="as many of each, low < high")
         if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
-            raise ConfigError(
-                f"a stretch between percentiles {self.percentiles}", allowed="0 <= low < high <= 100"
-            )
+            raise ConfigError(f"a stretch between percentiles {self.percentiles}", allowed="0 <= low < high <= 100")
 
     @classmethod
     def stretch(cls, low_percentile: float = 2.0, high_percentile: float = 98.0) -> Scaling:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,15 +12,16 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from rasterio.windows import Window as RioWindow
 
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import RasterError
 from geoseg.grid import Grid
 from geoseg.raster.access import gdal_env
+from geoseg.raster.file import OpenFile
 from geoseg.raster.info import RasterInfo, open_source
 from geoseg.raster.scaling import Scaling
-from geoseg.raster.validity import valid_values
+from geoseg.raster.spread import spread_blocks
+from geoseg.window import Window
 
 _SAMPLE_BLOCKS, _SAMPLE_PIXELS, _SAMPLE_VALUES = 64, 2**20, 2**22
 _SAME_GSD = 0.1
@@ -98,7 +100,7 @@ def source_for(
         bands=_bands(info, card, bands or {}),
         aoi=aoi,
         zero_invalid=card.bands is not None or card.mean is not None,
-        warnings=_warnings(info, card),
+        warnings=(*info.warnings, *_warnings(info, card)),
     )
     if len(source.bands) == 1 and info.roles[source.bands[0] - 1] == "palette":
         return _with_palette(source, card)
@@ -115,6 +117,7 @@ def _bands(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int]) -> tup
     wrong = {role: band for role, band in mapping.items() if not 1 <= band <= info.bands}
     if wrong:
         raise RasterError(f"a band map with {wrong}", allowed=f"bands 1 to {info.bands} of {info.name}")
+    _check_mapped(info, card, mapping)
     if card.bands is None:
         return tuple(mapping.values()) or info.colour_bands
     if info.roles[0] == "palette" and len(info.colour_bands) == 1 and not mapping:
@@ -129,6 +132,25 @@ def _bands(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int]) -> tup
             remedy=f"Say which is which, e.g. --bands {example}",
         )
     return tuple(band for band in found.values() if band is not None)
+
+
+def _check_mapped(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int]) -> None:
+    """Refuse a map that says more than is asked, or takes validity for a colour."""
+    unasked = [role for role in mapping if role not in (card.bands or mapping)]
+    if unasked:
+        raise RasterError(
+            f"a band map that names {' and '.join(unasked)}",
+            allowed=f"the bands of the model: {', '.join(card.bands or ())}",
+            remedy="Correct or leave out the others in --bands (in settings: bands under [raster])",
+        )
+    clear = [role for role, band in mapping.items() if band == info.alpha]
+    if clear:
+        raise RasterError(
+            f"a band map with {clear[0]}={info.alpha}, the alpha band of {info.name}",
+            allowed="bands that hold imagery: alpha says which pixels hold something",
+            remedy=f"Name another band; where band {info.alpha} is no alpha, say so in the file, e.g. with "
+            f"gdal_edit -colorinterp_{info.alpha} undefined",
+        )
 
 
 def _band_of(role: str, info: RasterInfo) -> int | None:
@@ -169,9 +191,7 @@ def _with_palette(source: Source, card: ModelCard) -> Source:
             allowed="a model of red, green, blue",
         )
     if info.dtype != "uint8":
-        raise RasterError(
-            f"{info.name}, a palette of {info.dtype} values", allowed="a palette of uint8 values"
-        )
+        raise RasterError(f"{info.name}, a palette of {info.dtype} values", allowed="a palette of uint8 values")
     return replace(source, palette=_palette(info, source.bands[0]))
 
 
@@ -182,7 +202,7 @@ def _palette(info: RasterInfo, band: int) -> tuple[tuple[int, int, int, int], ..
 
 
 def _sample(source: Source) -> list[NDArray[Any]]:
-    """Valid values per band from 1/64 of the file's blocks, evenly spread.
+    """Valid values per band from 1/64 of the file's blocks, spread over its rows and columns.
 
     At least 64 blocks and a million pixels are read where there are so many; beyond that at most 256 blocks.
 
@@ -190,22 +210,22 @@ def _sample(source: Source) -> list[NDArray[Any]]:
         RasterError: none of them holds a valid pixel.
     """
     info, found = source.info, []
-    (rows, cols), height, width = info.file_block, info.grid.height, info.grid.width
-    across, total = -(-width // cols), -(-height // rows) * -(-width // cols)
+    rows, cols = info.file_block
+    down, across = -(-info.grid.height // rows), -(-info.grid.width // cols)
     least = max(_SAMPLE_BLOCKS, -(-_SAMPLE_PIXELS // (rows * cols)))
-    count = min(total, max(least, min(total // 64, 4 * _SAMPLE_BLOCKS)))
-    with gdal_env(info.access), open_source(info.path, info.driver, info.access) as (dataset, _):
-        for number in sorted({index * total // count for index in range(count)}):
-            row, col = divmod(number, across)
-            window = RioWindow(
-                col * cols, row * rows, min(cols, width - col * cols), min(rows, height - row * rows)
-            )
-            found.append(valid_values(dataset, source.info, source.bands, window, _SAMPLE_VALUES // count))
-    values = [np.concatenate(band) for band in zip(*found, strict=True)]
-    if not len(values[0]):
+    count = max(least, min(down * across // 64, 4 * _SAMPLE_BLOCKS))
+    limit = max(1, _SAMPLE_VALUES // min(count, down * across))
+    with closing(OpenFile(info, source.bands)) as file, gdal_env(info.access):
+        for row, col in sorted(spread_blocks(down, across, count)):
+            block = Window(row_off=row * rows, col_off=col * cols, height=rows, width=cols)
+            raw = file.read(block.intersection(info.grid.window))
+            values = raw.pixels[:, raw.valid]
+            found.append(values[:, :: max(1, values.shape[1] // limit)])
+    sample = np.concatenate(found, axis=1)
+    if not sample.shape[1]:
         raise RasterError(
             f"{info.name}, where no valid pixel was found to measure its range on",
             allowed="a raster with valid pixels",
             remedy="Give the range, e.g. --scaling 0,3000",
         )
-    return values
+    return list(sample)

@@ -12,7 +12,6 @@ from rasterio.enums import MaskFlags
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RioWindow
 
-from geoseg.raster.access import READ_ERRORS
 from geoseg.raster.info import RasterInfo
 
 
@@ -43,18 +42,6 @@ def read_with_validity(
     if np.issubdtype(pixels.dtype, np.floating):
         valid &= np.isfinite(pixels).all(axis=0)
     return pixels, valid
-
-
-def valid_values(
-    dataset: DatasetReader, info: RasterInfo, bands: Sequence[int], window: RioWindow, limit: int
-) -> list[NDArray[Any]]:
-    """Valid values of each band in a window, about ``limit`` of each; none where it cannot be read."""
-    try:
-        pixels, valid = read_with_validity(dataset, None, info, bands, window)
-    except READ_ERRORS:
-        return [np.zeros(0, info.dtype) for _ in bands]
-    values = pixels[:, valid]
-    return list(values[:, :: max(1, values.shape[1] // max(limit, 1))])
 
 
 def unwritten(

@@ -16,6 +16,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.outlines import Outlines
+from geoseg.seams.overlay import intersection
 from geoseg.seams.pairs import Index, Links, Pairs
 from geoseg.seams.views import RIM, Views
 from geoseg.tiling import Plan
@@ -53,7 +54,7 @@ def open_ends(outlines: Outlines, views: Views, pairs: Pairs, plan: Plan) -> NDA
         cut = cut[unsure]
         strip = views.windows[cut].copy()
         strip[:, side - 2] = strip[:, side] + 2 * RIM * (1 if side < 2 else -1)
-        ends = shapely.bounds(shapely.intersection(outlines.geometry[cut], shapely.box(*strip.T))).reshape(-1, 4)
+        ends = shapely.bounds(intersection(outlines.geometry[cut], shapely.box(*strip.T))).reshape(-1, 4)
         out[cut[(low[cut] > ends[:, along[0]]) | (high[cut] < ends[:, along[1]])]] = True
     return out
 
@@ -79,7 +80,7 @@ def bridges(outlines: Outlines, views: Views, ends: NDArray[np.bool_], plan: Pla
     fits = (i < j) & (outlines.labels[i] == outlines.labels[j]) & (step > 0) & (step <= REACH)
     i, j = i[fits], j[fits]
     both = np.column_stack([outlines.geometry[i], outlines.geometry[j]])
-    hull = shapely.convex_hull(shapely.union_all(both, axis=1))
+    hull = shapely.convex_hull(shapely.geometrycollections(both))
     covered = shapely.area(both).sum(axis=1)
     added = shapely.area(hull) / covered - 1
     straight = (added <= GUESS) & _agreed(hull, outlines, views, i) & _agreed(hull, outlines, views, j)
@@ -89,5 +90,5 @@ def bridges(outlines: Outlines, views: Views, ends: NDArray[np.bool_], plan: Pla
 def _agreed(hull: NDArray[np.object_], outlines: Outlines, views: Views, rows: Index) -> NDArray[np.bool_]:
     """Where a hull adds little to an outline on the ground that its tile believes."""
     seen = shapely.box(*views.believed[rows].T)
-    mine = shapely.area(shapely.intersection(outlines.geometry[rows], seen))
-    return np.asarray(shapely.area(shapely.intersection(hull, seen)) <= (1 + BEND) * mine, np.bool_)
+    mine = shapely.area(intersection(outlines.geometry[rows], seen))
+    return np.asarray(shapely.area(intersection(hull, seen)) <= (1 + BEND) * mine, np.bool_)

@@ -9,6 +9,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.outlines import Outlines
+from geoseg.seams.overlay import intersection
 from geoseg.seams.views import STRIP, cores_of
 from geoseg.tiling import Plan
 
@@ -47,7 +48,7 @@ def _cuts(geometry: NDArray[Any], start: NDArray[np.float64], end: NDArray[np.fl
     ends = shapely.bounds(geometry).reshape(-1, 4)
     box = [ends[:, 0] - 1, ends[:, 1] - 1, ends[:, 2] + 1, ends[:, 3] + 1]
     box[axis], box[2 + axis] = start, end
-    parts, of = shapely.get_parts(shapely.intersection(geometry, shapely.box(*box)), return_index=True)
+    parts, of = shapely.get_parts(intersection(geometry, shapely.box(*box)), return_index=True)
     solid = shapely.area(parts) > 0
     bounds = shapely.bounds(parts[solid]).reshape(-1, 4)
     return bounds[:, [1 - axis, 3 - axis]], of[solid]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from geoseg.outlines import Outlines
 from geoseg.seams.bridges import REACH
 from geoseg.seams.objects import Judged, Objects, objects_of
+from geoseg.seams.overlay import union
 from geoseg.seams.pairs import Pairs
 from geoseg.seams.views import SLACK, Views, cores_of, grown, inside, near_seams
 from geoseg.tiling import Block, Plan
@@ -162,8 +163,8 @@ def _drawn(seam: Outlines, group: NDArray[np.int64], objects: Objects, n: int) -
 
 def united(pieces: NDArray[Any], group: NDArray[np.int64]) -> NDArray[Any]:
     """The union of the pieces of each group (0, 1, ... in order), without pinholes."""
-    union = shapely.union_all(shapely.geometrycollections(pieces, indices=group)[:, None], axis=1)
-    parts, of_part = shapely.get_parts(union, return_index=True)
+    out = union(pieces, group)
+    parts, of_part = shapely.get_parts(out, return_index=True)
     rings, of_ring = shapely.get_rings(parts, return_index=True)
     hole = np.zeros(len(rings), np.bool_)
     hole[1:] = of_ring[1:] == of_ring[:-1]
@@ -172,12 +173,12 @@ def united(pieces: NDArray[Any], group: NDArray[np.int64]) -> NDArray[Any]:
     ring = np.isin(of_part[of_ring], hit) & ~pinhole
     filled = shapely.polygons(rings[ring], indices=np.unique(of_ring[ring], return_inverse=True)[1])
     of_filled = of_part[np.isin(of_part, hit)]
-    alone = np.bincount(of_filled, minlength=len(union))[of_filled] == 1
-    union[of_filled[alone]] = filled[alone]
+    alone = np.bincount(of_filled, minlength=len(out))[of_filled] == 1
+    out[of_filled[alone]] = filled[alone]
     several = of_filled[~alone]
     at = np.unique(several)
-    union[at] = shapely.multipolygons(filled[~alone], indices=np.searchsorted(at, several))
-    return np.asarray(union, object)
+    out[at] = shapely.multipolygons(filled[~alone], indices=np.searchsorted(at, several))
+    return out
 
 
 def _tiles_of(seam: Outlines, group: NDArray[np.int64], n: int) -> NDArray[np.int32]:

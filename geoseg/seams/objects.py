@@ -93,7 +93,7 @@ def objects_of(judged: Judged) -> Objects:
     """Group the outlines. The rows stand in a canonical order: ties fall to the first."""
     outlines, views, pairs, spans = judged.outlines, judged.views, judged.pairs, judged.spans
     n = len(outlines)
-    whole, guest = views.whole, views.guest
+    whole = views.whole
     fit = np.nan_to_num(pairs.iou, nan=1.0)
     i, j = pairs.i, pairs.j
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from geoseg.outlines import Outlines
 from geoseg.seams.areas import area_inside
 from geoseg.seams.contact import contact
+from geoseg.seams.overlay import intersection
 from geoseg.seams.views import SLACK, Boxes, Views, cores_of, grown, inside, slack_of
 from geoseg.tiling import Plan
 
@@ -120,7 +121,7 @@ class Clips:
         whole = outlines.geometry[rows]
         clip = whole.copy()
         over = np.flatnonzero(~inside(views.bounds[rows], frames))
-        clip[over] = shapely.intersection(whole[over], shapely.box(*frames[over].T))
+        clip[over] = intersection(whole[over], shapely.box(*frames[over].T))
         # An outline that touches its frame from outside leaves lines and points, which GEOS may fail to cut again.
         clip[over[shapely.area(clip[over]) == 0]] = shapely.Polygon()
         mixed = over[shapely.get_type_id(clip[over]) == shapely.GeometryType.GEOMETRYCOLLECTION]
@@ -141,7 +142,7 @@ class Clips:
         area = self.area.copy()
         many = np.flatnonzero(shapely.get_num_geometries(self.geometry) > 1)
         parts, of = shapely.get_parts(self.geometry[many], return_index=True)
-        shares = shapely.area(shapely.intersection(parts, other.geometry[many][of])) > 0
+        shares = shapely.area(intersection(parts, other.geometry[many][of])) > 0
         area[many] = np.bincount(of, weights=shapely.area(parts) * shares, minlength=len(many))
         return area
 
@@ -152,7 +153,7 @@ def _judged(outlines: Outlines, views: Views, i: Index, j: Index, slack: float) 
     shared, one, other = (
         area_inside(geometry, frames)
         for geometry in (
-            shapely.intersection(outlines.geometry[i], outlines.geometry[j]),
+            intersection(outlines.geometry[i], outlines.geometry[j]),
             outlines.geometry[i],
             outlines.geometry[j],
         )
@@ -182,7 +183,7 @@ def _common(views: Views, i: Index, j: Index) -> Boxes:
 def _looked_at(outlines: Outlines, views: Views, i: Index, j: Index, slack: float) -> Pairs:
     frames = _common(views, i, j)
     one, other = (Clips.of(outlines, views, rows, frames) for rows in (i, j))
-    shared = shapely.area(shapely.intersection(one.geometry, other.geometry))
+    shared = shapely.area(intersection(one.geometry, other.geometry))
     area_one, area_other = one.touching(other), other.touching(one)
     iou, in_one, in_other = (_ratio(shared, of) for of in (area_one + area_other - shared, area_one, area_other))
     twice = (iou >= SAME) | ((np.maximum(in_one, in_other) >= NESTED) & (iou >= NESTED_SAME))
@@ -210,6 +211,6 @@ def _under(
     piece = Clips.of(outlines, views, k, views.believed[host])
     around = views.bounds[k] + 2 * slack * np.array([-1.0, -1.0, 1.0, 1.0])
     cover = shapely.buffer(Clips.of(outlines, views, host, around).geometry, slack, quad_segs=2)
-    covered = _ratio(shapely.area(shapely.intersection(piece.geometry, cover)), piece.area)
+    covered = _ratio(shapely.area(intersection(piece.geometry, cover)), piece.area)
     out[ask] = (covered >= PART) & (views.guest[k] | piece.most)
     return out

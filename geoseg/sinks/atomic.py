@@ -158,10 +158,10 @@ def _signals_held() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
-        for number in dict.fromkeys(held):
-            signal.raise_signal(number)
+        for stop, handler in before.items():
+            signal.signal(stop, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
+        for late in dict.fromkeys(held):
+            signal.raise_signal(late)
 
 
 def _flush(path: Path) -> None:

@@ -12,7 +12,7 @@ from geoseg.sinks.output import Output, write_with_siblings
 
 
 def write(output: Output) -> None:
-    """Write the footprints with their spatial index; ``NAME.gaps.fgb`` and ``NAME.run.json`` lie beside it.
+    """Write the footprints with their spatial index; ``NAME.gaps.fgb`` and ``NAME.fgb.run.json`` beside it.
 
     Raises:
         ConfigError: a column that the format cannot hold.

@@ -15,7 +15,7 @@ from geoseg.sinks.output import Output, write_with_siblings
 def write(output: Output) -> None:
     """Write the footprints, cut in two at the antimeridian as RFC 7946 section 3.1.9 asks.
 
-    Gaps and run lie beside it (``NAME.gaps.geojson``, ``NAME.run.json``).
+    Gaps and run lie beside it (``NAME.gaps.geojson``, ``NAME.geojson.run.json``).
 
     Raises:
         ConfigError: the table has no CRS, or a column that the format cannot hold.

@@ -188,7 +188,7 @@ def check_replaceable(target: Path, *, force: bool) -> None:
 
 def _other_tables(target: Path) -> list[str]:
     """Tables and views in a GeoPackage that are neither geoseg's nor the format's own; none where it is no SQLite."""
-    if not target.is_file():
+    if not os.path.isfile(target):
         return []
     try:
         with closing(read_only(target)) as db:

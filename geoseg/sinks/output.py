@@ -47,20 +47,21 @@ class Output:
             found["gaps"] = tables.flat(tables.same_crs(self.gaps, self.footprints))
         return found
 
-    def beside(self, part: str, suffix: str | None = None) -> Path:
-        """The file beside the target that holds a part of the output: ``NAME.part.SUFFIX``."""
-        return sibling(self.target, part, suffix)
+    @property
+    def gaps_file(self) -> Path:
+        """Where the gaps go in a format of one layer: ``NAME.gaps.SUFFIX``."""
+        return self.target.with_name(f"{self.target.stem}.gaps{self.target.suffix}")
 
 
-def sibling(target: Path, part: str, suffix: str | None = None) -> Path:
-    """The file beside an output that holds a part of it: ``NAME.part.SUFFIX``."""
-    return target.with_name(f"{target.stem}.{part}{suffix or target.suffix}")
+def run_file(target: Path) -> Path:
+    """Where the run goes in a format without room for it: ``NAME.SUFFIX.run.json``, so each output has its own."""
+    return target.with_name(f"{target.name}.run.json")
 
 
 def write_with_siblings(write_layer: Callable[[Path, str, gpd.GeoDataFrame], None], output: Output) -> None:
     """Write a format that holds one layer: the gaps go to a second file, the run to a JSON file beside it."""
     layers = output.layers()
-    gaps, run = output.beside("gaps"), output.beside("run", ".json")
+    gaps, run = output.gaps_file, run_file(output.target)
     siblings = [path for path, part in ((gaps, output.gaps), (run, output.run)) if part is not None]
 
     def make_way() -> None:

@@ -36,11 +36,11 @@ def write(output: Output) -> None:
         ConfigError: a column that the format cannot hold.
         SinkError: it cannot be written.
     """
-    layers, gaps = output.layers(), output.beside("gaps")
+    layers, gaps = output.layers(), output.gaps_file
     siblings = [gaps] if "gaps" in layers else []
 
     def make_way() -> None:
-        remove_stale(path for path in (gaps,) if path not in siblings)
+        remove_stale([] if siblings else [gaps])
 
     with replacing(output.target, *siblings, library_errors=(pa.ArrowException,), make_way=make_way) as drafts:
         for draft, (name, table) in zip(drafts, layers.items(), strict=True):

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geoseg.sinks.gpkg import read_only
-from geoseg.sinks.output import sibling
+from geoseg.sinks.output import run_file
 from geoseg.sinks.parquet import RUN_KEY
 
 
@@ -29,7 +29,7 @@ def written_run(path: str | Path) -> dict[str, str | None]:
             return _of_gpkg(target)
         if target.suffix.lower() == ".parquet":
             return _as_run(json.loads((pq.read_metadata(target).metadata or {}).get(RUN_KEY, b"{}")))
-        return _as_run(json.loads(sibling(target, "run", ".json").read_text(encoding="utf-8")))
+        return _as_run(json.loads(run_file(target).read_text(encoding="utf-8")))
     except (OSError, ValueError, sqlite3.Error, pa.ArrowException):
         return {}
 

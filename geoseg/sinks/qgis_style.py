@@ -109,15 +109,11 @@ def _fields(root: ET.Element, columns: Sequence[str]) -> None:
 
 def _categories(attribute: str, values: Sequence[str], symbols: Sequence[ET.Element]) -> ET.Element:
     """A renderer with an entry per value and a last one, of the last symbol, for whatever else there is."""
-    renderer = ET.Element(
-        "renderer-v2", type="categorizedSymbol", attr=attribute, enableorderby="0", forceraster="0"
-    )
+    renderer = ET.Element("renderer-v2", type="categorizedSymbol", attr=attribute, enableorderby="0", forceraster="0")
     entries = ET.SubElement(renderer, "categories")
     for number, value in enumerate([*values, ""]):
         shown, kind = (value, "string") if number < len(values) else ("other", "NULL")
-        ET.SubElement(
-            entries, "category", symbol=str(number), value=value, label=shown, render="true", type=kind
-        )
+        ET.SubElement(entries, "category", symbol=str(number), value=value, label=shown, render="true", type=kind)
     holder = ET.SubElement(renderer, "symbols")
     for number, symbol in enumerate(symbols):
         symbol.set("name", str(number))

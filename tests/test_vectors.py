@@ -1,0 +1,111 @@
+"""Vector files told by their content: what is read, and what is never opened."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import pytest
+import shapely
+
+from geoseg.errors import ConfigError
+from geoseg.vectors import read_shapes, read_table
+
+UTM = 32645
+SHAPES = [shapely.box(500_000, 3_060_000, 500_030, 3_060_010), shapely.box(500_100, 3_060_000, 500_110, 3_060_040)]
+
+
+def known(crs: int | None = UTM) -> gpd.GeoDataFrame:
+    return gpd.GeoDataFrame({"label": ["ship", "pier"], "score": [0.5, 0.75]}, geometry=SHAPES, crs=crs)
+
+
+@pytest.mark.filterwarnings("ignore:.*extension")
+@pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb", ".shp", ".geojson", ".odd"])
+def test_every_kind_gives_attributes_and_shapes(tmp_path: Path, suffix: str) -> None:
+    path, written = tmp_path / f"truth{suffix}", known(4326 if suffix == ".geojson" else UTM)
+    if suffix == ".parquet":
+        written.to_parquet(path)
+    else:  # the name says nothing: .odd holds a GeoPackage
+        written.to_file(path, driver="GPKG" if suffix == ".odd" else None)
+    found = read_table(path).sort_values("score", ignore_index=True)
+    assert found.label.tolist() == ["ship", "pier"] and found.score.tolist() == [0.5, 0.75]
+    assert found.crs == written.crs and found.geometry.iloc[0].equals(written.geometry.iloc[0])
+    shapes = read_shapes(path)
+    assert len(shapes.geometries) == 2 and shapes.crs == written.crs
+
+
+def test_geojson_reads_as_gdal_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "truth.geojson"
+    table = known().to_crs(4326).assign(when=["2024-01-01", None], n=[3, 4])
+    table.loc[2] = {"label": "gone", "score": 0.1, "geometry": None, "when": None, "n": 5}
+    table.to_file(path)
+    ours, theirs = read_table(path), gpd.read_file(path)
+    assert ours.crs == theirs.crs == 4326 and set(ours.columns) == set(theirs.columns)
+    assert ours.geometry.iloc[2] is None and ours.geometry[:2].geom_equals_exact(theirs.geometry[:2], 0).all()
+    for name in ("label", "score", "n"):
+        assert ours[name].tolist() == theirs[name].tolist()
+
+
+@pytest.mark.parametrize(
+    ("document", "rows"),
+    [
+        ({"type": "FeatureCollection", "features": []}, 0),
+        ({"type": "Polygon", "coordinates": [[[0, 0], [2, 0], [2, 1], [0, 0]]]}, 1),
+        ({"type": "Feature", "id": 7, "properties": None, "geometry": {"type": "Point", "coordinates": [1, 2]}}, 1),
+        ({"type": "Feature", "properties": {"geometry": "x"}, "geometry": None}, 1),
+    ],
+)
+def test_every_geojson_object(tmp_path: Path, document: dict[str, object], rows: int) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(document))
+    found = read_table(path)
+    assert isinstance(found, gpd.GeoDataFrame) and len(found) == rows
+    if "id" in document:
+        assert found.id.tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("truth.geojson", b'{"type": "FeatureCollection"} '),
+        ("truth.geojson", b"\xef\xbb\xbf\n"),
+        ("truth.fgb", b"fgb\x03fgb\x01"),
+        ("truth.parquet", b"PAR1"),
+    ],
+)
+def test_a_file_that_names_another_is_never_followed(tmp_path: Path, name: str, head: bytes) -> None:
+    known().to_file(tmp_path / "secret.gpkg", layer="secret")
+    path = tmp_path / name
+    path.write_bytes(
+        head + b'<OGRVRTDataSource><OGRVRTLayer name="secret"><SrcDataSource relativeToVRT="1">secret.gpkg'
+        b"</SrcDataSource></OGRVRTLayer></OGRVRTDataSource>"
+    )
+    assert len(gpd.read_file(path) if name != "truth.parquet" else [1, 2]) == 2, "GDAL would follow it"
+    with pytest.raises(ConfigError, match="the truth file"):
+        read_table(path, "truth")
+
+
+def test_the_layer_of_a_geopackage(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    known().to_file(path, layer="plots")
+    assert len(read_table(path)) == 2
+    known().iloc[:1].to_file(path, layer="blocks")
+    with pytest.raises(ConfigError, match="2 layers of polygons"):
+        read_table(path)
+    known().iloc[1:].to_file(path, layer="footprints")
+    assert read_table(path).label.tolist() == ["pier"]
+
+
+def test_without_a_crs_a_table_is_read_but_shapes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pixels.parquet"
+    known(None).to_parquet(path)
+    assert read_table(path).crs is None
+    with pytest.raises(ConfigError, match=r"the label file .*pixels.parquet without a CRS"):
+        read_shapes(path, "label")
+
+
+def test_absent_files_and_folders(tmp_path: Path) -> None:
+    for path, message in ((tmp_path / "no.gpkg", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(ConfigError, match=message):
+            read_table(path)

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
 from geoseg.detectors.base import Detector
-from geoseg.errors import GeosegError, ModelError
+from geoseg.errors import AnswerError
 from geoseg.gaps import Gap
 from geoseg.instances import Chip, Instances
 from geoseg.outlines import Outlines
+from geoseg.predicting import Cause, Failure, Health, predict
 from geoseg.raster import Source, reader
 from geoseg.seams import Merged, split
 from geoseg.tiling import Block, Plan, Tile
 from geoseg.vectorize import vectorize
 from geoseg.window import Window
 
-log = logging.getLogger("geoseg")
-
 _AT_ONCE = 65_536
 """Tiles that are looked at together when they are counted."""
-_DEVICE = threading.Lock()
-"""One network call at a time per process: it keeps the device busy by itself, and detectors need not be
-thread-safe. Other threads read and outline meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,10 +43,12 @@ class BlockResult:
     """Tiles that the detector saw."""
     unreadable: int
     """Tiles that gave nothing at all because the file could not be read there."""
-    failed: int
-    """Tiles that the detector failed on."""
+    failed: Mapping[Cause, int]
+    """Tiles that the detector failed on, by cause."""
     pixels: int
     """Pixels in the cores of the examined tiles."""
+    device: str
+    """Where the detector ran, if it says."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,12 +67,15 @@ class BlockTask:
     """Chips per call of the detector, at most."""
     tolerance: float
     """How much outlines are simplified, in pixels: no point moves farther than twice this; 0: untouched."""
+    health: Health = field(default_factory=Health)
+    """How the detector has fared in this process; decides when to give up, and nothing in a result."""
 
     def __call__(self, block: Block) -> BlockResult:
         """Do one block.
 
         Raises:
-            ModelError: the detector returns what is no set of instances.
+            RasterError: the raster cannot be opened here, or not any more.
+            GeosegError: the detector returns what is no set of instances, or fails again and again.
         """
         parts = [self._rows(tiles) for tiles in rows_of(block, at_least=self.batch)]
         closed, still_open = split(Outlines.concat([part.outlines for part in parts]), block, self.plan)
@@ -87,29 +86,52 @@ class BlockTask:
             planned=int(self.asked(block.tiles).sum()),
             examined=sum(part.examined for part in parts),
             unreadable=sum(part.unreadable for part in parts),
-            failed=sum(part.failed for part in parts),
+            failed=Counter(each.cause for part in parts for each in part.failures),
             pixels=sum(part.pixels for part in parts),
+            device=str(getattr(self.detector, "device", "")),
         )
 
     def _rows(self, tiles: Sequence[Tile]) -> _Part:
         """Read, predict and outline some rows of tiles."""
         chips, gaps = reader(self.source).read(tiles)
-        outlines, failed = [], []
+        outlines, failures, failed = [], [], []
         for start in range(0, len(chips), self.batch):
             batch = chips[start : start + self.batch]
-            found = list(zip([chip.tile for chip in batch], predict(self.detector, batch), strict=True))
-            seen = [(tile, above(each, self.threshold)) for tile, each in found if not isinstance(each, str)]
-            outlines.append(vectorize([each for _, each in seen], [tile for tile, _ in seen], tolerance=self.tolerance))
-            failed += [failure(tile, each) for tile, each in found if isinstance(each, str)]
+            found = predict(self.detector, batch, self.health)
+            told, rows = self._outlined([chip.tile for chip in batch], found)
+            outlines += rows
+            failures += [each for each in told if each is not None]
+            failed += [failure(c.tile, each.said) for c, each in zip(batch, told, strict=True) if each is not None]
         return _Part(
             outlines=Outlines.concat(outlines),
             gaps=[*gaps, *failed],
             examined=len(chips) - len(failed),
             unreadable=_unreadable(tiles, chips, gaps),
-            failed=len(failed),
+            failures=failures,
             pixels=sum(c.tile.core.height * c.tile.core.width for c in chips)
             - round(sum(float(gap.geometry.area) for gap in failed)),
         )
+
+    def _outlined(
+        self, tiles: Sequence[Tile], found: Sequence[Instances | Failure]
+    ) -> tuple[list[Failure | None], list[Outlines]]:
+        """What failed, tile by tile, and the outlines of the rest: together or, where one cannot be drawn, each alone.
+
+        What a tile gives does not depend on what it is drawn with.
+        """
+        told = [each if isinstance(each, Failure) else None for each in found]
+        seen = [(i, above(each, self.threshold)) for i, each in enumerate(found) if not isinstance(each, Failure)]
+        try:
+            drawn = vectorize([each for _, each in seen], [tiles[i] for i, _ in seen], tolerance=self.tolerance)
+            return told, [drawn]
+        except (AnswerError, shapely.errors.ShapelyError):
+            rows = []
+        for i, each in seen:
+            try:
+                rows.append(vectorize([each], [tiles[i]], tolerance=self.tolerance))
+            except (AnswerError, shapely.errors.ShapelyError) as error:
+                told[i] = Failure(cause="answer", said=Failure.of(error).said)
+        return told, rows
 
     def asked(self, tiles: Sequence[Tile]) -> NDArray[np.bool_]:
         """``(n,)`` True for tiles that have some of their core in the area of interest."""
@@ -141,7 +163,7 @@ class _Part:
     gaps: list[Gap]
     examined: int
     unreadable: int
-    failed: int
+    failures: list[Failure]
     pixels: int
 
 
@@ -162,29 +184,6 @@ def failure(tile: Tile, said: str) -> Gap:
     return Gap(geometry=shapely.box(*tile.core.xyxy), reason="failed", detail=said)
 
 
-def predict(detector: Detector, chips: Sequence[Chip]) -> list[Instances | str]:
-    """What the detector sees in each chip, or what it said where it failed.
-
-    A call that fails, for memory or otherwise, is made again with half the chips, down to one.
-
-    Raises:
-        ModelError: it returns what is no set of instances.
-    """
-    try:
-        with _DEVICE:
-            return list(_checked(detector.predict(list(chips)), len(chips), detector))
-    except GeosegError:
-        raise
-    except Exception as error:
-        said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        if len(chips) == 1:
-            log.warning("the detector failed on tile (%d, %d): %s", chips[0].tile.row, chips[0].tile.col, said)
-            return [said]
-        log.warning("the detector failed on %d chips (%s): trying with half as many", len(chips), said)
-    half = len(chips) // 2
-    return predict(detector, chips[:half]) + predict(detector, chips[half:])
-
-
 def above(instances: Instances, threshold: float) -> Instances:
     """The instances that score ``threshold`` or more."""
     keep = np.flatnonzero(instances.scores >= threshold)
@@ -196,24 +195,6 @@ def above(instances: Instances, threshold: float) -> Instances:
         labels=instances.labels[keep],
         masks=[instances.masks[int(i)] for i in keep],
     )
-
-
-def _checked(found: Any, count: int, detector: Detector) -> Sequence[Instances]:
-    listed = list(found) if isinstance(found, Sequence) else [found]
-    if len(listed) != count or not all(isinstance(each, Instances) for each in listed):
-        got = ", ".join(type(each).__name__ for each in listed) or "nothing"
-        raise ModelError(
-            f"a detector that returned {got} for {count} chips",
-            allowed="a list with one geoseg.Instances per chip, in order; Instances() where there is nothing",
-        )
-    classes = detector.card.classes
-    for each in listed:
-        if len(each) and each.labels.max() >= len(classes):
-            raise ModelError(
-                f"a detector that returned the label {each.labels.max()}",
-                allowed=f"0 to {len(classes) - 1}, an index into the card's classes {classes}",
-            )
-    return listed
 
 
 def _unreadable(tiles: Sequence[Tile], chips: Sequence[Chip], gaps: Sequence[Gap]) -> int:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from dask import config as dask_config
 from distributed import CancelledError, Client, Future, Scheduler, SpecCluster, Worker, WorkerPlugin, wait
 
-from geoseg.errors import GeosegError, ResourceError
+from geoseg.errors import GeosegError, RasterError, ResourceError
 from geoseg.tiling import Block
 
 T = TypeVar("T")

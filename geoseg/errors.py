@@ -44,6 +44,10 @@ class ModelError(GeosegError):
     """A weights file or a detector that cannot be used, or does not fit the raster."""
 
 
+class AnswerError(ModelError):
+    """What a detector said of one chip cannot be used: that tile becomes a gap, and the run goes on."""
+
+
 class LockedError(GeosegError):
     """Another run holds the output."""
 

@@ -82,6 +82,7 @@ def assemble(
     area: Window,
     card: ModelCard,
     raster: str,
+    raster_key: str = "",
     acquired: datetime | None = None,
     run: str = "",
     cut: NDArray[np.bool_] | None = None,
@@ -89,7 +90,7 @@ def assemble(
     """Objects in grid pixels to footprints on the ground.
 
     A pure function of the set of rows: rows come out by the top, then the left of their outline, and ids
-    depend on the raster, the label and the outline alone (equal twins are numbered).
+    depend on the raster's content, the label and the outline alone (equal twins are numbered).
 
     Args:
         merged: the objects.
@@ -97,6 +98,7 @@ def assemble(
         area: the part of it that was examined.
         card: of the model; names the labels.
         raster: name of the raster.
+        raster_key: of its content, which ids are made from; empty: its name.
         acquired: when it was taken; without a time zone it is UTC.
         run: id of the run.
         cut: ``(n,)`` True for objects that touch ground known to be invalid.
@@ -109,11 +111,11 @@ def assemble(
         return empty(grid.crs)
     labels = _label_names(outlines.labels, card)
     pixel = shapely.normalize(outlines.geometry)
-    ids = np.concatenate([_ids(pixel[rows], labels[rows], raster) for rows in _pieces(len(pixel))])
+    ids = np.concatenate([_ids(pixel[rows], labels[rows], raster_key or raster) for rows in _pieces(len(pixel))])
     order = _order(pixel, ids, outlines.scores, merged.n_tiles)
     pixel, ids, labels = pixel[order], _distinct(ids[order]), labels[order]
     at_edge = _at_edge(pixel, grid, area)
-    ground = shapely.orient_polygons(grid.geometry_to_world(pixel))
+    ground = on_ground(pixel, grid)
     columns: dict[str, Any] = {
         "id": ids,
         "label": labels,
@@ -129,6 +131,12 @@ def assemble(
         "cut_by_edge": at_edge if cut is None else at_edge | np.asarray(cut, bool)[order],
     }
     return _table(columns, ground, grid.crs)
+
+
+def on_ground(pixel: NDArray[Any], grid: Grid) -> NDArray[Any]:
+    """Normalized polygons in grid pixels as polygons on the ground, shells counterclockwise."""
+    ground: NDArray[Any] = shapely.orient_polygons(grid.geometry_to_world(pixel))
+    return ground
 
 
 def _table(columns: dict[str, Any], geometry: NDArray[Any], crs: CRS) -> geopandas.GeoDataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geoseg.errors import ModelError
+from geoseg.errors import AnswerError, ModelError
 from geoseg.tiling import Tile
 
 
@@ -38,7 +38,8 @@ class Instances:
     """The objects that a detector saw in one chip. ``n`` may be 0; it is never None.
 
     Raises:
-        ModelError: lengths that differ, scores outside [0, 1] or not finite, a mask that is not 2-D.
+        AnswerError: boxes that are empty or not finite, scores outside [0, 1] or not finite: bad values.
+        ModelError: lengths that differ, negative labels, a mask that is not 2-D: no set of instances at all.
     """
 
     boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
@@ -65,9 +66,9 @@ class Instances:
                 allowed="as many of each",
             )
         if n and not (np.isfinite(self.boxes).all() and (self.boxes[:, 2:] > self.boxes[:, :2]).all()):
-            raise ModelError("a box that is empty or not finite", allowed="x1 < x2 and y1 < y2, finite")
+            raise AnswerError("a box that is empty or not finite", allowed="x1 < x2 and y1 < y2, finite")
         if n and not ((self.scores >= 0) & (self.scores <= 1)).all():
-            raise ModelError("scores outside [0, 1] or not finite", allowed="0 <= score <= 1")
+            raise AnswerError("scores outside [0, 1] or not finite", allowed="0 <= score <= 1")
         if n and (self.labels < 0).any():
             raise ModelError("a negative label", allowed="an index into the card's classes, from 0")
         for mask in self.masks:

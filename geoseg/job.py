@@ -21,7 +21,7 @@ from geoseg.blocks import BlockTask
 from geoseg.config import RasterSettings, Settings
 from geoseg.detectors.base import Detector, ModelCard
 from geoseg.errors import ConfigError, ModelError
-from geoseg.footprints import EDGE_PX, assemble
+from geoseg.footprints import EDGE_PX, assemble, on_ground
 from geoseg.gaps import Gap
 from geoseg.grid import Grid
 from geoseg.instances import Chip, Instances
@@ -57,8 +57,11 @@ class Job:
     """What a user should know."""
 
     @classmethod
-    def of(cls, raster: str | Path, model: Detector, *, aoi: Any, tiling: Tiling | None, settings: Settings) -> Job:
-        """Look at all that was given, and refuse it now or never.
+    def of(
+        cls, raster: str | Path | RasterInfo, model: Detector, *, aoi: Any, tiling: Tiling | None, settings: Settings
+    ) -> Job:
+        """Look at all that was given, and refuse it now or never. A raster that was opened by :func:`opened` is not
+        opened, and hashed, again.
 
         Raises:
             GeosegError: a raster, model, AOI or settings that cannot be used.
@@ -67,7 +70,7 @@ class Job:
         if settings.output.crs:
             parse_crs(settings.output.crs)  # refused before any work
         tiling = tiling or tiling_of(settings, card)
-        info = open_raster(raster, access=access_of(settings.raster), assume_crs=settings.raster.assume_crs)
+        info = raster if isinstance(raster, RasterInfo) else opened(raster, settings)
         grid = model_grid(info, card)
         given = None if aoi is None else read_aoi(aoi)
         area, warnings = (None, []) if given is None else load_aoi(given, grid)
@@ -118,13 +121,15 @@ class Job:
 
     def footprints(self, merged: Merged, gaps: list[Gap]) -> gpd.GeoDataFrame:
         """Objects with a point in the AOI and most of their area on valid ground, on the ground."""
-        merged = unseamed(merged.take(self._wanted(merged.outlines.geometry, gaps)))
+        merged = unseamed(merged)
+        merged = merged.take(self._wanted(merged.outlines.geometry, gaps))
         table = assemble(
             merged,
             grid=self.grid,
             area=self.grid.window,
             card=self.card,
             raster=self.info.name,
+            raster_key=self.info.key,
             acquired=self.info.acquired,
             run=self.identity,
             cut=self._cut(merged.outlines.geometry, gaps),
@@ -135,15 +140,14 @@ class Job:
     def _wanted(self, geometry: Any, gaps: list[Gap]) -> Any:
         keep = np.ones(len(geometry), bool)
         if self.aoi is not None:
-            # The point is that of lon and lat: on the ground, where rotation may have moved it within the object.
-            points = shapely.point_on_surface(self.grid.geometry_to_world(geometry))
+            # The very point of lon and lat: of the same polygon, which another order of its vertices might move.
+            points = shapely.point_on_surface(on_ground(shapely.normalize(geometry), self.grid))
             shapely.prepare(self.aoi)
             keep &= shapely.intersects(self.aoi, self.grid.geometry_to_pixel(points))
+        area = shapely.area(geometry)
         for gap in gaps:
             if gap.reason in ("nodata", "suspect_missing"):
-                near = _near(geometry, gap)
-                on_gap = shapely.area(shapely.intersection(geometry[near], gap.geometry))
-                keep[near[on_gap > 0.5 * shapely.area(geometry[near])]] = False
+                keep &= _on_gap(geometry, gap) <= 0.5 * area
         return keep
 
     def _cut(self, geometry: Any, gaps: list[Gap]) -> Any:
@@ -153,18 +157,20 @@ class Job:
             if gap.reason != "outside_aoi":  # around the AOI a halo's width is examined too
                 cut[_near(geometry, gap)] = True
         if self.task.source.aoi is not None:
-            cut |= ~shapely.covered_by(geometry, self.task.source.aoi)
+            shapely.prepare(self.task.source.aoi)
+            cut |= ~shapely.covers(self.task.source.aoi, geometry)
         return cut
 
     @property
     def identity(self) -> str:
-        """16 hex digits that are the same for the same raster, model, AOI, settings and version."""
+        """16 hex digits that are the same for the same raster, card, weights, AOI, settings and version."""
         settings = self.settings.model_dump(mode="json")
         del settings["engine"], settings["tiling"], settings["detect"]
         task = self.task
         parts = {
             "raster": self.info.key,
             "model": self.card.to_json(),
+            "weights": _digest(task.detector),
             "tiling": [task.plan.tiling.core, task.plan.tiling.halo],
             "threshold": task.threshold,
             "settings": settings,
@@ -180,6 +186,8 @@ class Sketch:
 
     card: ModelCard
     """The card."""
+    digest: str = ""
+    """The digest of its weights."""
 
     def predict(self, chips: list[Chip]) -> Sequence[Instances]:
         """Never asked: a job that is not run reads no chip."""
@@ -222,6 +230,15 @@ def tiling_of(settings: Settings, card: ModelCard) -> Tiling:
     return Tiling(core=core, halo=halo, block=settings.tiling.block)
 
 
+def opened(raster: str | Path, settings: Settings) -> RasterInfo:
+    """A raster's header, read as the settings allow.
+
+    Raises:
+        RasterError: it is refused.
+    """
+    return open_raster(raster, access=access_of(settings.raster), assume_crs=settings.raster.assume_crs)
+
+
 def access_of(raster: RasterSettings) -> Access:
     """What a raster may reach, by the settings."""
     return Access(
@@ -251,6 +268,19 @@ def _reach(area: Any, halo: int) -> Any:
     """Around the AOI a halo more is examined, so that objects on its border are seen whole."""
     # Simplified first: an AOI of a million vertices would be slow to buffer, and this border may be rough.
     return area if area.is_empty else shapely.buffer(shapely.simplify(area, halo / 8), halo * 9 / 8, quad_segs=2)
+
+
+def _digest(model: object) -> str:
+    """What tells weights of equal cards apart; empty where a detector does not say."""
+    digest = getattr(model, "digest", "")
+    return digest if isinstance(digest, str) else ""
+
+
+def _on_gap(geometry: Any, gap: Gap) -> Any:
+    """``(n,)`` area of each object that lies on a gap. Part by part: a gap may be of very many."""
+    parts = shapely.get_parts(gap.geometry)
+    rows, of_part = shapely.STRtree(parts).query(geometry, predicate="intersects")
+    return np.bincount(rows, shapely.area(shapely.intersection(geometry[rows], parts[of_part])), len(geometry))
 
 
 def _near(geometry: Any, gap: Gap) -> Any:

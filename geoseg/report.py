@@ -63,6 +63,8 @@ class Report:
     """Tiles that could not be read at all."""
     tiles_failed: int
     """Tiles that the model failed on."""
+    devices: tuple[str, ...]
+    """Where the model ran, as far as it says: ``cpu``, ``cuda``, ...; of a network, the last bits depend on it."""
     megapixels: float
     """Million pixels in the cores of the examined tiles."""
     footprints: int
@@ -118,13 +120,14 @@ def dissolved(gaps: Iterable[Gap], *, within: shapely.Geometry | None) -> list[G
     for reason in get_args(Reason):
         if reason not in parts:
             continue
-        whole = shapely.union_all(parts[reason])
+        # By what they are, not by which block was done first: the order decides where vertices of a union lie.
+        whole = shapely.union_all(sorted(shapely.normalize(parts[reason]), key=shapely.to_wkb))
         if within is not None and reason != "outside_aoi":
             whole = shapely.intersection(whole, within)
         # "failed" comes as whole cores; what of them holds nothing has its own reason already.
         if reason == "failed" and found:
             whole = shapely.difference(whole, shapely.union_all([gap.geometry for gap in found]))
-        whole = _polygons(whole)
+        whole = shapely.normalize(_polygons(whole))
         if whole.area > 0:
             found.append(Gap(geometry=whole, reason=reason, detail="; ".join(sorted(details[reason])[:3])))
     return found

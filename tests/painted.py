@@ -11,6 +11,7 @@ import rasterio
 import scipy.ndimage
 import shapely
 from affine import Affine
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.features import shapes
 
@@ -85,11 +86,48 @@ def write_raster(path: Path, pixels: NDArray[Any], place: str = "north_up", **pr
 
 def truth_of(pixels: NDArray[Any], place: str = "north_up") -> list[tuple[str, Any]]:
     """Label and ground polygon of each painted object, by GDAL's own polygonizing."""
-    _, transform = PLACES[place]
+    return [(CARD.classes[(value + 1) % 2], shape) for value, shape in areas_of(pixels, PLACES[place][1])]
+
+
+def areas_of(pixels: NDArray[Any], transform: Affine) -> list[tuple[int, Any]]:
+    """Value and polygon of each connected area that is not 0, by GDAL's own polygonizing."""
     found = shapes(pixels.astype(np.uint8), mask=pixels > 0, connectivity=4, transform=transform)
-    return [(CARD.classes[(int(value) + 1) % 2], shapely.geometry.shape(shape)) for shape, value in found]
+    return [(int(value), shapely.geometry.shape(shape)) for shape, value in found]
 
 
 def pixel_area(place: str) -> float:
     """Area of a pixel in the units of the CRS."""
     return abs(PLACES[place][1].determinant)
+
+
+def boxes(shape: tuple[int, int], *boxes: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """Boxes of rows and columns, valued 1, 2, ..."""
+    pixels = np.zeros(shape, np.uint8)
+    for value, (top, bottom, left, right) in enumerate(boxes, start=1):
+        pixels[top:bottom, left:right] = value
+    return pixels
+
+
+BESIDE = boxes((93, 23), (29, 60, 22, 23), (46, 53, 12, 22), (38, 45, 12, 22))
+"""A thin one that windows cut, beside two that are seen whole."""
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> NDArray[np.uint8]:
+    """Boxes, rings, Ls and strips, over and beside each other, on a canvas that is never square by design."""
+    height, width = draw(st.integers(20, 90)), draw(st.integers(20, 120))
+    pixels = np.zeros((height, width), np.uint8)
+    for value in range(1, draw(st.integers(1, 7)) + 1):
+        row, col = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+        tall, wide = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+        kind = draw(st.sampled_from(["box", "ring", "ell", "row", "column"]))
+        if kind == "row":
+            tall, wide = draw(st.integers(1, 6)), width
+        elif kind == "column":
+            tall, wide = height, draw(st.integers(1, 6))
+        pixels[row : row + tall, col : col + wide] = value
+        if kind == "ring":
+            pixels[row + 3 : row + tall - 3, col + 3 : col + wide - 3] = 0
+        if kind == "ell":
+            pixels[row : row + tall // 2, col : col + wide // 2] = 0
+    return pixels

@@ -15,7 +15,7 @@ from geopandas.testing import assert_geodataframe_equal
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from painted import CARD, PLACES, Painted, pixel_area, truth_of, write_raster
+from painted import BESIDE, CARD, PLACES, Painted, boxes, pixel_area, scenes, truth_of, write_raster
 from pyproj import Geod
 
 import geoseg
@@ -108,42 +108,11 @@ def test_measures_are_metres_on_the_ellipsoid(tmp_path: Path, place: str) -> Non
 # --- promise 1: exactly once ------------------------------------------------------------------------------
 
 
-@st.composite
-def _scenes(draw: st.DrawFn) -> Pixels:
-    """Boxes, rings, Ls and strips, over and beside each other, on a canvas that is never square by design."""
-    height, width = draw(st.integers(20, 90)), draw(st.integers(20, 120))
-    pixels = np.zeros((height, width), np.uint8)
-    for value in range(1, draw(st.integers(1, 7)) + 1):
-        row, col = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
-        tall, wide = draw(st.integers(2, 40)), draw(st.integers(2, 40))
-        kind = draw(st.sampled_from(["box", "ring", "ell", "row", "column"]))
-        if kind == "row":
-            tall, wide = draw(st.integers(2, 6)), width
-        elif kind == "column":
-            tall, wide = height, draw(st.integers(2, 6))
-        pixels[row : row + tall, col : col + wide] = value
-        if kind == "ring":
-            pixels[row + 3 : row + tall - 3, col + 3 : col + wide - 3] = 0
-        if kind == "ell":
-            pixels[row : row + tall // 2, col : col + wide // 2] = 0
-    return pixels
-
-
-def _boxes(shape: tuple[int, int], *boxes: tuple[int, int, int, int]) -> Pixels:
-    """Boxes of rows and columns, valued 1, 2, ..."""
-    pixels = np.zeros(shape, np.uint8)
-    for value, (top, bottom, left, right) in enumerate(boxes, start=1):
-        pixels[top:bottom, left:right] = value
-    return pixels
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(pixels=_scenes(), core=st.integers(12, 60), halo=st.integers(1, 24), block=st.integers(1, 3))
-@example(pixels=_boxes((103, 74), (34, 103, 66, 69)), core=24, halo=16, block=2)  # thin, along the raster's edge
-@example(pixels=_boxes((78, 42), (25, 49, 39, 42)), core=12, halo=11, block=1)  # thin, in the rim of many tiles
-@example(  # thin and cut, beside others seen whole
-    pixels=_boxes((93, 23), (29, 60, 22, 23), (46, 53, 12, 22), (38, 45, 12, 22)), core=46, halo=9, block=3
-)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pixels=scenes(), core=st.integers(12, 60), halo=st.integers(1, 24), block=st.integers(1, 3))
+@example(pixels=boxes((103, 74), (34, 103, 66, 69)), core=24, halo=16, block=2)  # thin, along the raster's edge
+@example(pixels=boxes((78, 42), (25, 49, 39, 42)), core=12, halo=11, block=1)  # thin, in the rim of many tiles
+@example(pixels=BESIDE, core=46, halo=9, block=3)
 def test_tiled_equals_untiled(tmp_path: Path, pixels: Pixels, core: int, halo: int, block: int) -> None:
     path = write_raster(tmp_path / "scene.tif", pixels)
     whole = geoseg.extract(path, Painted(), tiling=Tiling(core=200, halo=0), settings=EXACT)

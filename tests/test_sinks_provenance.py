@@ -26,7 +26,7 @@ def test_what_tells_no_run_is_of_no_known_run(tmp_path: Path, suffix: str) -> No
     assert written_run(tmp_path / f"absent{suffix}") == {}
     assert written_run(write(TABLE, tmp_path / f"plain{suffix}")) == {}
     (tmp_path / f"junk{suffix}").write_bytes(b"junk")
-    (tmp_path / "junk.fgb.run.json").write_text("[1]")
+    (tmp_path / f"junk{suffix}.run.json").write_text("[1]")
     assert written_run(tmp_path / f"junk{suffix}") == {}
 
 

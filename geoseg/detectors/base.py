@@ -102,7 +102,10 @@ class ModelCard:
 
 @runtime_checkable
 class Detector(Protocol):
-    """Anything with a card and a ``predict``: geoseg asks for nothing else."""
+    """Anything with a card and a ``predict``: geoseg asks for nothing else.
+
+    It may also have a ``digest``, a string that is another one when the weights are: part of a run's identity.
+    """
 
     @property
     def card(self) -> ModelCard:

@@ -16,6 +16,8 @@ BUNDLED = Path(__file__).resolve().parent.parent / "models"
 """Where the weights that ship with geoseg are."""
 CARD_KEY = "geoseg_card"
 """Metadata key of the card in a weights file."""
+DIGEST_KEY = "geoseg_sha256"
+"""Metadata key of the SHA-256 over all tensors."""
 REMEDY = "Use a file written by `geoseg train`, or convert the weights to safetensors with a model card"
 
 
@@ -31,6 +33,18 @@ def model_card(model: str | Path) -> ModelCard:
         ModelError: no such model, or no card in the file.
     """
     return read_card(weights_path(model))
+
+
+def model_digest(model: str | Path) -> str:
+    """The SHA-256 over all tensors that a bundled model or a weights file states; empty where it states none.
+
+    Two trainings of one configuration have the same card, and different digests.
+
+    Raises:
+        ModelError: no such model, or no safetensors file.
+    """
+    with opened(weights_path(model), framework="numpy") as file:
+        return str((file.metadata() or {}).get(DIGEST_KEY, ""))
 
 
 def weights_path(model: str | Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from geoseg.detectors.base import Detector
-from geoseg.detectors.cards import weights_path
+from geoseg.detectors.cards import model_digest, weights_path
 from geoseg.detectors.maskrcnn import MaskRCNNDetector
 from geoseg.detectors.network import build
 from geoseg.detectors.weights import load_state, read_weights
@@ -26,4 +26,4 @@ def load_model(model: str | Path, device: str = "auto") -> Detector:
     state, card = read_weights(path)
     net = build(card.architecture, len(card.classes))
     load_state(net, state, path)
-    return MaskRCNNDetector.of(net, card, device=device)
+    return MaskRCNNDetector.of(net, card, device=device, digest=model_digest(path))

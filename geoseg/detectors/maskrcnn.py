@@ -26,6 +26,8 @@ log = logging.getLogger("geoseg")
 
 STRIDE = 64
 """Chips are padded to a multiple of it, so that every pyramid level has whole cells."""
+_TOLD_FULL: set[str] = set()
+"""Models that have been said to be at their limit, in this process."""
 FLOOR = 0.1
 """Lowest score that is ever returned, whatever threshold the card or the settings ask for."""
 
@@ -46,13 +48,15 @@ class MaskRCNNDetector:
     """Where the network is."""
     wanted: str = "auto"
     """The device that was asked for; asked for again wherever the detector is unpickled."""
+    digest: str = ""
+    """SHA-256 over the tensors of the weights file; empty for a network that comes from none."""
 
     def __post_init__(self) -> None:
         if self.card.mean is None or self.card.std is None:
             raise ModelError("a Mask R-CNN whose card has no mean and std", allowed="one of each per band")
 
     @classmethod
-    def of(cls, net: MaskRCNN, card: ModelCard, *, device: str = "auto") -> MaskRCNNDetector:
+    def of(cls, net: MaskRCNN, card: ModelCard, *, device: str = "auto", digest: str = "") -> MaskRCNNDetector:
         """Put ``net`` on a device, ready to predict.
 
         Raises:
@@ -60,11 +64,11 @@ class MaskRCNNDetector:
         """
         where = pick_device(device)
         ready = net.eval().to(where, memory_format=torch.channels_last)
-        return cls(net=ready, card=card, device=where, wanted=device)
+        return cls(net=ready, card=card, device=where, wanted=device, digest=digest)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel by way of the CPU: a client without a GPU may drive workers that have one, and the other way."""
-        return _arrive, (copy.deepcopy(self.net).cpu(), self.card, self.wanted)
+        return _arrive, (copy.deepcopy(self.net).cpu(), self.card, self.wanted, self.digest)
 
     def predict(self, chips: list[Chip]) -> Sequence[Instances]:
         """Instances of each chip, in order.
@@ -98,7 +102,8 @@ class MaskRCNNDetector:
             proposals, _ = self.net.rpn(ImageList(images, shapes), features)
             boxes, scores, labels = self._boxes(features, proposals, shapes)
             for i, chip in enumerate(chips):
-                self._warn_if_full(boxes[i], chip)
+                if len(boxes[i]) >= self.net.roi_heads.detections_per_img:
+                    _warn_full(self.card.name, len(boxes[i]), (chip.tile.row, chip.tile.col))
                 mine = _not_elsewhere(boxes[i], chip.tile)
                 boxes[i], scores[i], labels[i] = boxes[i][mine], scores[i][mine], labels[i][mine]
             masks = self._masks(features, boxes, labels, shapes)
@@ -124,13 +129,6 @@ class MaskRCNNDetector:
         boxes, scores, labels = heads.postprocess_detections(logits.float(), deltas.float(), proposals, shapes)
         return list(boxes), list(scores), list(labels)
 
-    def _warn_if_full(self, boxes: Tensor, chip: Chip) -> None:
-        if len(boxes) >= self.net.roi_heads.detections_per_img:
-            log.warning(
-                "tile (%d, %d) holds %d candidates, the most the model gives per tile: take a smaller [tiling] core",
-                chip.tile.row, chip.tile.col, len(boxes),
-            )  # fmt: skip
-
     def _masks(
         self, features: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], shapes: list[tuple[int, int]]
     ) -> list[Tensor]:
@@ -144,8 +142,19 @@ class MaskRCNNDetector:
         return list(own.float().sigmoid().cpu().split(counts))
 
 
-def _arrive(net: MaskRCNN, card: ModelCard, wanted: str) -> MaskRCNNDetector:
-    return MaskRCNNDetector.of(net, card, device=wanted)
+def _arrive(net: MaskRCNN, card: ModelCard, wanted: str, digest: str) -> MaskRCNNDetector:
+    return MaskRCNNDetector.of(net, card, device=wanted, digest=digest)
+
+
+def _warn_full(name: str, most: int, tile: tuple[int, int]) -> None:
+    """Say once per process and model that a tile is full: where one is, most are."""
+    if name not in _TOLD_FULL:
+        _TOLD_FULL.add(name)
+        log.warning(
+            "tile %s holds %d candidates, the most that %s gives per tile, and others may too (this is said once): "
+            "take a smaller [tiling] core",
+            *(tile, most, name),
+        )
 
 
 def _padded(pixels: int) -> int:

@@ -11,11 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from geoseg.detectors.base import ModelCard
-from geoseg.detectors.cards import CARD_KEY, card_in, opened
+from geoseg.detectors.cards import CARD_KEY, DIGEST_KEY, card_in, opened
 from geoseg.errors import ModelError
-
-DIGEST_KEY = "geoseg_sha256"
-"""Metadata key of the SHA-256 over all tensors."""
 
 
 def save_weights(net: nn.Module, card: ModelCard, path: str | Path) -> Path:

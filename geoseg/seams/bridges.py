@@ -16,7 +16,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.outlines import Outlines
-from geoseg.seams.overlay import intersection
+from geoseg.seams.robust import intersection
 from geoseg.seams.pairs import Index, Links, Pairs
 from geoseg.seams.views import RIM, Views
 from geoseg.tiling import Plan

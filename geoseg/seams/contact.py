@@ -9,7 +9,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.outlines import Outlines
-from geoseg.seams.overlay import intersection
+from geoseg.seams.robust import intersection
 from geoseg.seams.views import STRIP, cores_of
 from geoseg.tiling import Plan
 

@@ -4,7 +4,8 @@ Three rounds, so that a fragment never ties two objects together:
 
 1. Outlines seen whole are one object where they are the same, each the other's best match.
 2. A piece cut by its window lodges with the one whole outline that it fits best; a guest (a piece that does not
-   reach its own tile's core) with the best outline that is no guest. A lodger adds nothing and ties nothing,
+   reach its own tile's core) with the best outline that is no guest; never with one where the same tile drew a
+   better match. A lodger adds nothing and ties nothing,
    but for a guest that certainly agrees with pieces of which none is whole.
 3. The pieces left over are of objects that no tile sees whole: linked pieces are united, and bridged where a tile
    missed its own.
@@ -146,7 +147,11 @@ def _nearest(spans: Spans, left: NDArray[np.bool_], group: Index) -> NDArray[np.
 def _host(
     pairs: Pairs, fit: NDArray[np.float64], first_choice: NDArray[np.bool_], views: Views
 ) -> tuple[Index, NDArray[np.float64]]:
-    """For each cut piece the outline that it fits best of those it may lodge with, and the fit; else -1."""
+    """For each cut piece the outline that it fits best of those it may lodge with, and the fit; else -1.
+
+    Only the best match of a tile is one: a thin piece beside a house lies within the border slack of it, but the tile
+    that drew the house drew the piece's own object too.
+    """
     piece = np.concatenate([pairs.i, pairs.j])
     host = np.concatenate([pairs.j, pairs.i])
     belongs = np.concatenate([pairs.same | pairs.i_part, pairs.same | pairs.j_part])

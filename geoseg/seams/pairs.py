@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geoseg.outlines import Outlines
 from geoseg.seams.areas import area_inside
 from geoseg.seams.contact import contact
-from geoseg.seams.overlay import intersection
+from geoseg.seams.robust import intersection
 from geoseg.seams.views import SLACK, Boxes, Views, cores_of, grown, inside, slack_of
 from geoseg.tiling import Plan
 

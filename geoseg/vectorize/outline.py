@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.errors import ModelError
+from geoseg.errors import AnswerError, ModelError
 from geoseg.instances import Instances
 from geoseg.outlines import Outlines
 from geoseg.tiling import Tile
@@ -45,6 +45,7 @@ def vectorize(
         min_area: outlines with less area are left out, in square pixels.
 
     Raises:
+        AnswerError: a crop of probabilities with NaN in it.
         ModelError: not one set of instances per tile, or a crop that holds neither bool nor probabilities.
     """
     if len(instances) != len(tiles):
@@ -87,6 +88,7 @@ def _is_cells(mask: NDArray[Any]) -> bool:
     """True for a set of cells, False for probabilities.
 
     Raises:
+        AnswerError: probabilities with NaN among them.
         ModelError: neither.
     """
     kind = mask.dtype.kind
@@ -97,7 +99,8 @@ def _is_cells(mask: NDArray[Any]) -> bool:
         return False
     if kind in "iu" and low >= 0 and high <= 1:
         return True
-    raise ModelError(
+    broken = AnswerError if kind == "f" and np.isnan(low) else ModelError
+    raise broken(
         f"a mask crop of {mask.dtype} with values from {low} to {high}",
         allowed="probabilities in [0, 1], or bool",
         remedy="Apply the sigmoid to logits; divide 8-bit masks by 255; replace NaN by 0",

@@ -1,0 +1,159 @@
+"""Asking a detector: what it sees in each chip, or why it could not say. Failure is narrowed down to single chips."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from geoseg.detectors.base import Detector
+from geoseg.errors import AnswerError, GeosegError, ModelError, RasterError, ResourceError
+from geoseg.instances import Chip, Instances
+
+log = logging.getLogger("geoseg")
+
+SICK = 8
+"""This many failures in a row in one process, or as many and most tiles of a run, are no accident any more."""
+_DEVICE = threading.Lock()
+"""One network call at a time per process: it keeps the device busy by itself, and detectors need not be
+thread-safe. Other threads read and outline meanwhile."""
+
+Cause = Literal["memory", "device", "raster", "answer", "other"]
+"""``memory``: there was no room. ``device``: the GPU, or a worker, broke. ``raster``: the file could not be opened.
+``answer``: what the detector said cannot be used. ``other``: whatever else it raised."""
+
+# Told by name and text, since a detector may bring any library: torch is imported nowhere here.
+_NO_ROOM = ("out of memory", "can't allocate memory", "failed to allocate memory")
+_BROKEN = ("cuda error", "cudnn error", "cudnn_status", "cublas_status", "hip error", "device-side assert")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a tile or a block could not be done."""
+
+    cause: Cause
+    """What kind of trouble it is."""
+    said: str
+    """The exception, in one line."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """What an exception means."""
+        said = str(error).splitlines()[0] if str(error) else ""
+        return cls(cause=_cause(error, str(error).lower()), said=f"{type(error).__name__}: {said}"[:200])
+
+
+@dataclass(eq=False)
+class Health:
+    """How a detector has fared in this process, during one run. It does not travel: each process counts its own."""
+
+    worked: bool = False
+    """It has seen a chip."""
+    in_a_row: int = 0
+    """Chips that failed since."""
+    lock: Any = field(default_factory=threading.Lock)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Health, ()
+
+    def well(self) -> None:
+        """Some chips were seen."""
+        with self.lock:
+            self.worked, self.in_a_row = True, 0
+
+    def failed(self, failure: Failure) -> None:
+        """One chip was not.
+
+        Raises:
+            GeosegError: it was one too many, see :func:`given_up`.
+        """
+        with self.lock:
+            self.in_a_row += 1
+            if self.in_a_row >= SICK:
+                said = f"a detector that failed on {self.in_a_row} tiles in a row ({failure.said})"
+                raise given_up(said, failure.cause, worked=self.worked)
+
+
+def given_up(got: str, cause: Cause, *, worked: bool) -> GeosegError:
+    """The error that ends a run in which too much failed: the environment's, unless the cause says otherwise.
+
+    Args:
+        got: what happened.
+        cause: of most failures.
+        worked: whether anything was seen at all. A detector that never worked is itself to blame.
+    """
+    if cause == "memory":
+        return ResourceError(got, remedy="Take smaller tiles (--core), a smaller [detect] batch, or another device")
+    if cause == "raster":
+        return RasterError(got, remedy="Look after the file, and the disk or network it comes from; then run again")
+    if cause == "answer" or (cause == "other" and not worked):
+        return ModelError(got, remedy="Look into the detector, and whether it suits this raster")
+    return ResourceError(got, remedy="Look after the device (`geoseg doctor`), and run the same command again")
+
+
+def most_common(causes: Mapping[Cause, int]) -> Cause:
+    """The cause of most failures; of equals the first by name."""
+    return min(causes, key=lambda cause: (-causes[cause], cause))
+
+
+def predict(detector: Detector, chips: Sequence[Chip], health: Health) -> list[Instances | Failure]:
+    """What the detector sees in each chip, or why it failed there.
+
+    A call that runs out of memory is made again with half the chips, down to one; one that fails otherwise, with
+    each of its chips alone, once.
+
+    Raises:
+        ModelError: it returns what is no set of instances.
+        GeosegError: it fails again and again.
+    """
+    try:
+        with _DEVICE:
+            found = _checked(detector.predict(list(chips)), len(chips), detector)
+    except Exception as error:
+        if isinstance(error, GeosegError) and not isinstance(error, AnswerError):
+            raise
+        failure = Failure.of(error)
+    else:
+        health.well()
+        return list(found)
+    if len(chips) == 1:
+        log.warning("the detector failed on tile (%d, %d): %s", chips[0].tile.row, chips[0].tile.col, failure.said)
+        health.failed(failure)
+        return [failure]
+    size = len(chips) // 2 if failure.cause == "memory" else 1
+    log.warning("the detector failed on %d chips (%s): trying with fewer", len(chips), failure.said)
+    parts = [chips[start : start + size] for start in range(0, len(chips), size)]
+    return [each for part in parts for each in predict(detector, part, health)]
+
+
+def _checked(found: Any, count: int, detector: Detector) -> Sequence[Instances]:
+    listed = list(found) if isinstance(found, Sequence) else [found]
+    if len(listed) != count or not all(isinstance(each, Instances) for each in listed):
+        got = ", ".join(type(each).__name__ for each in listed) or "nothing"
+        raise ModelError(
+            f"a detector that returned {got} for {count} chips",
+            allowed="a list with one geoseg.Instances per chip, in order; Instances() where there is nothing",
+        )
+    classes = detector.card.classes
+    for each in listed:
+        if len(each) and each.labels.max() >= len(classes):
+            raise ModelError(
+                f"a detector that returned the label {each.labels.max()}",
+                allowed=f"0 to {len(classes) - 1}, an index into the card's classes {classes}",
+            )
+    return listed
+
+
+def _cause(error: BaseException, text: str) -> Cause:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if kinds & {"MemoryError", "OutOfMemoryError"} or any(words in text for words in _NO_ROOM):
+        return "memory"
+    if isinstance(error, RasterError):
+        return "raster"
+    if isinstance(error, AnswerError):
+        return "answer"
+    if kinds & {"AcceleratorError", "KilledWorker", "HungError"} or any(words in text for words in _BROKEN):
+        return "device"
+    return "other"

@@ -87,15 +87,9 @@ def extract(path: Path) -> None:
             )
 
     began = time.monotonic()
-    footprints = geoseg.extract(
-        path, Stub(), settings=geoseg.Settings.model_validate({"engine": {"workers": 2}})
-    )
+    footprints = geoseg.extract(path, Stub(), settings=geoseg.Settings.model_validate({"engine": {"workers": 2}}))
     geoseg.write(footprints, path.with_suffix(".gpkg"))
-    print(
-        json.dumps(
-            {"footprints": len(footprints), "seconds": time.monotonic() - began, "peak_mib": peak_mib()}
-        )
-    )
+    print(json.dumps({"footprints": len(footprints), "seconds": time.monotonic() - began, "peak_mib": peak_mib()}))
 
 
 def peak_mib() -> float:
@@ -107,9 +101,7 @@ def peak_mib() -> float:
 def main() -> int:
     """Measure all sides, print, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--sides", type=int, nargs="+", default=[5_000, 20_000], help="sides of the rasters, pixels"
-    )
+    parser.add_argument("--sides", type=int, nargs="+", default=[5_000, 20_000], help="sides of the rasters, pixels")
     parser.add_argument("--limit", type=float, default=1.10, help="largest ratio of peaks that passes")
     parser.add_argument("--step", choices=["make", "extract"], help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)

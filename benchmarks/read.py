@@ -66,9 +66,7 @@ def make(path: Path, **layout: object) -> Path:
     pixels = coarse + rng.integers(0, 50, coarse.shape, "uint8")
     profile = {"driver": "GTiff", "crs": "EPSG:32645", "transform": Affine(0.3, 0, 3e5, 0, -0.3, 3e6)}
     shape = {"count": 3, "height": coarse.shape[1], "width": coarse.shape[2], "dtype": "uint8"}
-    with rasterio.open(
-        path, "w", compress="deflate", interleave="pixel", **profile, **shape, **layout
-    ) as out:
+    with rasterio.open(path, "w", compress="deflate", interleave="pixel", **profile, **shape, **layout) as out:
         out.write(pixels)
     return path
 

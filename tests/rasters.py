@@ -43,9 +43,7 @@ def write(path: Path, pixels: NDArray[Any], *, mask: NDArray[np.bool_] | None = 
     bands, height, width = pixels.shape
     with (
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK="YES"),
-        rasterio.open(
-            path, "w", count=bands, height=height, width=width, dtype=pixels.dtype, **profile
-        ) as dataset,
+        rasterio.open(path, "w", count=bands, height=height, width=width, dtype=pixels.dtype, **profile) as dataset,
     ):
         if colours:
             dataset.colorinterp = colours

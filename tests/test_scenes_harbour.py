@@ -133,9 +133,7 @@ def test_painted_pixels_agree_with_the_outline(angle: float) -> None:
     ship = draw_ship(np.random.default_rng(5), "bulk carrier", 1.0, 120.0)
     assert isinstance(ship, Ship)
     frame = Frame(x=70.3, y=62.8, angle=angle, scale=0.9)
-    brush = Brush(
-        canvas=np.zeros((130, 150, 3), np.float32), frame=frame, sun=Sun(x_px=0.0, y_px=0.0, shade=1.0)
-    )
+    brush = Brush(canvas=np.zeros((130, 150, 3), np.float32), frame=frame, sun=Sun(x_px=0.0, y_px=0.0, shade=1.0))
     found = brush.window((-100, 100, -100, 100))
     assert found is not None
     box, u, v = found

@@ -27,9 +27,7 @@ def touching_pairs(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(0), np.zeros(0)
     first, second = shapely.STRtree(shapes).query(shapes, predicate="dwithin", distance=0.01)
     first, second = first[first < second], second[first < second]
-    shared = shapely.length(
-        shapely.intersection(shapely.boundary(shapes[first]), shapely.buffer(shapes[second], 0.01))
-    )
+    shared = shapely.length(shapely.intersection(shapely.boundary(shapes[first]), shapely.buffer(shapes[second], 0.01)))
     return shapely.area(shapely.intersection(shapes[first], shapes[second])), shared
 
 
@@ -101,14 +99,12 @@ def edge_contrast(scene: Scene, shift: float) -> float:
         if polygon.area < 150:
             continue
         moved = shapely.transform(polygon, lambda xy: xy + shift)
-        ring = np.array(
-            [moved.exterior.interpolate(t).coords[0] for t in np.arange(0, moved.exterior.length, 2.0)]
-        )
+        ring = np.array([moved.exterior.interpolate(t).coords[0] for t in np.arange(0, moved.exterior.length, 2.0)])
         ahead = np.roll(ring, -1, axis=0) - ring
         normal = np.column_stack([ahead[:, 1], -ahead[:, 0]]) / np.maximum(np.hypot(*ahead.T), 1e-9)[:, None]
-        rows, cols = ((ring[None] + 1.5 * np.array([-1, 1])[:, None, None] * normal).astype(int))[
-            ..., ::-1
-        ].transpose(2, 0, 1)
+        rows, cols = ((ring[None] + 1.5 * np.array([-1, 1])[:, None, None] * normal).astype(int))[..., ::-1].transpose(
+            2, 0, 1
+        )
         inside = (rows >= 0) & (rows < HEIGHT) & (cols >= 0) & (cols < WIDTH)
         keep = inside.all(axis=0)
         values = grey[rows[:, keep], cols[:, keep]]
@@ -165,9 +161,7 @@ def test_shadow_falls_away_from_a_block_as_far_as_its_height_says() -> None:
 
 def test_swept_rings_cover_what_a_moving_square_passes() -> None:
     square = shapely.box(0, 0, 4, 3)
-    ground = shapely.union_all([shapely.Polygon(ring).buffer(0) for ring in swept(square, (5, 0))]).union(
-        square
-    )
+    ground = shapely.union_all([shapely.Polygon(ring).buffer(0) for ring in swept(square, (5, 0))]).union(square)
     assert ground.area == pytest.approx(9 * 3)
 
 

@@ -29,9 +29,7 @@ def plans(draw: st.DrawFn) -> Plan:
 
 def _pixels(window: Window) -> set[tuple[int, int]]:
     return {
-        (row, col)
-        for row in range(window.row_off, window.row_end)
-        for col in range(window.col_off, window.col_end)
+        (row, col) for row in range(window.row_off, window.row_end) for col in range(window.col_off, window.col_end)
     }
 
 

@@ -88,12 +88,8 @@ class Brush:
         right, bottom = np.minimum(np.ceil(xy.max(axis=0) + margin_px), (width, height)).astype(int).tolist()
         if left >= right or top >= bottom:
             return None
-        dx = (np.arange(left, right, dtype=np.float32) + np.float32(0.5 - self.frame.x)) / np.float32(
-            self.frame.scale
-        )
-        dy = (np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - self.frame.y)) / np.float32(
-            self.frame.scale
-        )
+        dx = (np.arange(left, right, dtype=np.float32) + np.float32(0.5 - self.frame.x)) / np.float32(self.frame.scale)
+        dy = (np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - self.frame.y)) / np.float32(self.frame.scale)
         cos, sin = np.float32(math.cos(self.frame.angle)), np.float32(math.sin(self.frame.angle))
         u = (dx * cos)[None, :] + (dy * sin)[:, None]
         v = (dx * -sin)[None, :] + (dy * cos)[:, None]
@@ -166,9 +162,7 @@ class Brush:
         blend(self.canvas, alpha * self.rectangle_coverage(extent, u, v), colours[row, col], box)
 
     def _disc(self, u: Floats, v: Floats, radius_m: float) -> Floats:
-        cover = np.clip(
-            (np.float32(radius_m) - np.hypot(u, v)) * np.float32(self.frame.scale) + 0.5, 0.0, 1.0
-        )
+        cover = np.clip((np.float32(radius_m) - np.hypot(u, v)) * np.float32(self.frame.scale) + 0.5, 0.0, 1.0)
         # Discs smaller than a pixel dim instead of vanishing.
         return np.asarray(cover * np.float32(min(1.0, (1.8 * radius_m * self.frame.scale) ** 2)), np.float32)
 
@@ -186,6 +180,4 @@ def _slab(coordinate: Floats, low: float, high: float, scale: float) -> Floats:
     half, centre = (high - low) / 2, (low + high) / 2
     distance = np.abs(coordinate - np.float32(centre))
     cover = np.clip((np.float32(half) - distance) * np.float32(scale) + 0.5, 0.0, 1.0)
-    return np.asarray(
-        cover * np.float32(min(1.0, 2 * half * scale)) if 2 * half * scale < 1 else cover, np.float32
-    )
+    return np.asarray(cover * np.float32(min(1.0, 2 * half * scale)) if 2 * half * scale < 1 else cover, np.float32)

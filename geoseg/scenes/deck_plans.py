@@ -36,9 +36,7 @@ Recipe = Callable[[np.random.Generator, Brush, Ship], None]
 def _motorboat(rng: np.random.Generator, brush: Brush, ship: Ship) -> None:
     length, beam = ship.length_m, ship.beam_m
     cockpit = jitter(rng, (TEAK, GREY, DARK, BLUE, CREAM)[int(rng.integers(5))])
-    brush.rectangle(
-        (-0.46 * length, -0.12 * length, -0.34 * beam, 0.34 * beam), cockpit, rng.uniform(0.3, 1.0)
-    )
+    brush.rectangle((-0.46 * length, -0.12 * length, -0.34 * beam, 0.34 * beam), cockpit, rng.uniform(0.3, 1.0))
     if rng.random() < 0.75:
         roof = jitter(rng, (WHITE, WHITE, CREAM, BLUE, DARK)[int(rng.integers(5))])
         u0 = rng.uniform(-0.25, -0.05) * length
@@ -52,14 +50,10 @@ def _motorboat(rng: np.random.Generator, brush: Brush, ship: Ship) -> None:
 
 def _motor_yacht(rng: np.random.Generator, brush: Brush, ship: Ship) -> None:
     length, beam = ship.length_m, ship.beam_m
-    brush.rectangle(
-        (-0.48 * length, -0.28 * length, -0.4 * beam, 0.4 * beam), jitter(rng, TEAK), rng.uniform(0.4, 1)
-    )
+    brush.rectangle((-0.48 * length, -0.28 * length, -0.4 * beam, 0.4 * beam), jitter(rng, TEAK), rng.uniform(0.4, 1))
     u0, u1, half = -0.32, 0.22, 0.4
     for _ in range(int(rng.integers(2, 4))):
-        brush.block(
-            (u0 * length, u1 * length, -half * beam, half * beam), 0.06 * length, jitter(rng, WHITE, 0.05)
-        )
+        brush.block((u0 * length, u1 * length, -half * beam, half * beam), 0.06 * length, jitter(rng, WHITE, 0.05))
         brush.rectangle(((u1 - 0.03) * length, u1 * length, -half * beam, half * beam), DARK, 0.7)
         u0, u1, half = u0 + 0.06, u1 - rng.uniform(0.08, 0.13), half * 0.8
     if ship.length_m > 35 and rng.random() < 0.4:
@@ -68,9 +62,7 @@ def _motor_yacht(rng: np.random.Generator, brush: Brush, ship: Ship) -> None:
 
 def _sailing_yacht(rng: np.random.Generator, brush: Brush, ship: Ship) -> None:
     length, beam = ship.length_m, ship.beam_m
-    brush.rectangle(
-        (-0.46 * length, -0.18 * length, -0.24 * beam, 0.24 * beam), jitter(rng, TEAK), rng.uniform(0.3, 1)
-    )
+    brush.rectangle((-0.46 * length, -0.18 * length, -0.24 * beam, 0.24 * beam), jitter(rng, TEAK), rng.uniform(0.3, 1))
     brush.block((-0.18 * length, 0.2 * length, -0.22 * beam, 0.22 * beam), 0.5, jitter(rng, WHITE, 0.05))
     brush.rectangle((-0.1 * length, 0.1 * length, -0.16 * beam, 0.16 * beam), DARK, rng.uniform(0.0, 0.5))
     mast = (0.08 * length, 0.08 * length + 0.25, -0.12, 0.13)
@@ -96,9 +88,7 @@ def _fishing_boat(rng: np.random.Generator, brush: Brush, ship: Ship) -> None:
     for _ in range(clutter):
         u = rng.uniform(-0.42, 0.02 if at > 0 else 0.3) * length
         v, size = rng.uniform(-0.25, 0.25) * beam, rng.uniform(0.4, 1.6)
-        brush.block(
-            (u, u + size, v - size / 2, v + size / 2), 0.8, jitter(rng, PAINTS[int(rng.integers(12))])
-        )
+        brush.block((u, u + size, v - size / 2, v + size / 2), 0.8, jitter(rng, PAINTS[int(rng.integers(12))]))
     brush.rectangle((-0.3 * length, 0.3 * length, -0.12, 0.12), GREY, 0.7)
     if rng.random() < 0.3:
         brush.rectangle((-0.1 * length, -0.1 * length + 0.3, -0.45 * beam, 0.45 * beam), WHITE, 0.8)
@@ -128,9 +118,7 @@ def _ferry(rng: np.random.Generator, brush: Brush, ship: Ship) -> None:
     )
 
 
-def _lifeboats(
-    rng: np.random.Generator, brush: Brush, ship: Ship, v: float, span: tuple[float, float]
-) -> None:
+def _lifeboats(rng: np.random.Generator, brush: Brush, ship: Ship, v: float, span: tuple[float, float]) -> None:
     step = max(0.07 * ship.length_m, 9.0)
     for u in np.arange(span[0] + step, span[1] - step, step).tolist():
         brush.rectangle((u, u + 0.55 * step, v - 1.1, v + 1.1), ORANGE if rng.random() < 0.8 else WHITE)
@@ -180,9 +168,7 @@ def _bulk_carrier(rng: np.random.Generator, brush: Brush, ship: Ship) -> None:
         brush.block((u + 0.14 * pitch, u + 0.86 * pitch, -half, half), 2.0, top)
         brush.rectangle((u + 0.14 * pitch, u + 0.86 * pitch, -0.25, 0.25), DARK, 0.4)
         if cranes and i % 2:
-            brush.block(
-                (u - 0.1 * pitch, u + 0.1 * pitch, -0.08 * beam, 0.08 * beam), 14.0, jitter(rng, CREAM)
-            )
+            brush.block((u - 0.1 * pitch, u + 0.1 * pitch, -0.08 * beam, 0.08 * beam), 14.0, jitter(rng, CREAM))
             brush.block((u, u + 0.9 * pitch, -0.03 * beam, 0.03 * beam), 12.0, jitter(rng, CREAM))
     house(rng, brush, -0.425 * length, (min(0.09 * length, 18), 0.8 * beam, min(0.14 * length, 26)))
     brush.rectangle((0.43 * length, 0.45 * length, -0.1 * beam, 0.1 * beam), GREY, 0.7)
@@ -200,9 +186,7 @@ def _container_ship(rng: np.random.Generator, brush: Brush, ship: Ship) -> None:
         bow = np.clip((0.5 * length - u - 12) / (0.3 * length), 0.45, 1.0)
         half = 0.46 * beam * float(bow) * (1.0 if rng.random() < 0.8 else 0.7)
         brush.shade_rectangle((u, u + 12.6, -half, half), rng.uniform(2, 16))
-        brush.cells(
-            (u, u + 12.6, -half, half), container_colours(rng, 1 if rng.random() < 0.7 else 2, across)
-        )
+        brush.cells((u, u + 12.6, -half, half), container_colours(rng, 1 if rng.random() < 0.7 else 2, across))
     house(rng, brush, house_at * length, (14.0 if length > 150 else 9.0, 0.92 * beam, min(0.15 * length, 38)))
 
 
@@ -217,9 +201,7 @@ def _tanker(rng: np.random.Generator, brush: Brush, ship: Ship) -> None:
         brush.rectangle((u - 0.4, u + 0.4, -0.4 * beam, 0.4 * beam), pipe)
     brush.block((manifold - 1, manifold + 1, -1.5, 1.5), 10, jitter(rng, WHITE))
     for u in np.linspace(-0.3, 0.36, int(rng.integers(4, 9))).tolist():
-        brush.rectangle(
-            (u * length - 0.4, u * length + 0.4, -0.46 * beam, 0.46 * beam), pipe, rng.uniform(0.1, 0.5)
-        )
+        brush.rectangle((u * length - 0.4, u * length + 0.4, -0.46 * beam, 0.46 * beam), pipe, rng.uniform(0.1, 0.5))
     if rng.random() < 0.12:
         for u in np.linspace(-0.2, 0.28, 4).tolist():
             brush.shade_disc(u * length, 0, 0.42 * beam, 10.0)
@@ -232,9 +214,7 @@ def _tanker(rng: np.random.Generator, brush: Brush, ship: Ship) -> None:
 def _car_carrier(rng: np.random.Generator, brush: Brush, ship: Ship) -> None:
     length, beam = ship.length_m, ship.beam_m
     for u in np.arange(-0.45, 0.4, rng.uniform(0.05, 0.12)).tolist():
-        brush.rectangle(
-            (u * length, u * length + 0.5, -0.47 * beam, 0.47 * beam), DARK, rng.uniform(0.05, 0.3)
-        )
+        brush.rectangle((u * length, u * length + 0.5, -0.47 * beam, 0.47 * beam), DARK, rng.uniform(0.05, 0.3))
     for _ in range(int(rng.integers(6, 20))):
         u, v = rng.uniform(-0.45, 0.3) * length, rng.uniform(-0.4, 0.4) * beam
         brush.block((u, u + rng.uniform(1, 4), v - 1, v + 1), 2.0, jitter(rng, GREY, 0.3))

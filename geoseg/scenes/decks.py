@@ -47,9 +47,7 @@ DECKS: dict[str, tuple[Colour, ...]] = {
 _HULLS = (WHITE, DARK, DARK, NAVY, RED, GREY, GREEN, BLUE)
 
 
-def paint_ship(
-    rng: np.random.Generator, brush: Brush, ship: Ship, fade: float, lean_uv: tuple[float, float]
-) -> None:
+def paint_ship(rng: np.random.Generator, brush: Brush, ship: Ship, fade: float, lean_uv: tuple[float, float]) -> None:
     """The ship and its shadow.
 
     `fade` in 0..1 pulls its colours towards the water (age, dirt, haze). `lean_uv` is how far a metre of

@@ -71,17 +71,13 @@ class Fleet:
         return 0.0 if self.rng.random() < 0.35 else float(self.rng.uniform(0, 2)) * self.gsd_m
 
     def _on_land(self, outline: shapely.Polygon) -> bool:
-        return bool(self._land.intersects(outline)) and bool(
-            self._land.intersection(outline).area > _TOUCH_PX2
-        )
+        return bool(self._land.intersects(outline)) and bool(self._land.intersection(outline).area > _TOUCH_PX2)
 
     def _on_ship(self, outline: shapely.Polygon) -> bool:
         left, top, right, bottom = outline.bounds
         near = self._bounds[: len(self.ships)]
         hits = (near[:, 0] < right) & (near[:, 2] > left) & (near[:, 1] < bottom) & (near[:, 3] > top)
-        return any(
-            self.ships[i].outline.intersection(outline).area > _TOUCH_PX2 for i in np.flatnonzero(hits)
-        )
+        return any(self.ships[i].outline.intersection(outline).area > _TOUCH_PX2 for i in np.flatnonzero(hits))
 
 
 def moor_alongside(fleet: Fleet, berth: Berth, kinds: tuple[str, ...], longest_m: float) -> None:
@@ -138,9 +134,7 @@ def moor_end_on(fleet: Fleet, berth: Berth, kinds: tuple[str, ...], slot_m: floa
         u += ship.beam_m
 
 
-def scatter(
-    fleet: Fleet, shape_hw: tuple[int, int], kinds: tuple[str, ...], longest_m: float, count: int
-) -> None:
+def scatter(fleet: Fleet, shape_hw: tuple[int, int], kinds: tuple[str, ...], longest_m: float, count: int) -> None:
     """Ships on open water: at anchor, all swung to one heading and some in rafts, or under way anywhere."""
     rng, scale = fleet.rng, 1.0 / fleet.gsd_m
     heading, swing = rng.uniform(0, math.tau), rng.choice([0.05, 0.3, 3.0])

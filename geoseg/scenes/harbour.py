@@ -84,11 +84,7 @@ def _shore(rng: np.random.Generator, setting: str, shape_hw: tuple[int, int], gs
         shore = coast(rng, frame, span)
     elif setting == "marina":
         frame = frame.moved(0.0, -0.2 * span)
-        shore = (
-            replace(port(rng, frame, span), wild=False)
-            if rng.random() < 0.3
-            else _plain_quay(rng, frame, span)
-        )
+        shore = replace(port(rng, frame, span), wild=False) if rng.random() < 0.3 else _plain_quay(rng, frame, span)
     else:
         shore = port(rng, frame, span)
     breakwater = {"anchorage": 0.2, "port": 0.2, "coast": 0.3, "marina": 0.4}.get(setting, 0.0)
@@ -138,9 +134,7 @@ def _paint(
     height, width = shape_hw
     scale = 1.0 / fleet.gsd_m
     azimuth, reach = rng.uniform(0, math.tau), rng.uniform(0.2, 1.4) * scale
-    sun = Sun(
-        x_px=reach * math.cos(azimuth), y_px=reach * math.sin(azimuth), shade=float(rng.uniform(0.35, 0.85))
-    )
+    sun = Sun(x_px=reach * math.cos(azimuth), y_px=reach * math.sin(azimuth), shade=float(rng.uniform(0.35, 0.85)))
     canvas = paint_water(rng, height, width, fleet.gsd_m)
     brush = Brush(canvas=canvas, frame=shore.frame, sun=sun)
     foam = value_noise(rng, height, width, 6.0 * max(scale, 0.5), 3)
@@ -169,9 +163,7 @@ def _paint_decoys(rng: np.random.Generator, fleet: Fleet, brush: Brush, foam: Fl
     scale = brush.frame.scale
 
     def anywhere() -> Frame:
-        return Frame(
-            x=rng.uniform(0, width), y=rng.uniform(0, height), angle=rng.uniform(0, math.tau), scale=scale
-        )
+        return Frame(x=rng.uniform(0, width), y=rng.uniform(0, height), angle=rng.uniform(0, math.tau), scale=scale)
 
     for _ in range(int(rng.integers(0, 3))):
         if (boat := fleet.draw(_SMALL + _WORKING, 60.0 * max(1.0, fleet.gsd_m))) is not None:

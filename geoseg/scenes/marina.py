@@ -61,9 +61,7 @@ def lay_out_marina(rng: np.random.Generator, fleet: Fleet, frame: Frame, span_m:
 
 def paint_pontoons(rng: np.random.Generator, brush: Brush, marina: Marina) -> None:
     """The walkways; boats are painted over them."""
-    colour = jitter(
-        rng, ((0.70, 0.69, 0.66), (0.55, 0.48, 0.40), (0.80, 0.80, 0.79))[int(rng.integers(3))], 0.1
-    )
+    colour = jitter(rng, ((0.70, 0.69, 0.66), (0.55, 0.48, 0.40), (0.80, 0.80, 0.79))[int(rng.integers(3))], 0.1)
     here = brush.at(marina.frame)
     for walkway in marina.walkways:
         here.block(walkway, 0.8, jitter(rng, colour, 0.03))

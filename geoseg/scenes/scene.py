@@ -36,6 +36,4 @@ class Scene:
                 "allowed: as many labels as polygons; give each polygon one label"
             )
         if not self.gsd_m > 0:
-            raise ConfigError(
-                f"Scene.gsd_m is {self.gsd_m}; allowed: > 0 metres; give the ground size of a pixel"
-            )
+            raise ConfigError(f"Scene.gsd_m is {self.gsd_m}; allowed: > 0 metres; give the ground size of a pixel")

@@ -123,9 +123,7 @@ def with_breakwater(rng: np.random.Generator, shore: Shore, span_m: float) -> Sh
     """The same shore behind a bent wall of rubble."""
     away = rng.uniform(0.38, 0.5) * span_m
     u = np.linspace(rng.uniform(-0.7, -0.1), rng.uniform(0.1, 0.7), 5) * span_m
-    line = shapely.LineString(
-        shore.frame.to_pixels(np.column_stack([u, away + rng.normal(0, 0.02 * span_m, 5)]))
-    )
+    line = shapely.LineString(shore.frame.to_pixels(np.column_stack([u, away + rng.normal(0, 0.02 * span_m, 5)])))
     wall = line.buffer(rng.uniform(4.0, 14.0) * shore.frame.scale, cap_style="round")
     return Shore(
         frame=shore.frame,
@@ -145,6 +143,4 @@ def _rectangle(frame: Frame, extent: Extent) -> shapely.Polygon:
 def _rock(rng: np.random.Generator, frame: Frame, radius_m: float) -> shapely.Polygon:
     angle = np.linspace(0, math.tau, 18, endpoint=False)
     radius = radius_m * rng.uniform(0.5, 1.3, 18)
-    return shapely.Polygon(
-        frame.to_pixels(np.column_stack([np.cos(angle), np.sin(angle)]) * radius[:, None])
-    ).buffer(0)
+    return shapely.Polygon(frame.to_pixels(np.column_stack([np.cos(angle), np.sin(angle)]) * radius[:, None])).buffer(0)

@@ -22,9 +22,7 @@ Box = tuple[slice, slice]
 _SUPERSAMPLE = 4
 
 
-def value_noise(
-    rng: np.random.Generator, height: int, width: int, scale_px: float, octaves: int = 3
-) -> Floats:
+def value_noise(rng: np.random.Generator, height: int, width: int, scale_px: float, octaves: int = 3) -> Floats:
     """Smooth random field (height, width) in [0, 1] about 0.5; its largest blobs are about `scale_px` wide.
 
     Value noise: random grids, each octave twice as fine and half as strong, interpolated by cubics and
@@ -119,9 +117,7 @@ def swept(polygon: shapely.Polygon, offset_xy: ArrayLike) -> list[NDArray[np.flo
     return quads
 
 
-def shadow(
-    shape_hw: tuple[int, int], casters: Iterable[tuple[shapely.Polygon, ArrayLike]], soft_px: float
-) -> Floats:
+def shadow(shape_hw: tuple[int, int], casters: Iterable[tuple[shapely.Polygon, ArrayLike]], soft_px: float) -> Floats:
     """Shade (height, width) in [0, 1] on flat ground from many (outline, offset_xy of its shadow, pixels).
 
     One field for the whole scene, so that shadows that overlap are not darker than one.
@@ -159,9 +155,7 @@ def _shifted(shape: tuple[int, ...], rows: int, cols: int) -> tuple[Box, Box]:
     height, width = shape
     to = slice(max(rows, 0), min(height + rows, height)), slice(max(cols, 0), min(width + cols, width))
     source = slice(max(-rows, 0), min(height - rows, height)), slice(max(-cols, 0), min(width - cols, width))
-    return (
-        (to, source) if abs(rows) < height and abs(cols) < width else ((slice(0, 0),) * 2, (slice(0, 0),) * 2)
-    )
+    return (to, source) if abs(rows) < height and abs(cols) < width else ((slice(0, 0),) * 2, (slice(0, 0),) * 2)
 
 
 def jitter(rng: np.random.Generator, colour: ArrayLike, value: float = 0.06, tint: float = 0.015) -> Floats:
@@ -188,9 +182,7 @@ def sensor(rng: np.random.Generator, canvas: Floats) -> NDArray[np.uint8]:
     sigma = rng.uniform(0.15, 0.8)
     image = ndimage.gaussian_filter(image, (sigma, sigma, 0), truncate=3.0)
     if rng.random() < 0.5:
-        image = image + rng.uniform(0.3, 1.5) * (
-            image - ndimage.gaussian_filter(image, (1.2, 1.2, 0), truncate=2.0)
-        )
+        image = image + rng.uniform(0.3, 1.5) * (image - ndimage.gaussian_filter(image, (1.2, 1.2, 0), truncate=2.0))
     image = image + rng.uniform(0.0, 0.02) * rng.standard_normal(image.shape, dtype=np.float32)
     return _jpeg(np.clip(image * 255.0 + 0.5, 0, 255).astype(np.uint8), quality=int(rng.integers(60, 97)))
 

@@ -16,9 +16,7 @@ Rng = np.random.Generator
 
 def pieces(shape: shapely.Geometry) -> list[shapely.Polygon]:
     """The polygons of any geometry."""
-    return [
-        part for part in shapely.get_parts(shape) if isinstance(part, shapely.Polygon) and not part.is_empty
-    ]
+    return [part for part in shapely.get_parts(shape) if isinstance(part, shapely.Polygon) and not part.is_empty]
 
 
 def long_axis(polygon: shapely.Polygon) -> tuple[float, float, float]:

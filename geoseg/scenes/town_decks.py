@@ -100,9 +100,7 @@ def _stairwell(rng: Rng, ground: Ground, building: Building, mix: RoofMix) -> No
             if rng.random() < 0.5:
                 paint_sheets(rng, ground, part, building.height_m + 2.4, mix)
             else:
-                _deck(
-                    rng, ground, Building(outline=part, height_m=building.height_m + 2.4, use="terrace"), mix
-                )
+                _deck(rng, ground, Building(outline=part, height_m=building.height_m + 2.4, use="terrace"), mix)
 
 
 def _clutter(rng: Rng, ground: Ground, building: Building) -> None:
@@ -124,9 +122,7 @@ def _clutter(rng: Rng, ground: Ground, building: Building) -> None:
     else:
         half_x, half_y = rng.uniform(0.15, 1.2, 2) * px
         colour, rise = (
-            jitter(
-                rng, (grey := rng.uniform(0.15, 0.9), grey, grey), 0.1, float(rng.choice([0.02, 0.02, 0.2]))
-            ),
+            jitter(rng, (grey := rng.uniform(0.15, 0.9), grey, grey), 0.1, float(rng.choice([0.02, 0.02, 0.2]))),
             0.3,
         )
         thing = affinity.rotate(
@@ -161,10 +157,7 @@ def paint_roofless(rng: Rng, ground: Ground, building: Building, mix: RoofMix) -
     cells = [polygon]
     for _ in range(int(rng.integers(0, 3))):
         cells = [
-            part
-            for cell in cells
-            for side in cut(cell, rng.uniform(0.4, 0.6), long_axis(cell)[0])
-            for part in side
+            part for cell in cells for side in cut(cell, rng.uniform(0.4, 0.6), long_axis(cell)[0]) for part in side
         ]
     for cell in cells:
         for part in shapely.get_parts(cell.buffer(-0.2 * px, join_style="mitre")):

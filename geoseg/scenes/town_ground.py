@@ -62,9 +62,7 @@ def paint_ground(rng: Rng, ground: Ground, plan: Plan, land: Land) -> None:
                 jitter(rng, YARD[rng.integers(len(YARD))], 0.1)
                 * (1 + 0.5 * ground.piece(ground.coarse, rng, box))[..., None]
             )
-            share = np.clip(rng.uniform(0.5, 1.3) + 1.5 * ground.piece(ground.coarse, rng, box), 0, 1)[
-                ..., None
-            ]
+            share = np.clip(rng.uniform(0.5, 1.3) + 1.5 * ground.piece(ground.coarse, rng, box), 0, 1)[..., None]
             colour = share * yard + (1 - share) * colour
         blend(ground.canvas, ragged, colour, box)
     for free in plan.open_blocks:
@@ -81,9 +79,7 @@ def _natural(rng: Rng, height: int, width: int, green: float, px_per_m: float) -
     share = np.clip((patches - (0.75 - 0.5 * green)) * rng.uniform(3, 10) + 0.5, 0, 1)[..., None]
     shade = 1 + 0.5 * (value_noise(rng, height, width, 6 * px_per_m, 4) - 0.5)[..., None]
     leaves = (
-        rng.uniform(0.3, 1.4)
-        * (value_noise(rng, height, width, max(1.2 * px_per_m, 3), 3) - 0.5)[..., None]
-        * share
+        rng.uniform(0.3, 1.4) * (value_noise(rng, height, width, max(1.2 * px_per_m, 3), 3) - 0.5)[..., None] * share
     )
     return np.asarray((soil + share * (grass - soil)) * (shade + leaves), np.float32)
 
@@ -134,14 +130,10 @@ def _field(rng: Rng, ground: Ground, plot: shapely.Polygon) -> None:
     rows = np.arange(coverage.shape[0], dtype=np.float32)[:, None]
     cols = np.arange(coverage.shape[1], dtype=np.float32)[None, :]
     period = max(rng.uniform(0.5, 2.5) * ground.px_per_m, 3.0)
-    wave = np.sin(
-        (rows * np.float32(np.cos(turn)) - cols * np.float32(np.sin(turn))) * np.float32(2 * np.pi / period)
-    )
+    wave = np.sin((rows * np.float32(np.cos(turn)) - cols * np.float32(np.sin(turn))) * np.float32(2 * np.pi / period))
     earth = jitter(rng, SOIL[rng.integers(len(SOIL))], 0.12)
     crop = jitter(rng, GRASS[rng.integers(len(GRASS))], 0.15, 0.03)
-    share = np.clip(rng.uniform(0.0, 1.0) + 0.3 * wave + 1.2 * ground.piece(ground.coarse, rng, box), 0, 1)[
-        ..., None
-    ]
+    share = np.clip(rng.uniform(0.0, 1.0) + 0.3 * wave + 1.2 * ground.piece(ground.coarse, rng, box), 0, 1)[..., None]
     colour = (earth + share * (crop - earth)) * (1 + 0.3 * ground.piece(ground.fine, rng, box))[..., None]
     blend(ground.canvas, coverage * 0.9, colour, box)
 
@@ -152,12 +144,7 @@ def _yard(rng: Rng, ground: Ground, free: shapely.Polygon) -> None:
     if not _whole(inside):
         return
     coverage, box = fill(ground.shape, inside)
-    spotted = (
-        1
-        + (0.5 * ground.piece(ground.coarse, rng, box) + 0.15 * ground.piece(ground.fine, rng, box))[
-            ..., None
-        ]
-    )
+    spotted = 1 + (0.5 * ground.piece(ground.coarse, rng, box) + 0.15 * ground.piece(ground.fine, rng, box))[..., None]
     blend(ground.canvas, coverage, jitter(rng, YARD[rng.integers(len(YARD))], 0.15) * spotted, box)
 
 

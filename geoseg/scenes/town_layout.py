@@ -106,19 +106,13 @@ def _curve(rng: Rng, width_m: float, height_m: float) -> shapely.LineString:
     t = np.linspace(-0.2, 1.2, 60)
     reach = max(width_m, height_m)
     bend = rng.normal(0, 0.1, 3)
-    y = (
-        sum(b * np.sin(2 * np.pi * (k + 1) * 0.7 * t + rng.uniform(0, 6)) for k, b in enumerate(bend))
-        * reach
-        / 2
-    )
+    y = sum(b * np.sin(2 * np.pi * (k + 1) * 0.7 * t + rng.uniform(0, 6)) for k, b in enumerate(bend)) * reach / 2
     line = shapely.LineString(np.column_stack([(t - 0.5) * reach * 1.4, y]))
     line = affinity.rotate(line, rng.uniform(0, 180), origin=(0, 0))
     return affinity.translate(line, width_m * rng.uniform(0.15, 0.85), height_m * rng.uniform(0.15, 0.85))
 
 
-def _terraces(
-    rng: Rng, block: shapely.Polygon, layout: Layout, free: list[shapely.Polygon]
-) -> Iterator[Building]:
+def _terraces(rng: Rng, block: shapely.Polygon, layout: Layout, free: list[shapely.Polygon]) -> Iterator[Building]:
     """Lots built over from wall to wall, with yards, set-backs, notches and courtyards."""
     gap_m = float(rng.choice([0.0, 0.0, 0.0, 0.3, 0.8]))
     yards = rng.uniform(0.02, 0.18)
@@ -162,9 +156,7 @@ def _terrace_outline(rng: Rng, lot: shapely.Polygon) -> shapely.Geometry:
 _BODIES = {"box": 0.5, "L": 0.17, "T": 0.08, "U": 0.06, "step": 0.12, "O": 0.02, "round": 0.05}
 
 
-def _detached(
-    rng: Rng, block: shapely.Polygon, layout: Layout, free: list[shapely.Polygon]
-) -> Iterator[Building]:
+def _detached(rng: Rng, block: shapely.Polygon, layout: Layout, free: list[shapely.Polygon]) -> Iterator[Building]:
     """Plots with a house somewhere in each, annexes on its walls and sheds about it; at times one hall."""
     any_angle = rng.random() < 0.3
     for plot in cut_lots(rng, block, layout.plot_m2 * rng.uniform(0.6, 1.6), layout.skew_deg):
@@ -189,9 +181,7 @@ def _detached(
         for part in pieces(house):
             use = "hall" if hall else "hut" if body == "round" else "house"
             if part.area > 2.5:
-                yield Building(
-                    outline=part, height_m=rng.uniform(4, 8) if hall else rng.uniform(2.5, 5.5), use=use
-                )
+                yield Building(outline=part, height_m=rng.uniform(4, 8) if hall else rng.uniform(2.5, 5.5), use=use)
                 sheds = list(_sheds(rng, plot, part, taken))
                 taken = shapely.union_all([taken, *(shed.outline for shed in sheds)])
                 yield from sheds
@@ -204,9 +194,7 @@ def outline(body: str, long: float, wide: float, rng: Rng) -> shapely.Polygon:
     if body == "L":
         return whole.difference(shapely.box(x, y, long, wide))
     if body == "T":
-        return whole.difference(shapely.box(-long, y, -long / 6, wide)).difference(
-            shapely.box(long / 6, y, long, wide)
-        )
+        return whole.difference(shapely.box(-long, y, -long / 6, wide)).difference(shapely.box(long / 6, y, long, wide))
     if body == "U":
         return whole.difference(shapely.box(-long / 5, y, long / 5, wide))
     if body == "step":
@@ -263,7 +251,5 @@ def to_pixels(plan: Plan, px_per_m: float) -> Plan:
         blocks=tuple(scaled(block) for block in plan.blocks),
         open_blocks=tuple(scaled(block) for block in plan.open_blocks),
         roads=tuple(affinity.scale(road, px_per_m, px_per_m, origin=(0, 0)) for road in plan.roads),
-        buildings=tuple(
-            replace(plan.buildings[k], outline=outlines[k]) for k in range(len(outlines)) if whole[k]
-        ),
+        buildings=tuple(replace(plan.buildings[k], outline=outlines[k]) for k in range(len(outlines)) if whole[k]),
     )

@@ -96,11 +96,7 @@ def paint_sheets(rng: Rng, ground: Ground, polygon: shapely.Polygon, height_m: f
     patchy = rng.uniform(0.01, 0.12) * (0.4 + mix.dirt)
     tone = tone * (1 + patchy * age + 0.10 * fine + 0.22 * mix.dirt * coarse)
     colour = base * tone[..., None]
-    level = (
-        mix.rust * rng.uniform(-0.4, 1.3)
-        if name not in ("white", "sky")
-        else mix.rust * rng.uniform(-1.0, 0.6)
-    )
+    level = mix.rust * rng.uniform(-0.4, 1.3) if name not in ("white", "sky") else mix.rust * rng.uniform(-1.0, 0.6)
     rust = np.clip((level - 0.55 + 0.3 * age + 0.9 * coarse + 0.5 * fine) * 1.7, 0, 0.85)
     colour += rust[..., None] * (RUST * (1 + 0.5 * fine[..., None]) - colour)
     blend(ground.canvas, coverage, np.clip(colour, 0.02, 1.0), box)
@@ -119,9 +115,7 @@ def paint_pitched(
     axes = roof_axes(building.outline, box)
     tone, across = _slopes(rng, ground, axes, "ghh")
     fine, coarse = ground.piece(ground.fine, rng, box), ground.piece(ground.coarse, rng, box)
-    rows = np.sin(
-        np.where(across, axes[1], axes[0]) * np.float32(2 * np.pi / max(0.4 * ground.px_per_m, 2.6))
-    )
+    rows = np.sin(np.where(across, axes[1], axes[0]) * np.float32(2 * np.pi / max(0.4 * ground.px_per_m, 2.6)))
     tone = tone * (1 + 0.05 * rows + (0.15 + 0.25 * rough) * fine + 0.3 * rough * coarse)
     base = jitter(rng, colours[rng.integers(len(colours))], 0.1, 0.02)
     blend(ground.canvas, coverage, np.clip(base * tone[..., None], 0.02, 1.0), box)

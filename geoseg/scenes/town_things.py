@@ -37,9 +37,7 @@ def paint_heaps(rng: Rng, ground: Ground) -> None:
         colour = jitter(
             rng, TARPS[rng.integers(len(TARPS))] if draw < 0.3 else YARD[rng.integers(len(YARD))], 0.25, 0.05
         )
-        thing = affinity.rotate(
-            shapely.box(x - half[0], y - half[1], x + half[0], y + half[1]), rng.uniform(0, 180)
-        )
+        thing = affinity.rotate(shapely.box(x - half[0], y - half[1], x + half[0], y + half[1]), rng.uniform(0, 180))
         if 0.3 < draw < 0.55:
             thing = shapely.Point(x, y).buffer(float(half[0]), quad_segs=3)
         ground.lay(thing, colour, 0.3 if draw < 0.8 else 2.4)
@@ -50,12 +48,8 @@ def paint_litter(rng: Rng, ground: Ground, per_ha: float) -> None:
     px = ground.px_per_m
     count = min(int(per_ha * ground.heights.size / px**2 / 1e4), 6000)
     rows, cols = rng.integers(0, ground.shape[0], count), rng.integers(0, ground.shape[1], count)
-    sizes = np.maximum(rng.gamma(1.6, 0.22, (count, 1)) * rng.uniform(0.6, 1.6, (count, 2)) * px, 1.0).astype(
-        int
-    )
-    greys = np.clip(rng.normal(0.42, 0.2, (count, 1)) + rng.normal(0, 0.05, (count, 3)), 0.03, 0.95).astype(
-        np.float32
-    )
+    sizes = np.maximum(rng.gamma(1.6, 0.22, (count, 1)) * rng.uniform(0.6, 1.6, (count, 2)) * px, 1.0).astype(int)
+    greys = np.clip(rng.normal(0.42, 0.2, (count, 1)) + rng.normal(0, 0.05, (count, 3)), 0.03, 0.95).astype(np.float32)
     bright = rng.random(count) < 0.06
     greys[bright] = rng.uniform(0.1, 0.9, (int(bright.sum()), 3))
     leafy = rng.random(count) < 0.3
@@ -145,13 +139,7 @@ def _crown(
     fine, coarse = ground.piece(ground.fine, rng, box), ground.piece(ground.coarse, rng, box)
     edge = _crown_edge(rng, angle, palm) + 0.35 * coarse + 0.3 * fine
     coverage = np.clip((edge - distance) * np.float32(radius / 1.5), 0, 1)
-    lit = (
-        1
-        + 0.45 * (x * ground.light_xy[0] + y * ground.light_xy[1])
-        + 0.9 * fine
-        + 0.9 * coarse
-        - 0.25 * distance**2
-    )
+    lit = 1 + 0.45 * (x * ground.light_xy[0] + y * ground.light_xy[1]) + 0.9 * fine + 0.9 * coarse - 0.25 * distance**2
     colour = jitter(rng, CROWN[rng.integers(len(CROWN))], 0.15, 0.02) * np.clip(lit, 0.25, 2.0)[..., None]
     blend(ground.canvas, coverage, np.clip(colour, 0.02, 0.95), box)
     dome = np.float32(high) * np.sqrt(np.clip(1.0 - 0.8 * distance**2, 0.05, 1.0))

@@ -128,18 +128,14 @@ def _paint_bank(rng: np.random.Generator, brush: Brush, wild: bool) -> None:
 def _paint_apron(rng: np.random.Generator, brush: Brush, depth: float) -> None:
     """The strip along the water's edge: concrete, a coping, crane rails and odd cargo."""
     span = float(np.hypot(*brush.canvas.shape[:2])) / brush.frame.scale
-    brush.rectangle(
-        (-span, span, -depth, 1.0), jitter(rng, _CONCRETE[int(rng.integers(len(_CONCRETE)))], 0.1)
-    )
+    brush.rectangle((-span, span, -depth, 1.0), jitter(rng, _CONCRETE[int(rng.integers(len(_CONCRETE)))], 0.1))
     brush.rectangle((-span, span, -1.2, 0.0), jitter(rng, (0.7, 0.69, 0.66), 0.15), rng.uniform(0, 1))
     for rail in (3.0, 3.0 + rng.uniform(8, 30)):
         if rail < depth:
             brush.rectangle((-span, span, -rail - 0.3, -rail + 0.3), (0.25, 0.25, 0.26), 0.6)
     for _ in range(int(rng.integers(0, 60))):
         u, v, size = rng.uniform(-0.5, 0.5) * span, -rng.uniform(0.1, 1) * depth, rng.uniform(1, 8)
-        brush.block(
-            (u, u + size, v, v + rng.uniform(1, 3)), 2.0, jitter(rng, _CARGO[int(rng.integers(len(_CARGO)))])
-        )
+        brush.block((u, u + size, v, v + rng.uniform(1, 3)), 2.0, jitter(rng, _CARGO[int(rng.integers(len(_CARGO)))]))
 
 
 def _paint_pier(rng: np.random.Generator, brush: Brush, extent: Extent, stone: Floats) -> None:
@@ -160,9 +156,7 @@ def _paint_pier(rng: np.random.Generator, brush: Brush, extent: Extent, stone: F
 
 def paint_cranes(rng: np.random.Generator, brush: Brush, length_m: float) -> None:
     """Ship-to-shore gantries along a berth (u from 0, water at v > 0): booms over what is moored there."""
-    colour = jitter(
-        rng, ((0.75, 0.76, 0.78), (0.25, 0.42, 0.60), (0.75, 0.30, 0.22))[int(rng.integers(3))], 0.1
-    )
+    colour = jitter(rng, ((0.75, 0.76, 0.78), (0.25, 0.42, 0.60), (0.75, 0.30, 0.22))[int(rng.integers(3))], 0.1)
     u = rng.uniform(10, 80)
     while u < length_m:
         reach = rng.uniform(25, 55) * float(rng.random() < 0.6)
@@ -210,9 +204,7 @@ def _cars(rng: np.random.Generator, brush: Brush, lot: Extent) -> None:
     asphalt = jitter(rng, (0.36, 0.36, 0.37), 0.1)
     brush.rectangle(lot, asphalt)
     cols, rows = max(int((u1 - u0) / 2.6), 1), max(int((v1 - v0) / 5.2), 1)
-    tones = np.array(
-        [(0.85, 0.85, 0.85), (0.1, 0.1, 0.12), (0.5, 0.52, 0.55), (0.55, 0.15, 0.12)], np.float32
-    )
+    tones = np.array([(0.85, 0.85, 0.85), (0.1, 0.1, 0.12), (0.5, 0.52, 0.55), (0.55, 0.15, 0.12)], np.float32)
     colours = tones[rng.integers(0, 4, (cols, rows))]
     empty = rng.random((cols, rows)) < rng.uniform(0.1, 0.8)
     empty[:, ::3] = True
@@ -260,9 +252,7 @@ def _houses(rng: np.random.Generator, brush: Brush, lot: Extent) -> None:
 
 def _heaps(rng: np.random.Generator, brush: Brush, lot: Extent) -> None:
     u0, u1, v0, v1 = lot
-    tone = jitter(
-        rng, ((0.15, 0.15, 0.16), (0.60, 0.50, 0.36), (0.40, 0.27, 0.21))[int(rng.integers(3))], 0.1
-    )
+    tone = jitter(rng, ((0.15, 0.15, 0.16), (0.60, 0.50, 0.36), (0.40, 0.27, 0.21))[int(rng.integers(3))], 0.1)
     for _ in range(int(rng.integers(3, 12))):
         radius = rng.uniform(0.1, 0.3) * (v1 - v0)
         u, v = rng.uniform(u0, u1), rng.uniform(v0 + radius, v1 - radius)

@@ -109,6 +109,8 @@ class EngineSettings(_Section):
     """Threads when in this process. Unset: one per CPU, 8 at most."""
     retries: Annotated[int, Field(ge=0, le=100)] = 2
     """Further tries of a block that failed by accident."""
+    block_timeout_s: Annotated[float, Field(gt=0.0, le=1e7)] = 3600.0
+    """Seconds that one block may take once it has begun; it is then given up as hung."""
 
 
 class OutputSettings(_Section):

@@ -20,6 +20,7 @@ from distributed import CancelledError, Client, Future, Scheduler, SpecCluster, 
 
 from geoseg.errors import GeosegError, RasterError, ResourceError
 from geoseg.tiling import Block
+from geoseg.watch import HungError, Watched
 
 T = TypeVar("T")
 
@@ -28,7 +29,10 @@ POLL_S = 2.0
 IN_FLIGHT = 2
 """Blocks submitted per worker thread: one at work, one waiting; the rest of the plan is not made yet."""
 
-_FUNCTIONS: dict[str, Callable[[Block], Any]] = {}
+HUNG = 3
+"""So many blocks of a run may hang; then the cluster is not one to wait for."""
+
+_FUNCTIONS: dict[str, Watched] = {}
 """What the tasks of a run call, by the run's token. A task carries the token, so a model of many megabytes
 reaches each worker once, and in this process is never copied at all."""
 
@@ -41,6 +45,7 @@ def map_blocks(
     workers: int | None = None,
     retries: int = 2,
     patience_s: float = 60.0,
+    limit_s: float = 3600.0,
 ) -> Generator[tuple[Block, T | Exception], None, None]:
     """Call ``function`` on each block and yield ``(block, result)`` as they finish, in any order.
 
@@ -53,20 +58,25 @@ def map_blocks(
         scheduler: address of a dask scheduler (``tcp://host:8786``); None: threads of this process.
         workers: threads when in this process; None: one per CPU that this process may use, 8 at most.
         retries: further tries of a block whose function raised. A ``GeosegError`` is an answer, not an
-            accident: it is never tried again.
+            accident, and never tried again; but for a ``RasterError``, which a file system may raise for a while.
         patience_s: seconds to wait for a scheduler to answer, and for a cluster without workers to get one.
+        limit_s: seconds that a block may take once it has begun. A cluster's block that takes longer comes back
+            as a :class:`HungError`, untried again; its thread is left behind on the worker.
 
     Yields:
         The block with what the function returned, or with the exception that its last try raised.
 
     Raises:
-        ResourceError: the scheduler cannot be reached or is gone, or has had no worker for ``patience_s``.
+        ResourceError: the scheduler cannot be reached or is gone, or has had no worker for ``patience_s``;
+            :data:`HUNG` blocks hung on a cluster, or one in this process, where nothing can end its thread.
     """
+    hung = 0
     with ExitStack() as stack:
         client = stack.enter_context(
             _cluster(scheduler, patience_s) if scheduler else _threads(workers or _cpu_count())
         )
-        token = stack.enter_context(_installed(client, function, remote=scheduler is not None))
+        watched = Watched(function, limit_s)
+        token = stack.enter_context(_installed(client, watched, remote=scheduler is not None))
         running: dict[Future[Any], Block] = {}
         stack.callback(_cancel, client, running)
         waiting = iter(blocks)
@@ -79,14 +89,27 @@ def map_blocks(
             for future in _finished(client, list(running), patience_s):
                 block, result = running.pop(future), _outcome(future)
                 future.release()
+                hung += isinstance(result, HungError)
+                if hung >= (HUNG if scheduler else 1):
+                    raise _hung(block, result, hung)
                 yield block, result
 
 
 def _call(token: str, block: Block) -> Any:
     try:
         return _FUNCTIONS[token](block)
-    except GeosegError as error:
+    except RasterError:
+        raise
+    except (GeosegError, HungError) as error:
         return error
+
+
+def _hung(block: Block, result: HungError, count: int) -> ResourceError:
+    return ResourceError(
+        f"{count} block(s) that hung, the last at row {block.row}, column {block.col} ({result})",
+        remedy="Look after the disk or network of the raster, and the GPU; where blocks just take long, raise [engine] "
+        "block_timeout_s or lower [tiling] block",
+    )
 
 
 def _outcome(future: Future[Any]) -> Any:
@@ -144,18 +167,19 @@ def _cancel(client: Client, running: dict[Future[Any], Block]) -> None:
 class _Install(WorkerPlugin):
     """Puts the run's function into every worker, those that join later or come back included."""
 
-    def __init__(self, token: str, function: Callable[[Block], Any]) -> None:
+    def __init__(self, token: str, function: Watched) -> None:
         self.name, self.token, self.function = f"geoseg-{token}", token, function
 
     def setup(self, worker: Worker) -> None:
         _FUNCTIONS[self.token] = self.function
 
     def teardown(self, worker: Worker) -> None:
-        _FUNCTIONS.pop(self.token, None)
+        if (function := _FUNCTIONS.pop(self.token, None)) is not None:
+            function.close()
 
 
 @contextmanager
-def _installed(client: Client, function: Callable[[Block], Any], *, remote: bool) -> Iterator[str]:
+def _installed(client: Client, function: Watched, *, remote: bool) -> Iterator[str]:
     token = uuid.uuid4().hex
     if not remote:
         _FUNCTIONS[token] = function
@@ -163,6 +187,7 @@ def _installed(client: Client, function: Callable[[Block], Any], *, remote: bool
             yield token
         finally:
             _FUNCTIONS.pop(token, None)
+            function.close()
         return
     plugin = _Install(token, function)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from geoseg.blocks import BlockResult, failure
 from geoseg.config import Settings
 from geoseg.detectors.base import Detector
 from geoseg.engine import map_blocks
-from geoseg.errors import GeosegError, ModelError
+from geoseg.errors import GeosegError, RasterError
 from geoseg.gaps import Gap
 from geoseg.job import Job, parse_crs
 from geoseg.outlines import Outlines
+from geoseg.predicting import SICK, Cause, Failure, given_up, most_common
+from geoseg.raster import RasterInfo
 from geoseg.report import Report, gaps_table, versions
 from geoseg.seams import Merged, merge
 from geoseg.tiling import Block, Tiling
@@ -63,8 +66,10 @@ def extract(
     Args:
         raster: path of a GeoTIFF, COG, JPEG 2000 or VRT.
         model: from :func:`geoseg.load_model`, or any object with ``card`` and ``predict``.
-        aoi: only objects that have their inner point (``lon``, ``lat``) in here, whole: a vector file,
-            ``"w,s,e,n"`` in degrees, WKT or a shapely geometry in EPSG:4326, or a GeoDataFrame.
+        aoi: only objects that have their inner point (``lon``, ``lat``) in here: a vector file,
+            ``"w,s,e,n"`` in degrees, WKT or a shapely geometry in EPSG:4326, or a GeoDataFrame. They come whole
+            as far as a halo around it; one that reaches farther out is cut there, its inner point is that of the
+            part that was seen, and ``cut_by_edge`` is set.
         tiling: how the raster is cut; None: as the settings, or else the model's card, say.
         settings: everything else; None: the defaults.
         scheduler: address of a dask scheduler, over that of the settings.
@@ -92,7 +97,7 @@ def extract(
 
 
 def run(
-    raster: str | Path,
+    raster: str | Path | RasterInfo,
     model: Detector,
     *,
     aoi: Any = None,
@@ -100,10 +105,13 @@ def run(
     settings: Settings | None = None,
     progress: Progress | None = None,
 ) -> Extraction:
-    """As :func:`extract`, with the gaps and the report.
+    """As :func:`extract`, with the gaps and the report. The raster may also be one that is open already.
 
     The footprints are a pure function of the raster, the model, the AOI, the tiling's core and halo, and the
-    settings but for ``[engine]``, ``detect.batch`` and ``tiling.block``.
+    settings but for ``[engine]``, ``detect.batch`` and ``tiling.block``: to the bit for a detector that is itself
+    a pure function of the chip. A network is one up to the arithmetic of its library, whose last bits follow the
+    device, the library's version and how many chips are computed together, hence ``detect.batch`` and
+    ``tiling.block``; the report says ``devices`` and ``versions``.
 
     Raises:
         GeosegError: as :func:`extract`.
@@ -120,6 +128,7 @@ def run(
         scheduler=engine.scheduler,
         workers=engine.workers,
         retries=engine.retries,
+        limit_s=engine.block_timeout_s,
     )
     with closing(results):
         for block, result in results:
@@ -144,7 +153,14 @@ class _Total:
         self.closed: list[Merged] = []
         self.open: list[Outlines] = []
         self.gaps: list[Gap] = []
-        self.planned = self.examined = self.unreadable = self.failed = self.pixels = 0
+        self.devices: set[str] = set()
+        self.causes: Counter[Cause] = Counter()
+        self.planned = self.examined = self.unreadable = self.pixels = 0
+
+    @property
+    def failed(self) -> int:
+        """Tiles that failed, for whatever cause."""
+        return self.causes.total()
 
     def add(self, block: Block, result: BlockResult | Exception, job: Job) -> None:
         """Count one block.
@@ -152,9 +168,9 @@ class _Total:
         Raises:
             GeosegError: the block's answer is that the run makes no sense.
         """
-        if isinstance(result, GeosegError):
+        if isinstance(result, GeosegError) and not isinstance(result, RasterError):
             raise result
-        if isinstance(result, Exception):
+        if isinstance(result, Exception):  # a RasterError too: a worker's file system may fail for a while
             self._lost(block, result, job)
             return
         if len(result.closed):
@@ -165,30 +181,30 @@ class _Total:
         self.planned += result.planned
         self.examined += result.examined
         self.unreadable += result.unreadable
-        self.failed += result.failed
+        self.causes.update(result.failed)
         self.pixels += result.pixels
+        self.devices |= {result.device} - {""}
 
     def _lost(self, block: Block, error: Exception, job: Job) -> None:
         """A block that no worker could do: all of it is a gap."""
-        said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        log.warning("block (%d, %d) failed on every try: %s", block.row, block.col, said)
+        why = Failure.of(error)
+        log.warning("block (%d, %d) failed on every try: %s", block.row, block.col, why.said)
         wanted = list(compress(block.tiles, job.task.asked(block.tiles)))
-        self.gaps += [failure(tile, said) for tile in wanted]
+        self.gaps += [failure(tile, why.said) for tile in wanted]
         self.planned += len(wanted)
-        self.failed += len(wanted)
+        self.causes[why.cause] += len(wanted)
 
     def check(self) -> None:
-        """Refuse a run of which nothing came.
+        """Refuse a run of which nothing came, or too little to be an accident.
 
         Raises:
-            ModelError: every tile that could be read failed.
+            GeosegError: all tiles that could be read failed, or most and more than a few; typed by the cause.
         """
-        if self.failed and not self.examined:
+        told = self.failed + self.examined
+        if self.failed and (not self.examined or (self.failed >= SICK and self.failed > told / 2)):
             said = min(gap.detail for gap in self.gaps if gap.reason == "failed")
-            raise ModelError(
-                f"a detector that failed on all of the {self.failed} tiles that hold data ({said})",
-                remedy="If it is memory take smaller tiles or another device; else look into the detector",
-            )
+            got = f"a run that failed on {self.failed} of the {told} tiles that hold data ({said})"
+            raise given_up(got, most_common(self.causes), worked=self.examined > 0)
 
 
 def _report(job: Job, total: _Total, began: datetime, footprints: gpd.GeoDataFrame, gaps: gpd.GeoDataFrame) -> Report:
@@ -214,6 +230,7 @@ def _report(job: Job, total: _Total, began: datetime, footprints: gpd.GeoDataFra
         tiles_empty=total.planned - told,
         tiles_unreadable=total.unreadable,
         tiles_failed=total.failed,
+        devices=tuple(sorted(total.devices)),
         megapixels=total.pixels / 1e6,
         footprints=len(footprints),
         gaps_m2=dict(zip(gaps["reason"], gaps["area_m2"].round(2), strict=True)),

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,8 +12,9 @@ import pytest
 from distributed import LocalCluster
 
 from geoseg.engine import IN_FLIGHT, map_blocks
-from geoseg.errors import ModelError, ResourceError
+from geoseg.errors import ModelError, RasterError, ResourceError
 from geoseg.tiling import Block, Plan, Tiling
+from geoseg.watch import HungError
 from geoseg.window import Window
 
 
@@ -108,6 +111,61 @@ def test_an_answer_of_geoseg_is_not_tried_again() -> None:
     ((_, result),) = map_blocks(refuses, _plan(1, 1).blocks(), workers=1)
     assert isinstance(result, ModelError) and result.allowed == "yes"
     assert tries == 1
+
+
+def test_a_raster_that_cannot_be_opened_for_a_while_is_tried_again() -> None:
+    tries = 0
+
+    def hiccup(block: Block) -> int:
+        nonlocal tries
+        tries += 1
+        if tries < 3 or block.col:
+            raise RasterError("the share is away")
+        return tries
+
+    results = {_place(b): r for b, r in map_blocks(hiccup, _plan(1, 2).blocks(), workers=1, retries=2)}
+    assert isinstance(results[0, 1], RasterError)
+    assert results[0, 0] in (3, 4, 5) and tries <= 6
+
+
+def test_a_block_that_hangs_ends_a_run_of_this_process_and_the_process() -> None:
+    code = (
+        "import threading\n"
+        "from geoseg.engine import map_blocks\n"
+        "from geoseg.errors import ResourceError\n"
+        "from geoseg.tiling import Tiling\n"
+        "from geoseg.window import Window\n"
+        "window = Window(row_off=0, col_off=0, height=4, width=12)\n"
+        "blocks = Tiling(core=4, halo=1, block=1).plan(window).blocks()\n"
+        "def work(block):\n"
+        "    if block.col == 1: threading.Event().wait()\n"
+        "try:\n"
+        "    list(map_blocks(work, blocks, workers=2, limit_s=0.3))\n"
+        "except ResourceError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert "hung" in done.stdout and "column 1" in done.stdout and "block_timeout_s" in done.stdout
+
+
+def _hangs_at_one(block: Block) -> tuple[int, int]:
+    if (block.row, block.col) == (1, 1):
+        threading.Event().wait()
+    return _place(block)
+
+
+def _hangs(block: Block) -> None:
+    threading.Event().wait()
+
+
+def test_a_block_that_hangs_on_a_cluster_is_told_and_the_rest_goes_on(cluster: LocalCluster) -> None:
+    address = cluster.scheduler_address
+    blocks = _plan(2, 3).blocks()
+    results = {_place(b): r for b, r in map_blocks(_hangs_at_one, blocks, scheduler=address, limit_s=1.0)}
+    assert isinstance(results.pop((1, 1)), HungError)
+    assert results == {place: place for place in results} and len(results) == 5
+    with pytest.raises(ResourceError, match="hung"):
+        list(map_blocks(_hangs, _plan(2, 3).blocks(), scheduler=address, limit_s=0.2))
 
 
 def _threads() -> set[str]:

@@ -65,16 +65,18 @@ def extract(
     distinct([output, report], [raster, model, aoi, config])
     settings = settings_with(config, overrides)
     from geoseg.detectors import weights_path
-    from geoseg.job import Job, access_of
-    from geoseg.raster import open_raster
+    from geoseg.job import Job, opened
     from geoseg.sinks import check_output, write
+    from geoseg.sinks.atomic import check_place
 
     check_output(output, force=force)
+    if report:
+        check_place(report)
     # What is refused is refused at once, before the network is loaded.
     weights_path(model)
-    open_raster(raster, access=access_of(settings.raster), assume_crs=settings.raster.assume_crs)
+    info = opened(raster, settings)
     with stoppable(), nullcontext() if dry_run else output_lock(output):
-        if if_changed and unchanged(output, raster, model, aoi=aoi, settings=settings):
+        if if_changed and unchanged(output, info, model, aoi=aoi, settings=settings):
             typer.echo(f"{output}: unchanged")
             return
         # Here at last, for what is heavy in geoseg is torch and dask.
@@ -83,10 +85,10 @@ def extract(
 
         detector = load_model(model, settings.detect.device)
         if dry_run:
-            _describe(Job.of(raster, detector, aoi=aoi, tiling=None, settings=settings), output)
+            _describe(Job.of(info, detector, aoi=aoi, tiling=None, settings=settings), output)
             return
         with progress(quiet=quiet, plain=log_format is LogFormat.json) as advance:
-            done = run(raster, detector, aoi=aoi, settings=settings, progress=advance)
+            done = run(info, detector, aoi=aoi, settings=settings, progress=advance)
         write(done.footprints, output, gaps=done.gaps, run=done.report.as_dict(), force=force)
         if report:
             _write_report(done.report, output, report)

@@ -58,12 +58,12 @@ def _job(raster: str, model: str | None, aoi: str | None, settings: Settings) ->
     """What a run would do."""
     from dataclasses import replace
 
-    from geoseg.detectors import ModelCard, model_card
+    from geoseg.detectors import ModelCard, model_card, model_digest
     from geoseg.job import Job, Sketch
 
     card = model_card(model) if model else ModelCard(classes=("any",))
     # Tiles depend on the GSD alone: the bands and values that the model wants are no reason to refuse.
-    sketch = Sketch(card=replace(card, bands=None, mean=None, std=None))
+    sketch = Sketch(card=replace(card, bands=None, mean=None, std=None), digest=model_digest(model) if model else "")
     job = Job.of(raster, sketch, aoi=aoi, tiling=None, settings=settings)
     for warning in job.warnings:
         log.warning("%s", warning)

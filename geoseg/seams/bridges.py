@@ -16,8 +16,8 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.outlines import Outlines
-from geoseg.seams.robust import intersection
 from geoseg.seams.pairs import Index, Links, Pairs
+from geoseg.seams.robust import intersection
 from geoseg.seams.views import RIM, Views
 from geoseg.tiling import Plan
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from geoseg.outlines import Outlines
 from geoseg.seams.bridges import REACH
 from geoseg.seams.objects import Judged, Objects, objects_of
-from geoseg.seams.robust import union
 from geoseg.seams.pairs import Pairs
+from geoseg.seams.robust import union
 from geoseg.seams.views import SLACK, Views, cores_of, grown, inside, near_seams
 from geoseg.tiling import Block, Plan
 

@@ -5,8 +5,8 @@ Three rounds, so that a fragment never ties two objects together:
 1. Outlines seen whole are one object where they are the same, each the other's best match.
 2. A piece cut by its window lodges with the one whole outline that it fits best; a guest (a piece that does not
    reach its own tile's core) with the best outline that is no guest; never with one where the same tile drew a
-   better match. A lodger adds nothing and ties nothing,
-   but for a guest that certainly agrees with pieces of which none is whole.
+   better match. A lodger adds nothing and ties nothing, but for a guest that certainly agrees with pieces of which
+   none is whole.
 3. The pieces left over are of objects that no tile sees whole: linked pieces are united, and bridged where a tile
    missed its own.
 

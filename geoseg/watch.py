@@ -1,0 +1,75 @@
+"""Calling a function under a time limit, with threads that nobody has to wait for."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+class HungError(Exception):
+    """A block took longer than it may."""
+
+
+class Watched:
+    """Calls a function on daemon threads, one per calling thread, and gives up on calls that take too long.
+
+    A thread cannot be killed. As a daemon, a hung one does not hold up the end of the process; and it is not
+    dask's, which goes on with a new one. The threads live as long as they are not closed, for what ``function``
+    keeps per thread (an open raster) to be of use for the next call.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], limit_s: float) -> None:
+        self.function, self.limit_s = function, limit_s
+        self._mine, self._all = threading.local(), list[_Hand]()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Watched, (self.function, self.limit_s)
+
+    def __call__(self, item: Any) -> Any:
+        """The function's result.
+
+        Raises:
+            HungError: it did not come in time.
+            BaseException: what the function raised.
+        """
+        hand: _Hand | None = getattr(self._mine, "hand", None)
+        if hand is None:
+            hand = self._mine.hand = _Hand(self.function)
+            self._all.append(hand)
+        hand.asked.put(item)
+        try:
+            result, error = hand.told.get(timeout=self.limit_s)
+        except queue.Empty:
+            del self._mine.hand
+            raise HungError(f"hung: not done in {self.limit_s:g} s ([engine] block_timeout_s)") from None
+        if error is not None:
+            raise error
+        return result
+
+    def close(self) -> None:
+        """Let the threads end; wait for those at work a moment only."""
+        for hand in self._all:
+            hand.asked.put(None)
+        end = time.monotonic() + 1.0
+        for hand in self._all:
+            hand.thread.join(max(0.0, end - time.monotonic()))
+
+
+class _Hand:
+    """A daemon thread that calls a function on what it is given, until that is None."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.told: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self._work, args=(function,), name="geoseg-block", daemon=True)
+        self.thread.start()
+
+    def _work(self, function: Callable[[Any], Any]) -> None:
+        while (item := self.asked.get()) is not None:
+            try:
+                self.told.put((function(item), None))
+            except BaseException as error:  # whoever asked is waiting for it
+                self.told.put((None, error))

@@ -1,0 +1,116 @@
+"""Asking a detector: failure is narrowed down to single chips, and told by its cause."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from painted import CARD
+
+from geoseg.errors import AnswerError, ConfigError, GeosegError, ModelError, RasterError, ResourceError
+from geoseg.instances import Chip, Instances
+from geoseg.predicting import SICK, Failure, Health, given_up, most_common, predict
+from geoseg.tiling import Tiling
+from geoseg.window import Window
+
+
+def _chips(count: int) -> list[Chip]:
+    plan = Tiling(core=8, halo=0).plan(Window(row_off=0, col_off=0, height=6, width=8 * count))
+    return [Chip(tile=t, pixels=np.zeros((1, 6, 8), np.uint8), valid=np.ones((6, 8), bool)) for t in plan.tiles()]
+
+
+class Asked:
+    """Does what it is told to, and notes the columns of the chips of each call."""
+
+    card = CARD
+
+    def __init__(self, trouble: Callable[[list[int]], Exception | None]) -> None:
+        self.trouble, self.calls = trouble, list[list[int]]()
+
+    def predict(self, chips: list[Chip]) -> list[Instances]:
+        self.calls.append([chip.tile.col for chip in chips])
+        if error := self.trouble(self.calls[-1]):
+            raise error
+        return [Instances() for _ in chips]
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch calls it."""
+
+
+class AcceleratorError(RuntimeError):
+    """As torch calls it."""
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OutOfMemoryError("x"), RuntimeError("DefaultCPUAllocator: can't allocate memory: ...")]
+)
+def test_only_memory_halves_the_batch(error: Exception) -> None:
+    model = Asked(lambda cols: error if len(cols) > 2 else None)
+    assert all(isinstance(each, Instances) for each in predict(model, _chips(6), Health()))
+    assert model.calls == [[0, 1, 2, 3, 4, 5], [0, 1, 2], [0], [1], [2], [3, 4, 5], [3], [4], [5]]
+
+
+def test_any_other_failure_asks_for_each_chip_alone_once() -> None:
+    model = Asked(lambda cols: ValueError("not this one\nsecond line") if 2 in cols else None)
+    found = predict(model, _chips(5), Health())
+    assert model.calls == [[0, 1, 2, 3, 4], [0], [1], [2], [3], [4]]
+    assert [isinstance(each, Instances) for each in found] == [True, True, False, True, True]
+    assert found[2] == Failure(cause="other", said="ValueError: not this one")
+
+
+def test_values_that_are_none_are_a_gap_and_other_answers_of_geoseg_end_the_run() -> None:
+    def empty_box(cols: list[int]) -> Exception | None:
+        if 1 in cols:
+            Instances(boxes=[[3, 3, 3, 5]], scores=[1], labels=[0], masks=[np.ones((2, 2), bool)])  # type: ignore[arg-type]
+        return None
+
+    found = predict(Asked(empty_box), _chips(3), Health())
+    assert isinstance(found[1], Failure) and found[1].cause == "answer" and "empty" in found[1].said
+    with pytest.raises(ConfigError):
+        predict(Asked(lambda cols: ConfigError("no")), _chips(3), Health())
+
+
+@pytest.mark.parametrize(
+    ("error", "worked", "kind"),
+    [
+        (MemoryError(), False, ResourceError),
+        (MemoryError(), True, ResourceError),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False, ResourceError),
+        (AcceleratorError("x"), False, ResourceError),
+        (ValueError("x"), True, ResourceError),
+        (ValueError("x"), False, ModelError),
+        (AnswerError("x"), True, ModelError),
+    ],
+)
+def test_failures_in_a_row_end_the_run(error: Exception, worked: bool, kind: type[GeosegError]) -> None:
+    model, health = Asked(lambda cols: error if cols != [0] else None), Health()
+    if worked:
+        predict(model, _chips(1), health)
+    for chip in _chips(SICK)[1:]:
+        assert isinstance(predict(model, [chip], health)[0], Failure)
+    with pytest.raises(kind, match=f"{SICK} tiles in a row") as caught:
+        predict(model, _chips(2)[1:], health)
+    assert type(caught.value) is kind
+
+
+def test_a_chip_that_is_seen_ends_the_row() -> None:
+    model, health = Asked(lambda cols: ValueError("x") if cols[0] % SICK else None), Health()
+    found = [predict(model, [chip], health)[0] for chip in _chips(4 * SICK)]
+    assert sum(isinstance(each, Failure) for each in found) == 4 * (SICK - 1)
+
+
+def test_each_process_counts_its_own() -> None:
+    health = Health()
+    health.failed(Failure(cause="other", said="x"))
+    assert health.in_a_row == 1 and pickle.loads(pickle.dumps(health)).in_a_row == 0
+
+
+def test_the_cause_says_whose_fault_it_is() -> None:
+    causes: dict[Any, int] = {"other": 2, "memory": 5, "raster": 5}
+    assert most_common(causes) == "memory"
+    assert Failure.of(RasterError("gone")).cause == "raster"
+    assert type(given_up("x", "raster", worked=False)) is RasterError

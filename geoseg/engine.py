@@ -98,10 +98,12 @@ def map_blocks(
 def _call(token: str, block: Block) -> Any:
     try:
         return _FUNCTIONS[token](block)
-    except RasterError:
+    except Exception as error:
+        if isinstance(error, GeosegError | HungError) and not isinstance(error, RasterError):
+            return error
+        # What it came from need not be picklable, and dask would then say that and not what happened.
+        error.__cause__ = error.__context__ = None
         raise
-    except (GeosegError, HungError) as error:
-        return error
 
 
 def _hung(block: Block, result: HungError, count: int) -> ResourceError:

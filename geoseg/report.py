@@ -47,7 +47,7 @@ class Report:
     halo: int
     """Rim around the core, in the same pixels."""
     block: int
-    """Side of a block, in tiles; changes nothing in the footprints."""
+    """Side of a block, in tiles; changes nothing in what is asked of the detector, but how many chips at once."""
     score_threshold: float
     """What scored less was dropped."""
     aoi: str | None

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import pyogrio
@@ -19,8 +20,10 @@ import typer
 from rasters import DEGREES, ROTATED, SOUTH_UP, UTM, texture, write
 from typer.testing import CliRunner, Result
 
+from geoseg import job
 from geoseg.cli import app
 from geoseg.cli.exits import Commands
+from geoseg.raster import open_raster
 from geoseg.sinks import written_run
 
 HEIGHT, WIDTH = 150, 210
@@ -278,9 +281,46 @@ def test_if_changed_runs_again_for_whatever_changes_the_result(tmp_path: Path, s
     assert not skipped()
     assert skipped("--workers", 1)
     assert not skipped("--score-threshold", 0.9)
+    retrained(model)
+    earlier = out.stat().st_mtime - 10
+    os.utime(model, (earlier, earlier))
+    assert not skipped("--score-threshold", 0.9)  # another training of the same card, its file older than the output
     later = out.stat().st_mtime + 10
     os.utime(model, (later, later))
-    assert not skipped("--score-threshold", 0.9)  # the weights file was replaced
+    assert skipped("--score-threshold", 0.9)  # the same weights, copied anew
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path, small: Path, weights: Path) -> None:
+    out = tmp_path / "a.gpkg"
+    result = geoseg("extract", small, "-o", out, "--model", weights, "--report", tmp_path / "nowhere" / "r.json")
+    assert result.exit_code == 4, result.output
+    assert "r.json" in result.stderr and "MP/s" not in result.stderr
+    assert not out.exists()
+
+
+def test_a_raster_is_hashed_once_before_the_work(
+    tmp_path: Path, small: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        return open_raster(*arguments, **options)
+
+    monkeypatch.setattr(job, "open_raster", counted)
+    result = geoseg("extract", small, "-o", tmp_path / "a.gpkg", "--model", weights, "-q", "--if-changed")
+    assert result.exit_code == 0 and len(calls) == 1
+
+
+def retrained(path: Path) -> None:
+    """Other weights under the same card."""
+    from geoseg.detectors.loading import build, load_state
+    from geoseg.detectors.weights import read_weights, save_weights
+
+    state, card = read_weights(path)
+    net = build(card.architecture, len(card.classes))
+    load_state(net, {name: tensor * 0.9 for name, tensor in state.items()}, path)
+    save_weights(net, card, path)
 
 
 def test_if_changed_tries_again_where_parts_are_missing(tmp_path: Path, weights: Path) -> None:
@@ -460,7 +500,7 @@ def test_preview_shows_what_extract_can_read(tmp_path: Path, squares: Path) -> N
     refused = geoseg("preview", nowhere, squares, "-o", tmp_path / "a.png")
     assert refused.exit_code == 2 and "--assume-crs" in refused.stderr
     config = tmp_path / "run.toml"
-    config.write_text(f"[raster]\nassume_crs = '{UTM}'\nbands = {{red = 4, green = 2, blue = 1}}\n")
+    config.write_text(f"[raster]\nassume_crs = '{UTM}'\nbands = {{red = 3, green = 2, blue = 1}}\n")
     for name, further in (("a", ("--assume-crs", UTM)), ("b", ("--config", config))):
         result = geoseg("preview", nowhere, squares, "-o", tmp_path / f"{name}.png", *further)
         assert result.exit_code == 0, result.output

@@ -78,9 +78,7 @@ def test_an_unknown_key_is_refused_with_line_and_nearest_name(
         ("tiling = 5\n", 1, "dictionary"),
     ],
 )
-def test_a_value_of_the_wrong_type_is_refused_with_its_line(
-    toml: Writer, text: str, line: int, said: str
-) -> None:
+def test_a_value_of_the_wrong_type_is_refused_with_its_line(toml: Writer, text: str, line: int, said: str) -> None:
     with pytest.raises(ConfigError, match=f"line {line}:.*{said}"):
         read_settings(toml(text))
 
@@ -163,9 +161,7 @@ def test_every_setting_is_described_in_the_schema() -> None:
     name=st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12),
     section=st.sampled_from(sorted(_names(Settings))),
 )
-def test_only_known_names_are_taken(
-    tmp_path_factory: pytest.TempPathFactory, name: str, section: str
-) -> None:
+def test_only_known_names_are_taken(tmp_path_factory: pytest.TempPathFactory, name: str, section: str) -> None:
     path = tmp_path_factory.mktemp("any") / "run.toml"
     path.write_text(f"[{section}]\n{name} = 1\n")
     if name not in _names(Settings)[section]:

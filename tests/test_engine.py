@@ -20,9 +20,7 @@ from geoseg.window import Window
 
 def _plan(rows: int, cols: int) -> Plan:
     """A plan of ``rows`` x ``cols`` blocks of one tile."""
-    return Tiling(core=4, halo=1, block=1).plan(
-        Window(row_off=0, col_off=0, height=4 * rows, width=4 * cols)
-    )
+    return Tiling(core=4, halo=1, block=1).plan(Window(row_off=0, col_off=0, height=4 * rows, width=4 * cols))
 
 
 def _place(block: Block) -> tuple[int, int]:
@@ -38,9 +36,7 @@ def _dies_once_here(block: Block) -> tuple[int, int]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60
-    ) as started:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60) as started:
         yield started
 
 
@@ -230,12 +226,8 @@ def test_a_block_that_kills_its_worker_is_told_and_the_rest_goes_on(cluster: Loc
 
 
 def test_a_cluster_that_lost_its_workers_ends_in_an_error() -> None:
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60
-    ) as cluster:
-        results = map_blocks(
-            _slowly, _plan(10, 10).blocks(), scheduler=cluster.scheduler_address, patience_s=1
-        )
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60) as cluster:
+        results = map_blocks(_slowly, _plan(10, 10).blocks(), scheduler=cluster.scheduler_address, patience_s=1)
         next(results)
         cluster.scale(0)
         with pytest.raises(ResourceError, match="no workers"):

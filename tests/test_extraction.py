@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from pyproj import Geod
 
 import geoseg
 from geoseg import Chip, Instances, ModelCard, Settings, Tiling
-from geoseg.errors import ConfigError, ModelError, RasterError
+from geoseg.errors import ConfigError, GeosegError, ModelError, RasterError, ResourceError
 from geoseg.footprints import COLUMNS
+from geoseg.raster import open_raster
 
 Pixels = NDArray[np.uint8]
 
@@ -177,8 +179,25 @@ def test_the_run_has_an_identity(town: Path, tmp_path: Path) -> None:
         identity(tiling={"core": 50}),
         identity(card=ModelCard(classes=("first", "second"), name="painted", version="2", core=64, halo=16)),
         identity(write_raster(tmp_path / "other.tif", _town().T.copy())),
+        geoseg.run(town, Trained(digest="a"), settings=EXACT).report.run,
+        geoseg.run(town, Trained(digest="b"), settings=EXACT).report.run,
     ]
-    assert len({same, *others}) == 6
+    assert len({same, *others}) == 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Painted):
+    """Has weights, which say which they are."""
+
+    digest: str
+
+
+def test_ids_do_not_follow_the_name_of_the_file(town: Path, expected: gpd.GeoDataFrame, tmp_path: Path) -> None:
+    renamed = tmp_path / "renamed.tif"
+    renamed.write_bytes(town.read_bytes())
+    found = geoseg.extract(renamed, Painted(), tiling=Tiling(core=48, halo=16), settings=EXACT)
+    assert found["raster"].unique().tolist() == ["renamed.tif"]
+    assert found["id"].tolist() == expected["id"].tolist()
 
 
 # --- promise 3: nothing silently missing ------------------------------------------------------------------
@@ -277,10 +296,104 @@ def test_a_tile_that_fails_is_a_gap(town: Path) -> None:
     assert done.footprints.loc[done.footprints.intersects(gap.geometry), "cut_by_edge"].all()
 
 
-def test_a_detector_that_always_fails_is_an_error(town: Path) -> None:
-    every = frozenset((row, col) for row in range(9) for col in range(9))
-    with pytest.raises(ModelError, match=r"failed on all of the 20 tiles.*no room"):
-        geoseg.extract(town, Choking(on=every), tiling=Tiling(core=48, halo=16), settings=EXACT)
+@dataclass(frozen=True, kw_only=True)
+class Broken(Painted):
+    """Fails, once it has seen so many chips."""
+
+    error: Exception
+    after: int = 0
+
+    def predict(self, chips: list[Chip]) -> list[Instances]:
+        if len(self.seen) >= self.after:
+            raise self.error
+        return super().predict(chips)
+
+
+@pytest.mark.parametrize(
+    ("error", "after", "core", "kind"),
+    [
+        (MemoryError("no room"), 0, 48, ResourceError),  # 20 tiles: given up in between
+        (MemoryError("no room"), 0, 100, ResourceError),  # 6 tiles: all of them
+        (ValueError("a mistake"), 0, 48, ModelError),
+        (ValueError("a mistake"), 0, 100, ModelError),
+        (RuntimeError("CUDA error: unspecified launch failure"), 0, 100, ResourceError),
+        (RuntimeError("it worked before"), 4, 48, ResourceError),
+    ],
+)
+def test_a_detector_that_only_fails_is_an_error(
+    town: Path, error: Exception, after: int, core: int, kind: type[GeosegError]
+) -> None:
+    with pytest.raises(kind, match=str(error)) as caught:
+        geoseg.extract(
+            town, Broken(error=error, after=after), tiling=Tiling(core=core, halo=16, block=1), settings=EXACT
+        )
+    assert type(caught.value) is kind
+
+
+def test_most_tiles_failing_here_and_there_is_an_error(town: Path) -> None:
+    most = frozenset((row, col) for row in range(4) for col in range(5) if col != row)  # 16 of 20, never 8 in a row
+    with pytest.raises(ResourceError, match="16 of the 20 tiles"):
+        geoseg.extract(
+            town,
+            Choking(on=most),
+            tiling=Tiling(core=48, halo=16, block=8),
+            settings=_settings(engine={"workers": 1}),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raving(Painted):
+    """Says what cannot be used of the tile in the corner."""
+
+    what: str
+
+    def _one(self, chip: Chip) -> Instances:
+        if (chip.tile.row, chip.tile.col) != (3, 4):
+            return super()._one(chip)
+        mask = np.full((4, 4), np.nan if self.what == "NaN" else 1.0)
+        box = [3, 3, 3, 9] if self.what == "empty" else [3, 3, 9, 9]
+        return Instances(boxes=np.array([box]), scores=[0.9], labels=[0], masks=[mask])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("what", ["NaN", "empty"])
+def test_one_answer_that_cannot_be_used_is_a_gap(town: Path, expected: gpd.GeoDataFrame, what: str) -> None:
+    done = geoseg.run(town, Raving(what=what), tiling=Tiling(core=48, halo=16, block=3), settings=EXACT)
+    assert done.report.exit_code == 1 and done.report.tiles_failed == 1 and done.report.tiles_examined == 19
+    (gap,) = done.gaps.itertuples()
+    assert gap.reason == "failed" and what in gap.detail
+    assert gap.geometry.area / pixel_area("north_up") == 6 * 38
+    elsewhere = expected[~expected.intersects(gap.geometry)]
+    assert set(elsewhere["id"]) <= set(done.footprints["id"])
+
+
+def test_a_raster_that_is_gone_when_the_work_begins_is_told_as_such(town: Path, tmp_path: Path) -> None:
+    path = tmp_path / "town.tif"
+    path.write_bytes(town.read_bytes())
+    info = open_raster(path)
+    path.unlink()
+    with pytest.raises(RasterError, match="6 of the 6 tiles"):
+        geoseg.run(info, Painted(), tiling=Tiling(core=100, halo=16, block=1), settings=EXACT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared(Painted):
+    """On its first call the raster goes away, for all who have not opened it yet."""
+
+    path: Path
+
+    def predict(self, chips: list[Chip]) -> list[Instances]:
+        if self.path.exists():
+            self.path.rename(self.path.with_suffix(".away"))
+        return super().predict(chips)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be renamed")
+def test_a_raster_is_opened_once_per_worker_not_once_per_block(town: Path, tmp_path: Path) -> None:
+    path = tmp_path / "town.tif"
+    path.write_bytes(town.read_bytes())
+    one = _settings(engine={"workers": 1})
+    done = geoseg.run(path, Shared(path=path), tiling=Tiling(core=48, halo=16, block=1), settings=one)
+    assert not path.exists() and done.report.exit_code == 0 and done.report.tiles_examined == 20
 
 
 # --- areas of interest ------------------------------------------------------------------------------------
@@ -316,6 +429,27 @@ def test_objects_with_their_point_in_the_aoi_are_kept_whole(tmp_path: Path, plac
     assert gap.geometry.area / pixel_area(place) == pytest.approx(150 * 230 - 119 * 137, rel=1e-6)
     assert done.report.exit_code == 0
     assert 0 < done.report.tiles_planned < 70
+
+
+def test_lon_and_lat_decide_who_is_in_the_aoi(tmp_path: Path) -> None:
+    path, tiling = write_raster(tmp_path / "town.tif", _town(), "rotated"), Tiling(core=24, halo=24, block=2)
+    everything = geoseg.extract(path, Painted(), tiling=tiling, settings=EXACT)
+    crs, transform = PLACES["rotated"]
+    points = gpd.GeoSeries(gpd.points_from_xy(everything["lon"], everything["lat"]), crs=4326).to_crs(crs)
+    columns = [(~transform @ (point.x, point.y))[0] for point in points]
+    tried = 0
+    for column, name, shape in zip(columns, everything["id"], everything.geometry, strict=True):
+        left, _, right, _ = shapely.transform(
+            shape, lambda xy: np.column_stack(~transform @ (xy[:, 0], xy[:, 1]))
+        ).bounds
+        if column - left > 23 or right - left > 100:
+            continue  # it would be cut, and have another point
+        for step in (-0.02, 0.02):
+            area = _lonlat("rotated", column + step, -9, 240, 160)
+            found = geoseg.extract(path, Painted(), aoi=area, tiling=tiling, settings=EXACT)
+            assert (name in set(found["id"])) == (step < 0)
+        tried += 1
+    assert tried >= 2
 
 
 def test_an_aoi_that_misses_the_raster_is_nothing_to_do(town: Path) -> None:
@@ -490,4 +624,5 @@ def test_the_report_is_plain_and_complete(town: Path) -> None:
     assert values["tiles_planned"] == values["tiles_examined"] == 20 and values["footprints"] == 7
     assert values["megapixels"] == pytest.approx(0.0345) and values["versions"]["geoseg"] == geoseg.__version__
     assert done.footprints["run"].unique().tolist() == [values["run"]]
+    assert values["devices"] == [] and "torch" in values["versions"]
     assert pickle.loads(pickle.dumps(done.report)) == done.report

@@ -141,6 +141,9 @@ def test_rows_come_top_to_bottom_left_to_right() -> None:
 
 def test_ids_follow_raster_label_and_outline_and_nothing_else() -> None:
     first = table(rows(SHAPES))["id"]
+    keyed = table(rows(SHAPES), raster_key="k")["id"].tolist()
+    assert table(rows(SHAPES), raster="renamed.tif", raster_key="k")["id"].tolist() == keyed
+    assert not set(table(rows(SHAPES), raster_key="other")["id"]) & set(keyed)
     assert table(rows(SHAPES, scores=[0.1, 0.2, 0.3]), run="r2")["id"].tolist() == first.tolist()
     assert not set(table(rows(SHAPES), raster="b.tif")["id"]) & set(first)
     assert not set(table(rows(SHAPES, labels=[1, 1, 1]))["id"]) & set(first)

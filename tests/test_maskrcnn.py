@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,10 +73,22 @@ def test_a_chip_does_not_see_its_neighbours_in_the_batch(detector: MaskRCNNDetec
 
 
 def test_travels_to_another_process(detector: MaskRCNNDetector) -> None:
-    there = pickle.loads(pickle.dumps(detector))
-    assert (there.card, there.wanted) == (CARD, "cpu")
+    there = pickle.loads(pickle.dumps(replace(detector, digest="d")))
+    assert (there.card, there.wanted, there.digest) == (CARD, "cpu", "d")
     here, afar = detector.predict(chips()[:1]), there.predict(chips()[:1])
     np.testing.assert_array_equal(here[0].boxes, afar[0].boxes)
+
+
+def test_a_full_tile_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    card = replace(CARD, name="full", architecture={**TINY, "detections": 1})
+    full = MaskRCNNDetector.of(build(card.architecture, 1), card, device="cpu")
+    for _ in range(2):
+        full.predict(chips())
+    assert [record.message for record in caplog.records if "the most that full gives" in record.message] == [
+        record.message for record in caplog.records
+    ]
+    assert len(caplog.records) == 1
 
 
 def test_no_chips_give_no_instances(detector: MaskRCNNDetector) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from geoseg.detectors import ModelCard, load_model, model_card
+from geoseg.detectors import ModelCard, load_model, model_card, model_digest
 from geoseg.detectors.network import build
 from geoseg.detectors.weights import read_weights, save_weights
 from geoseg.errors import ModelError
@@ -40,6 +40,15 @@ def test_card_and_tensors_come_back(weights: Path) -> None:
 def test_loads_as_a_detector(weights: Path) -> None:
     detector = load_model(weights, device="cpu")
     assert detector.card == CARD
+
+
+def test_two_trainings_of_one_card_are_told_apart(weights: Path, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    other = save_weights(build(TINY, 2), CARD, tmp_path / "other.safetensors")
+    again = tmp_path / "copy.safetensors"
+    again.write_bytes(weights.read_bytes())
+    assert len(model_digest(weights)) == 64 and model_digest(again) == model_digest(weights) != model_digest(other)
+    assert load_model(other, device="cpu").digest == model_digest(other)  # type: ignore[attr-defined]
 
 
 def test_pickle_is_refused_and_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from geoseg.detectors.base import ModelCard
@@ -21,7 +21,8 @@ def save_weights(net: nn.Module, card: ModelCard, path: str | Path) -> Path:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.partial")
-    save_file(state, temporary, metadata={CARD_KEY: card.to_json(), DIGEST_KEY: _digest(state)})
+    # Not save_file, which makes a file that only its owner may read.
+    temporary.write_bytes(save(state, metadata={CARD_KEY: card.to_json(), DIGEST_KEY: _digest(state)}))
     temporary.replace(target)
     return target
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+# No test asserts wall time: machines are shared and noisy.
+hypothesis_settings.register_profile("geoseg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("geoseg")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -23,7 +23,10 @@ class ModelPart(_Part):
     name: str
     version: str = "1"
     classes: tuple[str, ...]
-    gsd_m: float = Field(gt=0, description="ground metres per pixel that the model sees")
+    gsd_m: float = Field(gt=0, description="ground metres per pixel that the model is trained at")
+    card_gsd_m: float | None = Field(
+        default=None, gt=0, description="what the card asks for, where another GSD measures better; None: gsd_m"
+    )
     mean: tuple[float, float, float] = (110.0, 110.0, 110.0)
     std: tuple[float, float, float] = (58.0, 58.0, 58.0)
     core: int = Field(default=512, ge=64, description="tile core in pixels, written to the card")

@@ -182,7 +182,8 @@ class _Trainer:
     def _card(self) -> ModelCard:
         model = self.config.model
         return ModelCard(
-            **model.model_dump(exclude={"architecture", "start"}),
+            **model.model_dump(exclude={"architecture", "start", "gsd_m", "card_gsd_m"}),
+            gsd_m=model.card_gsd_m or model.gsd_m,
             bands=("red", "green", "blue"),
             architecture=dict(model.architecture),
         )

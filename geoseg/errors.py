@@ -16,12 +16,8 @@ class GeosegError(Exception):
 
     def __init__(self, got: str, *, allowed: str = "", remedy: str = "") -> None:
         self.got, self.allowed, self.remedy = got, allowed, remedy
-        parts = [got.rstrip(".")]
-        if allowed:
-            parts.append(f"Allowed: {allowed.rstrip('.')}")
-        if remedy:
-            parts.append(remedy.rstrip("."))
-        super().__init__(". ".join(parts) + ".")
+        parts = [got, f"Allowed: {allowed}" if allowed else "", remedy]
+        super().__init__(" ".join(part if part.endswith((".", "?", "!")) else f"{part}." for part in parts if part))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with the three parts, so that the error crosses process borders whole."""

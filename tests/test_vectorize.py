@@ -228,11 +228,6 @@ def test_an_instance_cut_out_of_existence_is_left_out() -> None:
     assert outline(np.ones((4, 4), bool), (-9, -9, -1, -1)).is_empty
 
 
-def test_small_outlines_are_left_out() -> None:
-    masks, boxes = [np.ones((2, 2)), np.ones((2, 2))], [[0, 0, 3, 3], [0, 0, 4, 4]]
-    assert shapely.area(vectorize([instances(masks, boxes)], [TILE], min_area=9.5).geometry).tolist() == [16]
-
-
 def test_simplification_stays_near_and_does_not_shrink() -> None:
     rows, cols = np.mgrid[0:40, 0:60] + 0.5
     disc = np.clip(0.5 + (18 - np.hypot(rows - 20, (cols - 30) * 0.8)) / 2, 0, 1)

@@ -124,3 +124,9 @@ def test_architectures_that_cannot_be_built_are_named(wrong: dict[str, object]) 
 def test_cards_that_cannot_be_right_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ModelError):
         replace(CARD, **wrong)
+
+
+def test_a_question_needs_no_full_stop() -> None:
+    assert str(ModelError("a word", allowed="others", remedy="Did you mean 'that'?")) == (
+        "a word. Allowed: others. Did you mean 'that'?"
+    )

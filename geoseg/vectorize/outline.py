@@ -26,9 +26,7 @@ CUT_PX = 0.5
 """A box that ends this near to the edge of its window, in pixels, is taken as cut by it."""
 
 
-def vectorize(
-    instances: Sequence[Instances], tiles: Sequence[Tile], *, tolerance: float = 0.25, min_area: float = 0.0
-) -> Outlines:
+def vectorize(instances: Sequence[Instances], tiles: Sequence[Tile], *, tolerance: float = 0.25) -> Outlines:
     """Polygons of all instances of a batch.
 
     A crop spans its box. Probabilities are contoured at 0.5, linear between cell centres; a bool crop is a
@@ -42,7 +40,6 @@ def vectorize(
         tiles: the tiles, in the same order.
         tolerance: of the simplification, in pixels: no point of an outline moves farther than twice this; 0
             leaves it untouched.
-        min_area: outlines with less area are left out, in square pixels.
 
     Raises:
         AnswerError: a crop of probabilities with NaN in it.
@@ -61,14 +58,13 @@ def vectorize(
     boxes = np.concatenate([each.boxes for each in instances]).astype(np.float64) + np.tile(window[:, :2], 2)
     masks = [mask for each in instances for mask in each.masks]
     geometry = _cut(_polygons(masks, boxes, window, tolerance), window)
-    area = shapely.area(geometry)
     outlines = Outlines(
         geometry=geometry,
         scores=np.concatenate([each.scores for each in instances]),
         labels=np.concatenate([each.labels for each in instances]),
         tiles=np.array([(tile.row, tile.col) for tile in tiles], np.int32).repeat(count, axis=0),
     )
-    return outlines.take(np.flatnonzero((area > 0) & (area >= min_area)))
+    return outlines.take(np.flatnonzero(shapely.area(geometry) > 0))
 
 
 def _polygons(masks: Masks, boxes: Floats, window: Floats, tolerance: float) -> NDArray[Any]:

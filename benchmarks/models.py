@@ -52,7 +52,7 @@ def generated(model: str, scenes: int, folder: Path) -> Iterator[Case]:
         if model == "ships":
             scene = harbour(seed, height=800, width=1100, gsd_m=float(rng.uniform(0.5, 1.0)))
         else:
-            scene = town(seed, height=800, width=1100, gsd_m=float(rng.uniform(0.17, 0.33)))
+            scene = town(seed, height=800, width=1100, gsd_m=float(rng.uniform(0.15, 0.30)))
         yield _written(scene, folder / f"scene_{seed}.tif")
 
 

@@ -13,9 +13,10 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
-from torchvision.ops import Conv2dNormActivation, MultiScaleRoIAlign
+from torchvision.ops import Conv2dNormActivation
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from geoseg.detectors.roi import RoIPool
 from geoseg.errors import ModelError
 
 
@@ -90,13 +91,13 @@ def build(architecture: Mapping[str, Any], classes: int) -> MaskRCNN:
         rpn_pre_nms_top_n_test=2000,
         rpn_post_nms_top_n_test=2000,
         rpn_nms_thresh=0.75,
-        box_roi_pool=MultiScaleRoIAlign(levels, output_size=7, sampling_ratio=1),
+        box_roi_pool=RoIPool(levels, 7),
         box_head=TwoMLPHead(channels * 7 * 7, a.box_head),
         box_predictor=FastRCNNPredictor(a.box_head, classes + 1),
         box_batch_size_per_image=192,
         box_nms_thresh=a.box_nms,
         box_detections_per_img=a.detections,
-        mask_roi_pool=MultiScaleRoIAlign(levels, output_size=14, sampling_ratio=1),
+        mask_roi_pool=RoIPool(levels, 14),
         mask_head=_mask_head(channels, a.mask_head),
         mask_predictor=MaskRCNNPredictor(a.mask_head[-1], a.mask_head[-1], classes + 1),
     )

@@ -153,7 +153,11 @@ def _terrace_outline(rng: Rng, lot: shapely.Polygon) -> shapely.Geometry:
     return lot.difference(lot.buffer(-1.5, join_style="mitre").intersection(inner))
 
 
-_BODIES = {"box": 0.5, "L": 0.17, "T": 0.08, "U": 0.06, "step": 0.12, "O": 0.02, "round": 0.05}
+_BODIES = {"box": 0.48, "L": 0.17, "T": 0.08, "U": 0.06, "step": 0.12, "O": 0.05, "round": 0.04}
+
+
+_SHEDS = (0.5, 0.25, 0.15, 0.1)
+"""How often a house has none, one, two or three outbuildings."""
 
 
 def _detached(rng: Rng, block: shapely.Polygon, layout: Layout, free: list[shapely.Polygon]) -> Iterator[Building]:
@@ -165,7 +169,7 @@ def _detached(rng: Rng, block: shapely.Polygon, layout: Layout, free: list[shape
             continue
         angle, along, across = long_axis(plot)
         hall = plot.area > 350 and rng.random() < 0.15
-        share = rng.uniform(0.5, 0.85) if hall else rng.uniform(0.3, 0.62)
+        share = rng.uniform(0.5, 0.85) if hall else rng.uniform(0.36, 0.66)
         long = float(np.clip(along * share, 3, 60 if hall else 16))
         wide = float(
             np.clip(
@@ -221,9 +225,9 @@ def _sheds(
     """Small outbuildings in the plot, some flush against the house's wall, none over what is taken."""
     inside = plot.buffer(-0.3, join_style="mitre")
     turn = long_axis(plot if house is None else house)[0]
-    for _ in range(int(rng.integers(0, 4))):
+    for _ in range(int(rng.choice(4, p=_SHEDS))):
         annex = house is not None and rng.random() < 0.55
-        long, wide = rng.uniform(1.5, 6.5), rng.uniform(1.3, 3.5)
+        long, wide = rng.uniform(1.5, 6.5), rng.uniform(1.3, 4.0)
         if house is not None and annex:
             spot = house.exterior.interpolate(rng.random(), normalized=True)
         else:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.models buildings            # generated towns with unseen seeds, and the real dev areas
     python -m benchmarks.models ships --scenes 12
+    python -m benchmarks.models ships --ships-gsd 0.5 --json ships.json
     python -m benchmarks.models buildings --weights runs/buildings.safetensors --overlays out/
 
 Everything goes through ``geoseg.run``, from a GeoTIFF to footprints: tiling, seams and outlines included.
@@ -10,26 +11,32 @@ Everything goes through ``geoseg.run``, from a GeoTIFF to footprints: tiling, se
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 import rasterio
 import shapely
 from affine import Affine
+from rasterio.errors import NotGeoreferencedWarning
 
 import geoseg
-from geoseg.evaluation import Sweep, sweep
+from geoseg.coco import read_coco
+from geoseg.evaluation import Comparison, Evaluation, assess, compare
 from geoseg.overlay import preview
 from geoseg.scenes import Scene, harbour, town
 
 FIRST_SEED = 900_000
 """Far from the training's seeds (100000 and on)."""
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "buildings"
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+REAL = SHARED / "buildings"
 FLOOR = 0.1
 """Score from which instances are kept here, so that the best threshold can be told."""
 
@@ -91,37 +98,78 @@ def _truth(name: str, whole: shapely.Geometry) -> gpd.GeoDataFrame:
     return frame[frame.geometry.area > 0]
 
 
-def measure(case: Case, model: geoseg.Detector, overlays: Path | None) -> Sweep:
+def photographs(gsd_m: float, folder: Path) -> Iterator[Case]:
+    """The JPEG images of ships beside the repository; they do not say their GSD, so one is taken for all of them."""
+    if not (SHARED / "ships").is_dir():
+        print("the real imagery (../shared/data) is not here: skipped")
+        return
+    transform = Affine.translation(400_000, 5_000_000) @ Affine.scale(gsd_m, -gsd_m)
+    for image, objects in read_coco(SHARED / "ships" / "instances.json"):
+        path = folder / f"{Path(image.file_name).stem}.tif"
+        # They lie nowhere, which geoseg refuses: so they are put somewhere.
+        with (
+            warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
+            rasterio.open(SHARED / "ships" / "images" / image.file_name) as source,
+        ):
+            pixels = source.read((1, 2, 3))
+        with rasterio.open(
+            path, "w", driver="GTiff", count=3, height=image.height, width=image.width, dtype="uint8",
+            crs="EPSG:32633", transform=transform, photometric="RGB",
+        ) as dataset:  # fmt: skip
+            dataset.write(pixels)
+        moved = [shapely.affinity.affine_transform(a.polygon, transform.to_shapely()) for a in objects]
+        ignore = [each.ignore for each in objects]
+        yield Case(name=path.stem, raster=path, truth=gpd.GeoDataFrame({"ignore": ignore}, geometry=moved, crs=32633))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """One case, compared twice."""
+
+    every: Comparison
+    """All instances from the floor on: for AP, curves and calibration."""
+    kept: Comparison
+    """Those from the card's threshold on: what a user gets."""
+
+
+def measure(case: Case, model: geoseg.Detector, overlays: Path | None) -> Measured:
     """Footprints of the case at every score, against its truth."""
     settings = geoseg.Settings.model_validate({"detect": {"score_threshold": FLOOR}})
     area = None if case.aoi is None else gpd.GeoDataFrame(geometry=case.aoi.buffer(15.0), crs=case.aoi.crs)
     found = geoseg.run(case.raster, model, settings=settings, aoi=area).footprints
-    result = sweep(found.drop(columns="label"), case.truth, aoi=case.aoi)
+    kept = found[found["score"] >= model.card.score_threshold]
     if overlays is not None:
         overlays.mkdir(parents=True, exist_ok=True)
-        kept = found[found["score"] >= model.card.score_threshold]
         preview(case.raster, kept, overlays / f"{case.name}.png", truth=case.truth, max_side=1800)
-    return result
+    every, those = (compare(table, case.truth, aoi=case.aoi, any_label=True) for table in (found, kept))
+    return Measured(every=every, kept=those)
 
 
-def report(title: str, sweeps: list[Sweep], threshold: float) -> None:
-    """One line for all cases together, at the card's threshold and at the best one."""
-    rows = []
-    for each in sweeps:
-        for t, s in zip(each.thresholds, each.scores, strict=True):
-            iou = 0.0 if np.isnan(s.mean_iou) else s.mean_iou
-            rows.append((round(t, 2), s.n_matched, s.n_pred, s.n_truth, iou * s.n_matched))
-    table = pd.DataFrame(rows, columns=["t", "hit", "pred", "truth", "iou"]).groupby("t").sum()
-    table = table[table["truth"] == table["truth"].max()]
-    table["f1"] = 2 * table["hit"] / (table["pred"] + table["truth"])
-    best = float(table["f1"].idxmax())
-    for name, t in (("card", threshold), ("best", best)):
-        row = table.loc[min(table.index, key=lambda x: abs(x - t))]
+def report(title: str, cases: list[Measured], threshold: float) -> dict[str, Evaluation]:
+    """All cases together, at the card's threshold and at the best one."""
+    kept, every = assess([case.kept for case in cases]), assess([case.every for case in cases])
+    best, _ = (every.curve.best if every.curve else None) or (threshold, 0.0)
+    at_best = reduce(add, [case.every.scores(best) for case in cases])
+    for name, t, s in (("card", threshold, kept.scores), ("best", best, at_best)):
         print(
-            f"{title:24} {name} threshold {t:.2f}: F1 {row.f1:.3f}  precision {row.hit / max(row.pred, 1):.3f}  "
-            f"recall {row.hit / max(row.truth, 1):.3f}  mean IoU {row.iou / max(row.hit, 1):.3f}  "
-            f"({row.truth:.0f} true objects)"
+            f"{title:24} {name} threshold {t:.2f}: F1 {s.f1:.3f}  precision {s.precision:.3f}  "
+            f"recall {s.recall:.3f}  mean IoU {s.mean_iou:.3f}  ({s.n_truth} true objects)"
         )
+    for name, ap in (("outlines", every.masks), ("boxes", every.boxes)):
+        if ap:
+            sizes = "  ".join(f"{size} {value:.3f}" for size, value in ap.by_size.items())
+            print(f"{'':24} AP of {name} {ap.ap:.3f}  AP50 {ap.ap50:.3f}  AP75 {ap.ap75:.3f}  {sizes}")
+    if kept.intervals:
+        low, high = kept.intervals.ranges["f1"]
+        print(f"{'':24} F1 {low:.3f} to {high:.3f} (95 %, {kept.intervals.blocks} blocks)")
+    shapes = kept.shapes
+    ece = every.calibration.ece if every.calibration else float("nan")
+    print(
+        f"{'':24} PoLiS {shapes.polis:.2f} m  boundary F {shapes.boundary_f:.3f} within {shapes.tolerance:g} m  "
+        f"calibration error {ece:.3f}"
+    )
+    print(f"{'':24} " + ", ".join(f"{count} {kind}" for kind, count in kept.errors.items()), flush=True)
+    return {"card": kept, "all": every}
 
 
 def main() -> None:
@@ -130,16 +178,26 @@ def main() -> None:
     parser.add_argument("model", choices=["buildings", "ships"])
     parser.add_argument("--weights", help="a weights file instead of the bundled one")
     parser.add_argument("--scenes", type=int, default=10, help="generated scenes")
+    parser.add_argument("--ships-gsd", type=float, default=0.5, help="metres that a pixel of the ship photographs is")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--overlays", type=Path, help="folder for overlay PNGs")
+    parser.add_argument("--json", type=Path, help="file for all figures and curves")
     args = parser.parse_args()
     model = geoseg.load_model(args.weights or args.model, device=args.device)
-    threshold = model.card.score_threshold
+    groups: dict[str, dict[str, Evaluation]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        cases = list(generated(args.model, args.scenes, Path(folder)))
-        report("generated, unseen seeds", [measure(c, model, args.overlays) for c in cases], threshold)
-    for case in real() if args.model == "buildings" else ():
-        report(case.name, [measure(case, model, args.overlays)], threshold)
+        named = {"generated, unseen seeds": list(generated(args.model, args.scenes, Path(folder)))}
+        if args.model == "buildings":
+            named |= {case.name: [case] for case in real()}
+        else:
+            named["photographs of ships"] = list(photographs(args.ships_gsd, Path(folder)))
+        for title, cases in named.items():
+            if cases:
+                done = [measure(case, model, args.overlays) for case in cases]
+                groups[title] = report(title, done, model.card.score_threshold)
+    if args.json:
+        values = {title: {name: each.to_dict() for name, each in both.items()} for title, both in groups.items()}
+        args.json.write_text(json.dumps(values, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,51 +3,117 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from geoseg.cli.console import Verbose, log, show, start
+from geoseg.cli.console import Verbose, log, out, show, start
+from geoseg.cli.options import distinct
+from geoseg.errors import ConfigError
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
-    from geoseg.evaluation import Scores
+    from geoseg.evaluation import Comparison, Evaluation, Scores
+
+_REPORTS = (".json", ".html")
+_LOW = 0.2
+"""Where no score is lower, somebody has cut them off, and AP misses the end of its curve."""
 
 
 def evaluate(
-    pred: Annotated[Path, typer.Argument(help="Footprints: a GeoPackage, GeoParquet, GeoJSON, ...")],
-    truth: Annotated[Path, typer.Argument(help="True outlines, in any CRS.")],
+    pred: Annotated[Path, typer.Argument(help="Footprints: a GeoPackage, GeoParquet, GeoJSON, ... or COCO results.")],
+    truth: Annotated[Path, typer.Argument(help="True outlines, in any CRS; or COCO JSON.")],
     iou: Annotated[float, typer.Option(help="A pair counts from this intersection over union on.")] = 0.5,
     aoi: Annotated[
-        str | None, typer.Option(help="Count only inside: a vector file, w,s,e,n in degrees, or WKT.")
+        str | None,
+        typer.Option(
+            help="Count only inside: a vector file, w,s,e,n in degrees, or WKT. Unset: where PRED's run looked."
+        ),
     ] = None,
     any_label: Annotated[bool, typer.Option("--any-label", help="Match outlines whatever their labels.")] = False,
-    sweep: Annotated[bool, typer.Option("--sweep", help="Also the score threshold with the best F1.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The scores as one JSON object.")] = False,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Also all figures at the score threshold with the best F1.")
+    ] = False,
+    errors: Annotated[
+        Path | None, typer.Option(help="Write what was missed, false, poor, split ... as a layer for QGIS (.gpkg).")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write all figures and curves: .json, or .html to look at.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All figures as one JSON object.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Precision, recall, F1 and the mean IoU of the matches."""
-    from geoseg import evaluation
-    from geoseg.vectors import read_table
-
+    """Precision, recall, F1, average precision, outlines and errors, against the truth."""
     start(verbose=verbose)
-    tables = read_table(pred, "footprints"), read_table(truth, "truth")
-    area = _area(aoi) if aoi else None
-    scores = evaluation.evaluate(*tables, iou=iou, aoi=area, any_label=any_label)
-    best = evaluation.sweep(*tables, iou=iou, aoi=area, any_label=any_label).best if sweep else None
+    distinct([errors, report], [pred, truth, aoi])
+    if report is not None and report.suffix.lower() not in _REPORTS:
+        raise ConfigError(f"a report named {report.name!r}", allowed=f"names that end in {', '.join(_REPORTS)}")
+    from geoseg.evaluation import assess
+
+    case = _case(pred, truth, iou=iou, aoi=aoi, any_label=any_label)
+    found = assess(case.scenes, area=case.area)
+    best = _best(case.scenes) if sweep else None
+    if errors is not None:
+        _write_errors(case, errors)
+    values = found.to_dict() | ({"best": {"score_threshold": best[0], **best[1].to_dict()}} if best else {})
+    if report is not None:
+        _write_report(values, report, title=f"{pred.name} against {truth.name}")
     if as_json:
-        values: dict[str, Any] = scores.to_dict()
-        if best:
-            values["best"] = {"score_threshold": best[0], **best[1].to_dict()}
         typer.echo(json.dumps(values, indent=2))
         return
-    rows = {"all": scores, **(scores.by_label if len(scores.by_label) > 1 else {})}
+    rows = {"all": found.scores, **(found.scores.by_label if len(found.scores.by_label) > 1 else {})}
     if best:
         rows[f"score >= {best[0]:.2f} (best F1)"] = best[1]
     show(_table(rows, iou))
+    for line in _lines(found):
+        out.print(line, markup=False)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Case:
+    """What is compared."""
+
+    scenes: list[Comparison]
+    """One, or one per image."""
+    area: str
+    """Where things are counted, in words."""
+    of_images: bool = False
+    """Whether it is COCO."""
+
+
+def _case(pred: Path, truth: Path, *, iou: float, aoi: str | None, any_label: bool) -> _Case:
+    from geoseg.coco import is_coco, read_coco, read_results
+    from geoseg.evaluation import compare, compare_coco, examined
+    from geoseg.vectors import read_table
+
+    if is_coco(truth):
+        if aoi:
+            raise ConfigError("--aoi with COCO files", allowed="files with a CRS", remedy="Leave --aoi out")
+        known = read_coco(truth)
+        found = read_results(pred, known)
+        for warning in (*known.warnings, *found.warnings):
+            log.warning("%s", warning)
+        scenes = compare_coco(found, known, iou=iou, any_label=any_label)
+        return _Case(scenes=scenes, area=f"{len(scenes)} images", of_images=True)
+    tables = read_table(pred, "footprints"), read_table(truth, "truth")
+    looked = examined(pred)
+    if aoi:
+        if looked and (looked.gaps is not None or "AOI" in looked.said):
+            log.warning("--aoi is taken, not what PRED's run examined (%s): what it did not see is missed", looked.said)
+        area, gaps, said = _area(aoi), None, "--aoi"
+    elif looked:
+        area, gaps, said = looked.aoi, looked.gaps, f"where the run of {pred.name} looked: {looked.said}"
+    else:
+        area, gaps, said = None, None, ""
+    scene = compare(*tables, iou=iou, aoi=area, gaps=gaps, any_label=any_label)
+    if said:
+        out_of = int((~scene.truth_inside).sum())
+        said += f"; {out_of:,} true objects lie outside"
+    return _Case(scenes=[scene], area=said)
 
 
 def _area(text: str) -> gpd.GeoDataFrame:
@@ -62,6 +128,45 @@ def _area(text: str) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(geometry=[area.geometry], crs=area.crs)
 
 
+def _best(scenes: list[Comparison]) -> tuple[float, Scores]:
+    """The score threshold with the highest F1, over all scenes together, and all figures there."""
+    from functools import reduce
+    from operator import add
+
+    from geoseg.evaluation import Sweep, curve
+
+    if len(scenes) == 1:
+        return scenes[0].sweep().best
+    thresholds = (-1.0, *sorted(set(curve(scenes).threshold.round(2).tolist())))
+    scores = tuple(reduce(add, [scene.scores(threshold) for scene in scenes]) for threshold in thresholds)
+    return Sweep(thresholds=thresholds, scores=scores).best
+
+
+def _write_errors(case: _Case, path: Path) -> None:
+    from geoseg.evaluation import error_layer
+    from geoseg.sinks import check_suffix, write
+    from geoseg.sinks.gpkg import write_errors
+
+    if case.of_images:
+        raise ConfigError("--errors with COCO files", allowed="files with a CRS", remedy="Leave --errors out")
+    target = check_suffix(path)
+    layer = error_layer(case.scenes[0])
+    if target.suffix.lower() == ".gpkg":
+        write_errors(target, layer)
+    else:
+        write(layer, target)
+    log.info("%s errors: %s", len(layer), target)
+
+
+def _write_report(values: dict[str, Any], path: Path, *, title: str) -> None:
+    from geoseg.evaluation.page import page
+    from geoseg.sinks.atomic import replacing
+
+    text = json.dumps(values, indent=2) if path.suffix.lower() == ".json" else page(values, title)
+    with replacing(path.expanduser()) as (draft,):
+        draft.write_text(text + "\n", encoding="utf-8")
+
+
 def _table(rows: dict[str, Scores], iou: float) -> Table:
     columns = ("precision", "recall", "F1", "mean IoU", "predicted", "true", f"matched (IoU >= {iou:g})")
     table = Table("", *columns, box=None, pad_edge=False)
@@ -70,3 +175,36 @@ def _table(rows: dict[str, Scores], iou: float) -> Table:
         counts = (scores.n_pred, scores.n_truth, scores.n_matched)
         table.add_row(name, *(f"{rate:.3f}" for rate in rates), *(f"{count:,}" for count in counts))
     return table
+
+
+def _lines(found: Evaluation) -> list[str]:
+    """What is said under the table: a line per subject, and only what can be told."""
+    lines, unit = [""], found.shapes.unit
+    if found.intervals:
+        ranges = {"f1": "F1", "ap50": "AP50"}
+        said = [f"{ranges[k]} {low:.2f}-{high:.2f}" for k, (low, high) in found.intervals.ranges.items() if k in ranges]
+        blocks = f"{found.intervals.blocks} blocks of {found.intervals.side:,.0f} {unit}"
+        lines.append(f"{found.intervals.level:.0%} range    {', '.join(said)} (bootstrap over {blocks})")
+    if found.masks and found.boxes:
+        masks, boxes = found.masks, found.boxes
+        lines.append(f"AP           {masks.ap:.3f}, AP50 {masks.ap50:.3f}, AP75 {masks.ap75:.3f}; boxes {boxes.ap:.3f}")
+        low, high = (f"{size:,.0f}" for size in masks.sizes)
+        sizes = [f"{name} {'-' if ap != ap else f'{ap:.3f}'}" for name, ap in masks.by_size.items()]
+        lines[-1] += f"; {', '.join(sizes)} (up to {low}, to {high}, above; {unit}²)"
+    if found.curve and found.curve.best and found.calibration:
+        threshold, f1 = found.curve.best
+        lines.append(
+            f"scores       best F1 {f1:.3f} at score >= {threshold:.3f}; calibration error {found.calibration.ece:.3f}"
+        )
+        if (lowest := found.curve.threshold[-1]) > _LOW:
+            lines[-1] += f"; AP wants scores below the {lowest:.2f} that is the lowest here too"
+    if found.scores.n_matched:
+        s = found.shapes
+        lines.append(
+            f"outlines     PoLiS {s.polis:.2f} {unit} (median {s.polis_median:.2f}), boundary F {s.boundary_f:.3f}"
+            f" within {s.tolerance:g} {unit}"
+        )
+    lines.append("errors       " + ", ".join(f"{count:,} {kind}" for kind, count in found.errors.items()))
+    if found.area:
+        lines.append(f"counted in   {found.area}")
+    return lines

@@ -14,6 +14,8 @@ from pyproj import CRS
 from geoseg.errors import ConfigError
 
 _log = logging.getLogger(__name__)
+_FAR_M = 10_000.0
+"""Metres: files that lie farther apart than this, and than they reach, are of different places."""
 
 
 def common_frame(tables: list[gpd.GeoDataFrame]) -> list[gpd.GeoDataFrame]:
@@ -39,13 +41,56 @@ def common_frame(tables: list[gpd.GeoDataFrame]) -> list[gpd.GeoDataFrame]:
     return [_polygons(table) for table in tables]
 
 
+def counted(
+    tables: list[gpd.GeoDataFrame], *, aoi: gpd.GeoDataFrame | None = None, gaps: gpd.GeoDataFrame | None = None
+) -> list[NDArray[np.bool_]]:
+    """Per table ``(n,)`` True: at least half of it lies in the AOI and outside the gaps; all in one frame."""
+    shapes = [np.asarray(table.geometry.array, dtype=object) for table in tables]
+    inside = [np.ones(len(shape), bool) for shape in shapes]
+    if aoi is not None:
+        area = aoi.geometry.union_all()
+        inside = [share_inside(shape, area) >= 0.5 for shape in shapes]
+    if gaps is not None and len(gaps):
+        area = gaps.geometry.union_all()
+        inside = [found & (share_inside(shape, area) <= 0.5) for found, shape in zip(inside, shapes, strict=True)]
+    return inside
+
+
+def check_near(pred: gpd.GeoDataFrame, truth: gpd.GeoDataFrame, *, reach: float) -> bool:
+    """True where the extents of predictions and truth (some of each) meet; where they do not, it is told in the log.
+
+    Raises:
+        ConfigError: on the ground they lie apart by more than ten kilometres, and by more than the larger of them or
+            the area of evaluation (``reach``, in metres) reaches.
+    """
+    one, other = pred.total_bounds, truth.total_bounds
+    gap = float(np.hypot(*np.clip(np.maximum(one[:2] - other[2:], other[:2] - one[2:]), 0, None)))
+    reach = max(reach, *(float(np.hypot(*(bounds[2:] - bounds[:2]))) for bounds in (one, other)))
+    if pred.crs is not None and gap > max(reach, _FAR_M):
+        raise ConfigError(
+            f"predictions and truth that lie {gap / 1000:,.1f} km apart, so nothing can match",
+            allowed="two files of one place",
+            remedy="Check that they are, that both state their true CRS, and that x is the longitude in both",
+        )
+    if gap > 0:
+        unit = "pixels" if pred.crs is None else "m"
+        _log.warning("predictions and truth do not overlap: they lie %.0f %s apart. Are they of one place?", gap, unit)
+    return gap <= 0
+
+
 def share_inside(geometry: NDArray[Any], area: Any) -> NDArray[np.float64]:
     """``(n,)`` the share of each polygon's area that lies in ``area``, 0 to 1."""
-    shapely.prepare(area)
-    share = shapely.covers(area, geometry).astype(float)
-    edge = (share == 0) & shapely.intersects(area, geometry)
-    share[edge] = shapely.area(shapely.intersection(geometry[edge], area)) / shapely.area(geometry[edge])
-    return np.asarray(share, np.float64)
+    # Part by part, as an area may be of very many; and asked from the area's side, whose index then serves all.
+    parts = shapely.get_parts(area)
+    if not len(geometry) or not len(parts):
+        return np.zeros(len(geometry))
+    tree = shapely.STRtree(geometry)
+    share = np.zeros(len(geometry))
+    share[tree.query(parts, predicate="covers")[1]] = 1.0
+    part, row = tree.query(parts, predicate="intersects")
+    part, row = part[share[row] == 0], row[share[row] == 0]
+    shared = np.bincount(row, shapely.area(shapely.intersection(geometry[row], parts[part])), len(geometry))
+    return np.where(share > 0, share, shared / shapely.area(geometry))
 
 
 def _polygons(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

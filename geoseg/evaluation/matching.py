@@ -54,19 +54,73 @@ def match(pred: NDArray[Any], truth: NDArray[Any], *, iou: float = 0.5) -> Match
     return assign(candidates(pred, truth, iou=iou))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Overlaps:
+    """Every pair of a prediction and a true object that share ground, as columns of length n."""
+
+    pred: NDArray[np.int64]
+    """``(n,)`` positions in the predictions."""
+    truth: NDArray[np.int64]
+    """``(n,)`` positions in the truth."""
+    shared: NDArray[np.float64]
+    """``(n,)`` area that they share."""
+    iou: NDArray[np.float64]
+    """``(n,)`` intersection over union."""
+
+    def __len__(self) -> int:
+        return len(self.pred)
+
+    def take(self, index: NDArray[Any]) -> Overlaps:
+        """The pairs at ``index`` (positions or a bool mask)."""
+        return Overlaps(pred=self.pred[index], truth=self.truth[index], shared=self.shared[index], iou=self.iou[index])
+
+    def at(self, iou: float) -> Matches:
+        """The pairs that reach a threshold; an object may be in several.
+
+        Raises:
+            ConfigError: a threshold out of range.
+        """
+        if not 0.0 < iou <= 1.0:
+            raise ConfigError(f"an IoU threshold of {iou}", allowed="above 0, at most 1")
+        return Matches(pred=self.pred, truth=self.truth, iou=self.iou).take(self.iou >= iou - _ROUNDING)
+
+
 def candidates(pred: NDArray[Any], truth: NDArray[Any], *, iou: float) -> Matches:
     """Every pair at IoU >= ``iou``; an object may be in several. Arguments and errors as in :func:`match`."""
-    if not 0.0 < iou <= 1.0:
-        raise ConfigError(f"an IoU threshold of {iou}", allowed="above 0, at most 1")
+    return overlaps(pred, truth).at(iou)
+
+
+def overlaps(pred: NDArray[Any], truth: NDArray[Any]) -> Overlaps:
+    """What predictions and truth share, exactly, polygon by polygon. Arguments as in :func:`match`."""
     pred, truth = np.asarray(pred, dtype=object), np.asarray(truth, dtype=object)
     if not len(pred) or not len(truth):
-        return Matches(pred=np.zeros(0, np.int64), truth=np.zeros(0, np.int64), iou=np.zeros(0))
+        return _overlaps(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
     left, right = shapely.STRtree(truth).query(pred, predicate="intersects")
     shared = shapely.area(shapely.intersection(pred[left], truth[right]))
-    union = shapely.area(pred)[left] + shapely.area(truth)[right] - shared
+    return _overlaps(left, right, shared, shapely.area(pred)[left] + shapely.area(truth)[right])
+
+
+def box_overlaps(pred: NDArray[np.float64], truth: NDArray[np.float64]) -> Overlaps:
+    """What boxes share: ``(n, 4)`` and ``(m, 4)`` left, bottom, right, top in one frame."""
+    if not len(pred) or not len(truth):
+        return _overlaps(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+    left, right = shapely.STRtree(shapely.box(*truth.T)).query(shapely.box(*pred.T))
+    one, other = pred[left], truth[right]
+    sides = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
+    area = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (one, other)]
+    return _overlaps(left, right, np.clip(sides, 0, None).prod(axis=1), area[0] + area[1])
+
+
+def _overlaps(
+    pred: NDArray[Any], truth: NDArray[Any], shared: NDArray[np.float64], both: NDArray[np.float64]
+) -> Overlaps:
+    """Columns in order of pred, then truth; without those that only touch. ``both``: the sum of the two areas."""
+    union = both - shared
     ratio = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    pairs = Matches(pred=left.astype(np.int64), truth=right.astype(np.int64), iou=ratio)
-    return pairs.take(ratio >= iou - _ROUNDING)
+    order = np.lexsort((truth, pred))
+    order = order[shared[order] > 0]
+    columns = Overlaps(pred=pred.astype(np.int64), truth=truth.astype(np.int64), shared=shared, iou=ratio)
+    return columns.take(order)
 
 
 def assign(pairs: Matches) -> Matches:

@@ -1,0 +1,43 @@
+"""`geoseg export`: footprints as COCO instance JSON, for other tools and for training."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geoseg.cli.console import Verbose, log, start
+from geoseg.cli.options import distinct, settings_with
+
+
+class Masks(StrEnum):
+    """How outlines are written."""
+
+    polygon = "polygon"
+    rle = "rle"
+
+
+def export(
+    footprints: Annotated[Path, typer.Argument(help="Polygons: a GeoPackage, GeoParquet, GeoJSON, ...")],
+    raster: Annotated[str, typer.Option(help="The raster that they lie on; they are given in its pixels.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="COCO file to write (.json).")],
+    masks: Annotated[
+        Masks, typer.Option(help="polygon: as exact as they are; rle: whole pixels. Holes are always rle.")
+    ] = Masks.polygon,
+    assume_crs: Annotated[str | None, typer.Option(help="CRS of a raster that states none.")] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Write footprints as COCO instance JSON, in the pixels of their raster."""
+    from geoseg.coco import coco_of, write_coco
+    from geoseg.job import opened
+    from geoseg.vectors import read_table
+
+    start(verbose=verbose)
+    distinct([output], [footprints, raster])
+    info = opened(raster, settings_with(None, {"raster": {"assume_crs": assume_crs}}))
+    coco = coco_of(read_table(footprints, "footprints"), info.grid, info.name, form=masks.value)
+    for warning in coco.warnings:
+        log.warning("%s", warning)
+    typer.echo(write_coco(coco, output))

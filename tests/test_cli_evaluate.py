@@ -1,0 +1,180 @@
+"""`geoseg evaluate` and `geoseg export` from end to end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from typer.testing import CliRunner
+
+import geoseg
+from geoseg.cli import app
+from geoseg.coco import read_coco
+
+TRANSFORM = Affine.translation(500_000, 3_000_000) @ Affine.rotation(10) @ Affine.scale(0.5, -0.5)
+
+
+def run(*words: object) -> Any:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture(autouse=True)
+def _the_log_as_it_was() -> Iterator[None]:
+    """A command sets up the log of its process, which here is everybody's."""
+    logger = logging.getLogger("geoseg")
+    before = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:] = before[0]
+    logger.setLevel(before[1])
+    logging.captureWarnings(False)
+
+
+class Bright:
+    """A real detector for tests: every bright blob is an object."""
+
+    card = geoseg.ModelCard(classes=("blob",), name="bright", core=64, halo=16)
+
+    def predict(self, chips: list[geoseg.Chip]) -> list[geoseg.Instances]:
+        from scipy import ndimage
+
+        found = []
+        for chip in chips:
+            labelled, _ = ndimage.label(chip.pixels[0] > 100)
+            places = ndimage.find_objects(labelled)
+            masks = [labelled[place] == i for i, place in enumerate(places, 1)]
+            boxes = [[p[1].start, p[0].start, p[1].stop, p[0].stop] for p in places]
+            found.append(
+                geoseg.Instances(
+                    boxes=np.array(boxes, np.float32).reshape(-1, 4),
+                    scores=np.full(len(places), 0.9, np.float32),
+                    labels=np.zeros(len(places), np.int64),
+                    masks=masks,
+                )
+            )
+        return found
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A rotated raster with a lattice of blobs, and its truth; the blobs of the right half are in it too."""
+    folder = tmp_path_factory.mktemp("ground")
+    pixels = np.zeros((1, 150, 260), np.uint8)
+    shapes = []
+    for row in range(10, 140, 26):
+        for col in range(8, 240, 24):
+            pixels[0, row : row + 9, col : col + 12] = 200
+            shapes.append(shapely.box(col, row, col + 12, row + 9))
+    path = folder / "blobs.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=150, width=260, dtype="uint8", crs="EPSG:32645", transform=TRANSFORM
+    ) as dataset:
+        dataset.write(pixels)
+    moved = [shapely.affinity.affine_transform(shape, TRANSFORM.to_shapely()) for shape in shapes]
+    truth = folder / "truth.geojson"
+    gpd.GeoDataFrame(geometry=moved, crs=32645).to_crs(4326).to_file(truth)
+    return path, truth
+
+
+def extracted(raster: Path, output: Path, aoi: Any = None) -> Path:
+    settings = geoseg.Settings.model_validate({"raster": {"bands": {"gray": 1}}})
+    done = geoseg.run(raster, Bright(), aoi=aoi, settings=settings)
+    return geoseg.write(done.footprints, output, gaps=done.gaps, run=done.report.as_dict())
+
+
+def test_a_run_with_an_aoi_is_judged_inside_it(ground: tuple[Path, Path], tmp_path: Path) -> None:
+    raster, truth = ground
+    left = shapely.affinity.affine_transform(shapely.box(0, 0, 128, 150), TRANSFORM.to_shapely())
+    aoi = gpd.GeoDataFrame(geometry=[left], crs=32645)
+    for name in ("part.gpkg", "part.geojson"):
+        part = extracted(raster, tmp_path / name, aoi)
+        result = run("evaluate", part, truth)
+        assert result.exit_code == 0, result.output
+        assert "looked: its AOI; 25 true objects lie outside" in result.stdout
+        values = json.loads(run("evaluate", part, truth, "--json").stdout)
+        assert (values["n_truth"], values["n_matched"], values["recall"]) == (25, 25, 1.0)
+        assert "its AOI" in values["area"]
+    whole = ",".join(str(v) for v in gpd.read_file(truth).total_bounds)
+    told = run("evaluate", tmp_path / "part.gpkg", truth, "--aoi", whole)
+    assert "what it did not see is missed" in told.output
+    assert json.loads(run("evaluate", tmp_path / "part.gpkg", truth, "--aoi", whole, "--json").stdout)["n_truth"] == 50
+
+
+def test_a_whole_run_is_judged_on_its_raster(ground: tuple[Path, Path], tmp_path: Path) -> None:
+    raster, truth = ground
+    far = gpd.read_file(truth)
+    beyond = gpd.GeoDataFrame(geometry=far.translate(0.01, 0), crs=far.crs)
+    both = tmp_path / "more.gpkg"
+    gpd.GeoDataFrame(gpd.pd.concat([far, beyond])[["geometry"]], crs=far.crs).to_file(both)
+    values = json.loads(run("evaluate", extracted(raster, tmp_path / "all.gpkg"), both, "--json").stdout)
+    assert (values["n_truth"], values["n_matched"]) == (50, 50)
+    assert "its raster; 50 true objects lie outside" in values["area"]
+    plain = gpd.read_file(tmp_path / "all.gpkg", layer="footprints")
+    plain.to_file(tmp_path / "plain.gpkg")
+    values = json.loads(run("evaluate", tmp_path / "plain.gpkg", both, "--json").stdout)
+    assert values["n_truth"] == 100 and values["area"] is None
+
+
+def test_errors_open_styled_in_qgis(ground: tuple[Path, Path], tmp_path: Path) -> None:
+    raster, truth = ground
+    found = extracted(raster, tmp_path / "all.gpkg")
+    less = tmp_path / "less.gpkg"
+    gpd.read_file(truth).iloc[2:].to_file(less)
+    errors, report, page = tmp_path / "errors.gpkg", tmp_path / "out.json", tmp_path / "out.html"
+    for target in (report, page):
+        assert run("evaluate", found, less, "--errors", errors, "--report", target).exit_code == 0
+    layer = gpd.read_file(errors, layer="errors")
+    assert layer["kind"].tolist() == ["false", "false"] and layer.crs == 32645
+    with closing(sqlite3.connect(errors)) as db:
+        ((name, style),) = db.execute("SELECT f_table_name, styleQML FROM layer_styles WHERE useAsDefault").fetchall()
+    assert name == "errors" and all(kind in style for kind in ("missed", "poor outline", "duplicate", "merged"))
+    values = json.loads(report.read_text())
+    assert values["errors"]["false"] == 2 and values["masks"]["ap50"] > 0.9 and values["intervals"]["blocks"] >= 8
+    text = page.read_text()
+    assert text.startswith("<!doctype html>") and text.count("<svg") == 2 and "PoLiS" in text
+    assert run("evaluate", found, less, "--errors", tmp_path / "errors.geojson").exit_code == 0
+    assert len(gpd.read_file(tmp_path / "errors.geojson")) == 2
+    for wrong in (["--errors", found], ["--report", tmp_path / "x.pdf"], ["--errors", tmp_path / "x.shp"]):
+        assert run("evaluate", found, less, *wrong).exit_code == 2
+
+
+def test_what_makes_no_sense_is_said(ground: tuple[Path, Path], tmp_path: Path) -> None:
+    truth = gpd.read_file(ground[1])
+    far = tmp_path / "far.geojson"
+    gpd.GeoDataFrame(geometry=truth.translate(1, 1), crs=truth.crs).to_file(far)
+    result = run("evaluate", ground[1], far)
+    assert result.exit_code == 2 and "km apart" in result.output
+    pred = tmp_path / "pred.geojson"
+    truth.assign(label="a", score=0.5).to_file(pred)
+    truth.assign(label="b").to_file(far)
+    result = run("evaluate", pred, far, "--sweep")
+    assert result.output.count("no label is on both sides") == 1
+
+
+def test_coco_out_and_in_again(ground: tuple[Path, Path], tmp_path: Path) -> None:
+    raster, truth = ground
+    found = extracted(raster, tmp_path / "all.gpkg")
+    for source, masks, target in ((found, "polygon", "pred.json"), (truth, "rle", "truth.json")):
+        result = run("export", source, "--raster", raster, "-o", tmp_path / target, "--masks", masks)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.strip() == str(tmp_path / target)
+    coco = read_coco(tmp_path / "truth.json")
+    assert coco.images[0].file_name == "blobs.tif" and (coco.images[0].height, coco.images[0].width) == (150, 260)
+    assert sorted(a.polygon.bounds for a in coco.annotations)[0] == (8.0, 10.0, 20.0, 19.0)
+    values = json.loads(
+        run("evaluate", tmp_path / "pred.json", tmp_path / "truth.json", "--any-label", "--json").stdout
+    )
+    assert (values["n_matched"], values["masks"]["ap"]) == (50, pytest.approx(1.0))
+    assert run("evaluate", found, tmp_path / "truth.json").exit_code == 2
+    assert run("export", found, "--raster", raster, "-o", tmp_path / "x.txt").exit_code == 2
+    assert run("evaluate", tmp_path / "pred.json", tmp_path / "truth.json", "--aoi", "0,0,1,1").exit_code == 2

@@ -1,0 +1,270 @@
+"""COCO JSON in and out; run lengths against pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio.features
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as oracle
+from pycocotools.coco import COCO
+from pyproj import CRS
+
+from geoseg.coco import Rle, coco_of, read_coco, read_results, write_coco
+from geoseg.errors import ConfigError, SinkError
+from geoseg.grid import Grid
+
+masks = st.tuples(st.integers(1, 9), st.integers(1, 14)).flatmap(lambda shape: arrays(bool, shape))
+GRID = Grid(
+    crs=CRS.from_epsg(32645),
+    transform=Affine.translation(500_000, 3_000_000) @ Affine.rotation(20) @ Affine.scale(0.5, -0.7),
+    height=90,
+    width=140,
+)
+
+
+@settings(max_examples=150)
+@given(mask=masks)
+def test_run_lengths_are_those_of_pycocotools(mask: np.ndarray) -> None:
+    rle = Rle.of_mask(mask)
+    theirs = oracle.encode(np.asfortranarray(mask.astype(np.uint8)))
+    assert rle.text == theirs["counts"].decode()
+    assert rle.area == oracle.area(theirs)
+    left, top, right, bottom = rle.xyxy
+    assert [left, top, right - left, bottom - top] == oracle.toBbox(theirs).tolist()
+    for counts in (rle.text, theirs["counts"], rle.counts.tolist()):
+        again = Rle.parse(counts, height=mask.shape[0], width=mask.shape[1])
+        assert (again.mask() == mask).all()
+
+
+@settings(max_examples=60)
+@given(runs=st.lists(st.integers(0, 40_000_000), min_size=1, max_size=9))
+def test_long_runs_are_written_as_pycocotools_writes_them(runs: list[int]) -> None:
+    total = sum(runs)
+    if not 0 < total < 2**32:
+        return
+    theirs = oracle.frPyObjects({"counts": runs, "size": [total, 1]}, total, 1)
+    rle = Rle.parse(runs, height=total, width=1)
+    assert rle.text == theirs["counts"].decode()
+    assert Rle.parse(rle.text, height=total, width=1).counts.tolist() == runs
+
+
+@settings(max_examples=100)
+@given(mask=masks)
+def test_the_outline_of_run_lengths_is_exact(mask: np.ndarray) -> None:
+    outline = Rle.of_mask(mask).polygon()
+    assert shapely.is_valid(outline)
+    assert outline.area == mask.sum()
+    assert (Rle.of_polygon(outline, height=mask.shape[0], width=mask.shape[1]).mask() == mask).all()
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10_000))
+def test_a_polygon_covers_the_pixels_whose_centres_it_holds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    angle = np.sort(rng.uniform(0, 2 * np.pi, 9))
+    reach = rng.uniform(5, 22, 9)
+    shell = np.column_stack([18 + reach * np.cos(angle), 11 + reach * np.sin(angle)])
+    shape = shapely.make_valid(shapely.Polygon(shell)).difference(shapely.box(16.2, 8.1, 19.7, 12.4))
+    if shape.geom_type not in ("Polygon", "MultiPolygon") or shape.is_empty:
+        return
+    mine = Rle.of_polygon(shape, height=23, width=37).mask()
+    theirs = rasterio.features.rasterize([shape], out_shape=(23, 37)).astype(bool)
+    assert (mine == theirs).all()
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[3, 4], [5, 2, 0], [-1, 7], [6.0], [True, 5], "0", "P", "zz!", "\x7f", "é", None, {}, "1" * 40, "o" * 20 + "0"],
+)
+def test_run_lengths_that_cannot_be_are_refused(counts: Any) -> None:
+    with pytest.raises(ConfigError):
+        Rle.parse(counts, height=2, width=3)
+
+
+def test_footprints_come_back_where_they_were(tmp_path: Path) -> None:
+    pixel = [
+        shapely.box(10, 20, 30, 26),
+        shapely.Polygon([(50, 50), (90, 55), (80, 80)]),
+        shapely.box(100, 10, 120, 40).difference(shapely.box(105, 15, 111, 30)),
+        shapely.MultiPolygon([shapely.box(1, 60, 5, 66), shapely.box(8, 60, 12, 66)]),
+        shapely.box(130, 80, 150, 95),  # goes on beyond the raster
+        shapely.box(300, 300, 310, 310),
+    ]
+    table = gpd.GeoDataFrame(
+        {"label": ["b", "a", "b", "a", "b", "b"], "score": [0.9, None, 0.4, 0.3, 0.2, 0.1]},
+        geometry=list(GRID.geometry_to_world(np.array(pixel, object))),
+        crs=GRID.crs,
+    )
+    coco = coco_of(table.to_crs(4326), GRID, "ortho.tif")
+    assert coco.warnings == ("1 footprints left out: none of their ground is on the raster",)
+    path = write_coco(coco, tmp_path / "out.json")
+    again = read_coco(path)
+    assert again.warnings == () and again.classes == {1: "a", 2: "b"}
+    assert [again.classes[a.category_id] for a in again.annotations] == ["b", "a", "b", "a", "b"]
+    assert [a.score for a in again.annotations] == [0.9, None, 0.4, 0.3, 0.2]
+    frame = shapely.box(0, 0, GRID.width, GRID.height)
+    for shape, annotation in zip(pixel, again.annotations, strict=False):
+        assert annotation.polygon.symmetric_difference(shape & frame).area < 0.05
+    # pycocotools reads the same file, and finds the same areas.
+    with contextlib.redirect_stdout(io.StringIO()):
+        theirs = COCO(str(path))
+    for annotation in again.annotations:
+        area = float(oracle.area(theirs.annToRLE(theirs.anns[annotation.id])))
+        assert area == pytest.approx(annotation.polygon.area, rel=0.15)
+        assert theirs.anns[annotation.id]["area"] == pytest.approx(annotation.polygon.area, abs=0.05)
+
+
+def test_run_lengths_of_footprints(tmp_path: Path) -> None:
+    table = gpd.GeoDataFrame({"ignore": [1, 0]}, geometry=[shapely.box(3, 2, 8, 6), shapely.box(20, 30, 21, 32)])
+    coco = read_coco(write_coco(coco_of(table, GRID, "a.tif", form="rle"), tmp_path / "rle.json"))
+    first, second = coco.annotations
+    assert isinstance(first.segmentation, Rle) and first.ignore and not second.ignore
+    assert first.polygon.equals(shapely.box(3, 2, 8, 6))
+    assert coco.classes == {1: "object"}
+
+
+def test_no_footprints_are_an_image_without_annotations(tmp_path: Path) -> None:
+    table = gpd.GeoDataFrame({"label": []}, geometry=[], crs=4326)
+    coco = read_coco(write_coco(coco_of(table, GRID, "a.tif"), tmp_path / "empty.json"))
+    assert len(coco.images) == 1 and coco.annotations == ()
+
+
+def sound() -> dict[str, Any]:
+    return {
+        "images": [{"id": 1, "file_name": "sub/a.tif", "height": 10, "width": 20}],
+        "categories": [{"id": 3, "name": "ship"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 3, "segmentation": [[1, 1, 5, 1, 5, 4]]},
+            {"id": 2, "image_id": 1, "category_id": 3, "segmentation": {"size": [10, 20], "counts": [5, 20, 175]}},
+            {"id": 5, "image_id": 1, "category_id": 3, "iscrowd": 1, "segmentation": [[1, 1, 5, 1, 5, 4], [1, 2]]},
+            {"id": 6, "image_id": 1, "category_id": 3, "segmentation": [[1, 1, 5, 1]]},
+            {"id": 7, "image_id": 1, "category_id": 3, "segmentation": []},
+        ],
+    }
+
+
+def written(content: Any, folder: Path) -> Path:
+    path = folder / "in.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_what_outlines_nothing_is_left_out_and_told(tmp_path: Path) -> None:
+    coco = read_coco(written(sound(), tmp_path))
+    assert [a.id for a in coco.annotations] == [1, 2, 5] and coco.annotations[2].ignore
+    assert coco.by_image[1] == coco.annotations
+    assert len(coco.warnings) == 2 and "fewer than three points" in coco.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (("images", 0, "file_name"), "../../etc/passwd", "leads out"),
+        (("images", 0, "file_name"), "/etc/passwd", "leads out"),
+        (("images", 0, "file_name"), "a\\..\\..\\b", "leads out"),
+        (("images", 0, "file_name"), "http://host/a.tif", "leads out"),
+        (("images", 0, "file_name"), "C:\\a.tif", "leads out"),
+        (("images", 0, "file_name"), "a\0b", "not a file name"),
+        (("images", 0, "height"), -1, "whole number"),
+        (("images", 0, "height"), 10.5, "whole number"),
+        (("images", 0, "width"), True, "whole number"),
+        (("images", 0), [], "not an object"),
+        (("categories", 0, "name"), 5, "not a name"),
+        (("annotations", 0, "image_id"), 9, "does not define"),
+        (("annotations", 0, "category_id"), "3", "whole number"),
+        (("annotations", 0, "id"), 2, "there twice"),
+        (("annotations", 0, "segmentation"), [[1, 2, 3]], "not pairs"),
+        (("annotations", 0, "segmentation"), [[1, 2, "3", 4, 5, 6]], "no finite numbers"),
+        (("annotations", 0, "segmentation"), [[1, 2, 10**400, 4, 5, 6]], "no finite numbers"),
+        (("annotations", 0, "segmentation"), "text", "not a list"),
+        (("annotations", 1, "segmentation", "size"), [10**9, 10**9], "for an image of"),
+        (("annotations", 1, "segmentation", "counts"), [10**18, 5], "run lengths"),
+        (("annotations", 0, "iscrowd"), "yes", "not 0 or 1"),
+        (("annotations", 0, "score"), "high", "not a number"),
+    ],
+)
+def test_what_a_file_must_not_say(tmp_path: Path, place: tuple[Any, ...], value: Any, told: str) -> None:
+    content: Any = sound()
+    at = content
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    with pytest.raises(ConfigError, match=told):
+        read_coco(written(content, tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", "[", "[]", "{}", "null", '{"images": 1, "annotations": []}', "[" * 5000])
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError):
+        read_coco(written(text, tmp_path))
+
+
+def test_numbers_that_json_does_not_have(tmp_path: Path) -> None:
+    for number in ("NaN", "Infinity", "1e999"):
+        text = json.dumps(sound()).replace("[1, 1, 5, 1, 5, 4]", f"[1, 1, 5, 1, 5, {number}]", 1)
+        with pytest.raises(ConfigError):
+            read_coco(written(text, tmp_path))
+
+
+def test_a_mask_of_a_huge_image_asks_for_no_memory(tmp_path: Path) -> None:
+    content = sound()
+    content["images"][0].update(height=2**40, width=2**40)
+    content["annotations"][1]["segmentation"] = {"size": [2**40, 2**40], "counts": [0, 2**80]}
+    with pytest.raises(ConfigError, match="more than 10000000000 pixels"):
+        read_coco(written(content, tmp_path))
+
+
+def test_results(tmp_path: Path) -> None:
+    truth = read_coco(written(sound(), tmp_path))
+    one = {"image_id": 1, "category_id": 3, "segmentation": [[1, 1, 5, 1, 5, 4]], "score": 0.5}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([one, {**one, "score": 1}]))
+    found = read_results(path, truth)
+    assert [a.score for a in found.annotations] == [0.5, 1.0] and found.images == truth.images
+    for wrong in ({**one, "score": None}, {**one, "image_id": 2}, 5):
+        path.write_text(json.dumps([wrong]))
+        with pytest.raises(ConfigError):
+            read_results(path, truth)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    coco = read_coco(written(sound(), tmp_path))
+    with pytest.raises(ConfigError, match=r"ends in \.json"):
+        write_coco(coco, tmp_path / "out.txt")
+    with pytest.raises(SinkError):
+        write_coco(coco, tmp_path / "absent" / "out.json")
+    assert not list(tmp_path.glob("**/out*"))
+
+
+def test_footprints_of_another_place_are_refused() -> None:
+    table = gpd.GeoDataFrame(geometry=[shapely.box(86, 27, 86.001, 27.001)], crs=4326)
+    with pytest.raises(ConfigError, match="none of which lies on"):
+        coco_of(table, GRID, "a.tif")
+
+
+def test_a_mask_of_a_whole_large_image_is_refused_and_a_small_one_in_it_outlined(tmp_path: Path) -> None:
+    content = sound()
+    content["images"][0].update(height=60_000, width=70_000)
+    total = 60_000 * 70_000
+    start = 30_000 * 60_000 + 500
+    content["annotations"][1]["segmentation"] = {
+        "size": [60_000, 70_000],
+        "counts": [start, 7, 59_993, 9, total - start - 60_009],
+    }
+    coco = read_coco(written(content, tmp_path))
+    assert coco.annotations[1].polygon.area == 16 and coco.annotations[1].polygon.bounds == (30_000, 500, 30_002, 509)
+    content["annotations"][1]["segmentation"]["counts"] = [0, total]
+    with pytest.raises(ConfigError, match="one mask over a box"):
+        read_coco(written(content, tmp_path))

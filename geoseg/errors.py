@@ -56,7 +56,28 @@ class SinkError(GeosegError):
     exit_code = 4
 
 
+class StoreError(GeosegError):
+    """Kept predictions that cannot be used: no store, another run's, damaged, or not there."""
+
+
+class StoreWriteError(StoreError):
+    """Predictions that could not be kept; what was kept before is intact."""
+
+    exit_code = 4
+
+
 class ResourceError(GeosegError):
     """The environment fails: device, memory, disk, workers."""
 
     exit_code = 4
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit status that an error means: its own, or that of bad input (2), the environment (4) or a fault (70)."""
+    if isinstance(error, GeosegError):
+        return error.exit_code
+    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+        return 2
+    if isinstance(error, OSError | MemoryError | ImportError):
+        return 4
+    return 70

@@ -1,0 +1,27 @@
+"""`geoseg stac`: what a run over an archive produced, as STAC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, start
+
+
+def stac(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run ([archive] folder).")],
+    model: Annotated[str | None, typer.Option("--model", help="The run's model or weights file.")] = None,
+    licence: Annotated[str, typer.Option("--licence", help="Of the outputs: an SPDX identifier, or other.")] = "other",
+    title: Annotated[str, typer.Option("--title", help="Of the Collection, one line.")] = "",
+    log_format: LogFormatOption = LogFormat.text,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a STAC Item beside each output of a run, and the run's Collection."""
+    start(verbose=verbose, quiet=quiet, log_format=log_format)
+    from geoseg.stac import CollectionNote
+    from geoseg.stac.run import describe_run
+
+    typer.echo(describe_run(folder, model=model, note=CollectionNote(title=title, licence=licence)))

@@ -1,0 +1,98 @@
+"""Walking static catalogues: documents that link to each other, on disk or on a web server."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from geoseg.errors import ConfigError, ResourceError
+from geoseg.stac.reach import Reach, is_web, shown
+
+MAX_BYTES = 256 * 2**20
+"""A local document of more is refused."""
+
+
+class Web(Protocol):
+    """Whatever fetches from the network."""
+
+    def request(self, href: str) -> str:
+        """The document at a URL."""
+
+
+def read_document(href: str, web: Web | None) -> dict[str, Any]:
+    """A JSON object from a file, or through ``web``.
+
+    Raises:
+        ConfigError: absent, too big, or no JSON object.
+        ResourceError: it cannot be read.
+    """
+    what = f"the catalogue document {shown(href)}"
+    try:
+        content = json.loads(web.request(href) if web and is_web(href) else _file(href, what))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{what}, which is not JSON ({str(error)[:100]})", allowed="STAC JSON") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{what}, which is a JSON {type(content).__name__}", allowed="a STAC JSON object")
+    return content
+
+
+def walk(start: dict[str, Any], reach: Reach, web: Web | None) -> Iterator[tuple[Any, str]]:
+    """Every item under a catalogue, with the path or URL of the document that holds it.
+
+    Depth first, in the order of the links; each document is read once, however it is linked, and one at a time.
+    An error in one of them comes out as it is met: what was listed before it has been handed out.
+
+    Raises:
+        ConfigError: a document that is none, or a link that may not be followed.
+        ResourceError: a document that cannot be read.
+    """
+    todo: list[tuple[str, dict[str, Any] | None]] = [(reach.home, start)]
+    seen: set[str] = set()
+    while todo:
+        href, content = todo.pop()
+        if href in seen:
+            continue
+        seen.add(href)
+        content = read_document(href, web) if content is None else content
+        kind = content.get("type")
+        if kind == "Feature":
+            yield content, href
+        elif kind == "FeatureCollection":
+            yield from ((item, href) for item in _list(content, "features", href))
+            todo += [(reach.document(link, href), None) for link in _links(content, href, "next")]
+        else:
+            below = [reach.document(link, href) for link in _links(content, href, "child", "item", "items")]
+            todo += [(link, None) for link in reversed(below)]
+
+
+def _links(content: dict[str, Any], href: str, *relations: str) -> list[str]:
+    found = []
+    for link in _list(content, "links", href):
+        if isinstance(link, dict) and link.get("rel") in relations and isinstance(link.get("href"), str):
+            found.append(link["href"])
+    return found
+
+
+def _list(content: dict[str, Any], name: str, href: str) -> list[Any]:
+    values = content.get(name, [] if name == "links" and content.get("type") == "FeatureCollection" else None)
+    if not isinstance(values, list):
+        raise ConfigError(
+            f"the catalogue document {shown(href)}, which is JSON without {name}",
+            allowed="a STAC API, catalogue, collection, item or ItemCollection",
+        )
+    return values
+
+
+def _file(path: str, what: str) -> str:
+    if not os.path.isfile(path):
+        state = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise ConfigError(f"{what}, which {state}", allowed="a STAC JSON file", remedy="Check the path")
+    try:
+        if os.path.getsize(path) > MAX_BYTES:
+            raise ConfigError(f"{what}, which has more than {MAX_BYTES // 2**20} MiB", remedy="Split it up")
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
+    except OSError as error:
+        raise ResourceError(f"{what}, which cannot be read ({error.strerror})") from error

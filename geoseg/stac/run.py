@@ -1,0 +1,138 @@
+"""A run over an archive as STAC: an Item beside each output, and the run's Collection."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from geoseg.archive.manifest import Manifest
+from geoseg.archive.record import Record
+from geoseg.config import RasterSettings, Settings
+from geoseg.detectors import ModelCard, model_card, model_digest, weights_path
+from geoseg.errors import ConfigError, RasterError
+from geoseg.job import access_of
+from geoseg.raster import open_raster
+from geoseg.report import Report
+from geoseg.stac.products import Product
+from geoseg.stac.writing import CollectionNote, write_collection, write_item
+
+log = logging.getLogger("geoseg")
+
+ITEM_SUFFIX = ".stac.json"
+"""Of an Item's file."""
+COLLECTION = "collection.json"
+
+
+def describe_run(
+    folder: str | Path, *, model: str | Path | ModelCard | None = None, note: CollectionNote | None = None
+) -> Path:
+    """Write the Items of what stands in a run's folder, and their Collection. May be called again at any time.
+
+    Headers of the rasters are read again. One that is gone or has changed since gets no new Item, with a warning; the
+    Item that it has is linked still. One scene at a time is in memory.
+
+    Args:
+        folder: of the run.
+        model: bundled model or weights file, or the card of a detector of your own, whose Items go without MLM; None:
+            as the run's settings have it.
+        note: what the Collection says of itself.
+
+    Returns:
+        The path of the Collection.
+
+    Raises:
+        ConfigError: no run's folder, another model than the run's, or nothing that could be described.
+        ModelError: no such model.
+        SinkError: an Item or the Collection cannot be written.
+    """
+    folder, note = Path(folder).expanduser().absolute(), note or CollectionNote()
+    with Manifest.opened(folder) as manifest:
+        used = _model(model or manifest.fact("config")["archive"]["model"])
+        _check_model(used.card, manifest)
+        items = list(_written(manifest, used, folder / COLLECTION))
+        merged = manifest.fact("merged")
+    outputs = {"merged": Path(merged)} if merged and Path(merged).exists() else {}
+    return write_collection(folder / COLLECTION, items, replace(note, outputs={**outputs, **note.outputs}))
+
+
+def item_path(output: Path) -> Path:
+    """Where the Item of an output goes: beside it, by its name, with what a URL would not take put another way.
+
+    Readers differ in whether they undo percent signs in links, so links to Items have none.
+    """
+    stem = output.stem
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", stem)
+    return output.with_name((name if name == stem else f"{name}-{zlib.crc32(os.fsencode(stem)):08x}") + ITEM_SUFFIX)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    card: ModelCard
+    weights: Path | None = None
+    digest: str = ""
+
+
+def _model(model: str | Path | ModelCard) -> _Model:
+    if isinstance(model, ModelCard):
+        return _Model(card=model)
+    return _Model(card=model_card(model), weights=Path(weights_path(model)), digest=model_digest(model))
+
+
+def _check_model(card: ModelCard, manifest: Manifest) -> None:
+    ran = manifest.fact("model"), manifest.fact("model_version")
+    if (card.name, card.version) != ran:
+        raise ConfigError(
+            f"the model {card.name} {card.version} for a run of {ran[0]} {ran[1]}",
+            allowed="the run's own",
+            remedy="Name its weights file",
+        )
+
+
+def _written(manifest: Manifest, model: _Model, collection: Path) -> Iterator[Path]:
+    """The Item of each scene whose output stands, written where its raster is as it was."""
+    config, versions = manifest.fact("config"), manifest.fact("versions")
+    settings = {name: config[name] for name in Settings.model_fields if name in config}
+    raster = RasterSettings.model_validate(config["raster"])
+    access = access_of(raster)
+    for record in manifest.records("done", "parts"):
+        output = manifest.folder / record.output
+        path = item_path(output)
+        try:
+            info = open_raster(record.href, access=access, assume_crs=raster.assume_crs)
+            if info.key != record.key:
+                raise RasterError(f"{info.name}, which has changed since it was done", remedy="Run the archive again")
+        except RasterError as error:
+            log.warning("no new Item: %s", error)
+            if path.is_file():
+                yield path
+            continue
+        product = Product(
+            report=_report(record, settings, versions),
+            info=replace(info, acquired=record.seen or info.acquired),
+            card=model.card,
+            outputs={"footprints": output},
+            weights=model.weights,
+            digest=model.digest,
+            derived_from=tuple(filter(None, [record.extra.get("stac_item")])),
+        )
+        yield write_item(product, path, collection=collection)
+
+
+def _report(record: Record, settings: Mapping[str, Any], versions: Mapping[str, str]) -> Report:
+    """The report of a scene, put together again from what the manifest keeps of it."""
+    known = {entry.name for entry in fields(Report)}
+    kept = {name: value for name, value in record.figures.items() if name in known}
+    about = {"raster": record.name, "raster_key": record.key, "run": record.run, "aoi": None}
+    try:
+        return Report(**{**about, **kept, "settings": settings, "versions": versions})
+    except TypeError as error:
+        raise ConfigError(
+            f"the manifest's entry of {record.name}, which is of another version of geoseg ({error})",
+            remedy="Run the archive again",
+        ) from error

@@ -1,9 +1,10 @@
-"""Buildings of every new or changed raster in a folder. Meant for cron, a systemd timer or a workflow engine.
+"""Buildings in every new or changed raster of a folder. Meant for cron, a systemd timer or a workflow engine.
 
-    python pipelines/buildings.py RASTERS OUTPUTS [options of `geoseg extract`]
+    python pipelines/buildings.py RASTERS OUTPUTS [--settings FILE] [--aoi AREA] [--merged NAME]
 
-Ends with the gravest exit code of its runs: 0 all done, 1 parts missing, 2 some refused, 3 some locked,
-4 environment, 130 stopped. What each run did is in OUTPUTS/<raster>.report.json.
+Ends with the exit code of the run: 0 all done, 1 parts or rasters missing, 2 bad input, 3 another flow is at work,
+4 environment, 130 stopped; after 4 and 130 the same command goes on. What became of each raster is in
+OUTPUTS/summary.json and OUTPUTS/summary.html.
 """
 
 from folder import flow

@@ -18,24 +18,26 @@ def flow(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_a_folder_is_done_once_and_ends_with_the_gravest_code(tmp_path: Path, weights: Path) -> None:
-    rasters, outputs = tmp_path / "in", tmp_path / "out"
+def test_a_folder_is_done_once_and_says_what_is_missing(tmp_path: Path, weights: Path) -> None:
+    rasters, outputs, settings = tmp_path / "in", tmp_path / "out", tmp_path / "settings.toml"
     rasters.mkdir()
     write(rasters / "good.tif", texture(3, 90, 130), photometric="rgb")
     (rasters / "page.tif").write_text("<html>404</html>")
-    first = flow(rasters, outputs, "--model", weights, "--score-threshold", 0.3, "-q")
-    assert first.returncode == 2, first.stderr
-    assert "good.tif: done" in first.stdout
-    assert "page.tif: refused" in first.stdout
-    assert (outputs / "good.tif.gpkg").exists()
-    report = json.loads((outputs / "good.tif.report.json").read_text())
-    assert report["settings"]["detect"]["score_threshold"] == 0.3
+    settings.write_text("[detect]\nscore_threshold = 0.3\n")
+    command = (rasters, outputs, "--model", weights, "--settings", settings, "--merged", "all.gpkg")
+    first = flow(*command)
+    assert first.returncode == 1, first.stderr
+    assert "1 done, 1 refused" in first.stdout and "HTML page" in first.stderr
+    assert (outputs / "scenes" / "good.tif.gpkg").exists() and (outputs / "all.gpkg").exists()
+    told = json.loads((outputs / "summary.json").read_text())
+    assert told["config"]["detect"]["score_threshold"] == 0.3
     (rasters / "page.tif").unlink()
-    again = flow(rasters, outputs, "--model", weights, "--score-threshold", 0.3, "-q")
+    again = flow(*command)
     assert again.returncode == 0, again.stderr
-    assert "good.tif: unchanged" in again.stdout
-    assert "1 rasters: 1 unchanged" in again.stdout
+    assert "(1 unchanged)" in again.stdout
 
 
-def test_no_folder_is_bad_input(tmp_path: Path) -> None:
-    assert flow(tmp_path / "absent", tmp_path / "out").returncode == 2
+def test_no_folder_is_bad_input(tmp_path: Path, weights: Path) -> None:
+    done = flow(tmp_path / "absent", tmp_path / "out", "--model", weights)
+    assert done.returncode == 2 and "is no folder" in done.stderr
+    assert flow(tmp_path).returncode == 2

@@ -18,23 +18,24 @@ Advance = Callable[[int, int], None]
 
 
 @contextmanager
-def progress(*, quiet: bool, plain: bool) -> Iterator[Advance]:
+def progress(*, quiet: bool, plain: bool, unit: str = "tiles") -> Iterator[Advance]:
     """What to call as tiles get done.
 
     Args:
         quiet: say nothing.
         plain: log lines even on a terminal.
+        unit: what is counted.
     """
     if quiet:
         yield lambda done, total: None
     elif plain or not err.is_terminal:
-        yield _Lines()
+        yield _Lines(unit)
     else:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("tiles, {task.fields[rate]}"),
+            TextColumn(f"{unit}, {{task.fields[rate]}}"),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=err, transient=True) as bar:
@@ -52,8 +53,9 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self) -> None:
-        self.began = self.last = time.monotonic()
+    def __init__(self, unit: str) -> None:
+        self.unit, self.began = unit, time.monotonic()
+        self.last = self.began
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -62,12 +64,13 @@ class _Lines:
         self.last = now
         rate = done / max(now - self.began, 1e-6)
         eta = (total - done) / rate
-        fields = {"tiles_done": done, "tiles": total, "tiles_per_s": round(rate, 3), "eta_s": round(eta)}
-        text = f"{done:,} of {total:,} tiles, {rate:.2f}/s" + (f", {_duration(eta)} to go" if eta else "")
+        unit = self.unit
+        fields = {f"{unit}_done": done, unit: total, f"{unit}_per_s": round(rate, 3), "eta_s": round(eta)}
+        text = f"{done:,} of {total:,} {unit}, {rate:.2f}/s" + (f", {duration(eta)} to go" if eta else "")
         log.info(text, extra={"fields": fields})
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """``1:02:03``, or ``2:03`` under an hour."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)

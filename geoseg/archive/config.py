@@ -1,0 +1,125 @@
+"""A run over an archive as a TOML file says it: the settings of every run, and what makes it an archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from geoseg.archive.names import check_template
+from geoseg.config import Fraction, Names, Section, Settings, read_sections
+
+Format = Literal["gpkg", "parquet", "fgb", "geojson"]
+
+
+class ArchiveSettings(Section):
+    """What is done with each raster, and where it goes."""
+
+    model: str
+    """Bundled model, or path of a weights file."""
+    folder: str
+    """The run's folder: outputs, manifest and summary. Made if absent."""
+    format: Format = "gpkg"
+    """Format of the outputs, one per raster: gpkg, parquet, fgb or geojson."""
+    name: str = "{stem}"
+    """Name of an output, without suffix: text with {stem}, {name}, {date} (YYYYMMDD or undated), {number}."""
+    aoi: str | None = None
+    """Only this area: a vector file, "west,south,east,north" in degrees, or WKT in longitude, latitude."""
+    at_once: Annotated[int, Field(ge=1, le=256)] = 1
+    """Rasters worked on at once, each in a process of its own with the model in it."""
+    retries: Annotated[int, Field(ge=0, le=10)] = 1
+    """Further tries of a raster whose process died."""
+    scene_timeout_s: Annotated[float, Field(gt=0.0, le=1e8)] = 86_400.0
+    """Seconds that one raster may take; its process is then ended, and the raster has failed."""
+    give_up_after: Annotated[int, Field(ge=1, le=10**6)] = 8
+    """Rasters in a row that fail by the environment (device, memory, disk) before the run stops."""
+
+
+class InputSettings(Section):
+    """Where the rasters are. Several kinds may be named; what two of them name is one raster."""
+
+    globs: Names = ()
+    """Patterns of paths; ** is any number of folders."""
+    paths: Names = ()
+    """Paths or URLs."""
+    list: str | None = None
+    """A text file of paths or URLs, one per line; empty lines and lines that begin with # are left out."""
+    index: str | None = None
+    """A vector file of footprints (GeoParquet, GeoPackage, GeoJSON, ...) with a column of paths."""
+    index_column: str = "path"
+    """That column."""
+    stac: dict[str, Any] | None = None
+    """A STAC search: the arguments of geoseg.stac.search."""
+
+
+class MergeSettings(Section):
+    """One layer over all rasters, in which an object that several saw is there once."""
+
+    output: str | None = None
+    """File (.gpkg, .parquet, .fgb, .geojson) or, without a suffix, folder of GeoParquet parts; relative to the run's
+    folder. Unset: no such layer."""
+    keep: Literal["newest", "score"] = "newest"
+    """Which of two is kept: that of the newer raster, or the one that scores higher."""
+    iou: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """Intersection over union from which two footprints are the same object; 0 to 1, no unit."""
+    cover: Fraction = 0.5
+    """Share of a footprint that its raster's edge cuts which lies in the other: from here they are the same object."""
+    crs: str | None = None
+    """CRS of the layer. Unset: that of the outputs where they agree, else EPSG:4326."""
+
+
+class RunConfig(Settings):
+    """A run over an archive: the settings of a run, and its inputs and outputs."""
+
+    archive: ArchiveSettings
+    """What is done with each raster."""
+    input: InputSettings
+    """Where the rasters are."""
+    merge: MergeSettings = MergeSettings()
+    """The layer over all of them."""
+    _root: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @model_validator(mode="after")
+    def _whole(self) -> RunConfig:
+        check_template(self.archive.name)
+        given = self.input
+        if not (given.globs or given.paths or given.list or given.index or given.stac):
+            raise ValueError("[input] names no raster: it needs globs, paths, list, index or stac")
+        return self
+
+    @property
+    def settings(self) -> Settings:
+        """Those of each run."""
+        return Settings.model_validate({name: getattr(self, name) for name in Settings.model_fields})
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder, absolute."""
+        return self.path(self.archive.folder)
+
+    def path(self, text: str) -> Path:
+        """A path of the file: what is relative starts from the file's own folder."""
+        return self._root / Path(text).expanduser()
+
+    @property
+    def root(self) -> Path:
+        """The folder that relative paths start from."""
+        return self._root
+
+    def rooted(self, folder: Path) -> RunConfig:
+        """The same, with relative paths that start from ``folder``."""
+        copy = self.model_copy()
+        copy._root = folder.absolute()
+        return copy
+
+
+def read_run_config(path: str | Path) -> RunConfig:
+    """A run over an archive from its TOML file.
+
+    Raises:
+        ConfigError: as :func:`geoseg.read_settings`.
+    """
+    path = Path(path).expanduser()
+    config = read_sections(path, RunConfig, remedy="See configs/runs/archive.toml, which has every key")
+    return config.rooted(path.absolute().parent)

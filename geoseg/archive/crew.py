@@ -1,0 +1,153 @@
+"""The processes that work on scenes: begun, listened to, ended when they hang, replaced when they die."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Any
+
+from geoseg.archive.record import Done, Failed, Looked
+from geoseg.archive.worker import Orders, Task, work
+
+RENEWED_AFTER = 500
+"""Scenes after which a process is replaced: what libraries leak does not add up."""
+_STOP_S = 8.0
+_Answer = Looked | Done | Failed | tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Died:
+    """A process that ended in the middle of a scene."""
+
+    why: str
+    """How."""
+    hung: bool = False
+    """It was ended because the scene took longer than it may."""
+
+
+class Hand:
+    """One process, and the scene that it is at."""
+
+    def __init__(self, orders: Orders) -> None:
+        # Spawned, not forked: threads and a device that are open here would not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(theirs, orders), name="geoseg-scenes")
+        self.process.start()
+        theirs.close()
+        self.task: Task | None = None
+        self.count, self.began = 0, 0.0
+
+    def give(self, task: Task) -> None:
+        """Have it work on a scene."""
+        self.task, self.began = task, time.monotonic()
+        self.count += 1
+        self.send(task)
+
+    def send(self, message: Any) -> None:
+        """Tell it something; one that is dead is found out where its answer is awaited."""
+        try:
+            self.pipe.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+    def answer(self) -> _Answer | Died:
+        """What it says; to be asked when there is something."""
+        try:
+            said: _Answer = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join(_STOP_S)
+            return Died(why=_how(self.process.exitcode))
+        return said
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+class Crew:
+    """As many processes as may be at work at once."""
+
+    def __init__(self, orders: Orders, size: int, limit_s: float) -> None:
+        self.orders, self.limit_s = orders, limit_s
+        self._hands: list[Hand | None] = [None] * size
+
+    @property
+    def busy(self) -> list[Hand]:
+        """Those at work."""
+        return [hand for hand in self._hands if hand is not None and hand.task is not None]
+
+    def give(self, task: Task) -> None:
+        """Give a scene to one that is free; there has to be one."""
+        place = next(i for i, hand in enumerate(self._hands) if hand is None or hand.task is None)
+        hand = self._hands[place]
+        if hand is None:
+            hand = self._hands[place] = Hand(self.orders)
+        hand.give(task)
+
+    @property
+    def free(self) -> bool:
+        """Whether another scene can be given."""
+        return len(self.busy) < len(self._hands)
+
+    def answers(self, timeout_s: float) -> Iterator[tuple[Hand, _Answer | Died]]:
+        """What those at work have to say, within ``timeout_s``; nothing if none of them has."""
+        hands = {hand.pipe: hand for hand in self.busy}
+        for pipe in wait(list(hands), timeout=timeout_s):
+            hand = hands[pipe]  # type: ignore[index]
+            said = hand.answer()
+            yield hand, said
+            if isinstance(said, Died):
+                self._drop(hand)
+        for hand in self.busy:
+            if time.monotonic() - hand.began > self.limit_s:
+                yield hand, Died(why=f"hung: not done in {self.limit_s:g} s ([archive] scene_timeout_s)", hung=True)
+                self._drop(hand)
+
+    def release(self, hand: Hand) -> None:
+        """Have done with a hand's scene."""
+        hand.task = None
+        if hand.count >= RENEWED_AFTER:
+            hand.send(None)
+            hand.process.join(_STOP_S)
+            self._drop(hand)
+
+    def stop(self) -> None:
+        """End all: gently, so that drafts are cleared away, then for good."""
+        hands = [hand for hand in self._hands if hand is not None]
+        try:
+            for hand in hands:
+                if hand.task is None:
+                    hand.send(None)
+                else:
+                    hand.process.terminate()
+            end = time.monotonic() + _STOP_S
+            for hand in hands:
+                hand.process.join(max(0.0, end - time.monotonic()))
+        finally:  # also when Ctrl-C comes a second time
+            for hand in hands:
+                hand.kill()
+            self._hands = [None] * len(self._hands)
+
+    def _drop(self, hand: Hand) -> None:
+        self._hands[self._hands.index(hand)] = None
+        hand.kill()
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "its process fell silent"
+    if code >= 0:
+        return f"its process ended by itself with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = ": out of memory?" if name == "SIGKILL" else ""
+    return f"its process was killed by {name}{hint}"

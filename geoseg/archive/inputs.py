@@ -1,0 +1,129 @@
+"""Which rasters a run is over: patterns, paths, lists, indexes of footprints and searches, told as scenes."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import shapely
+
+from geoseg.archive.config import RunConfig
+from geoseg.archive.scene import Scene
+from geoseg.errors import ConfigError
+from geoseg.raster.access import is_remote
+from geoseg.vectors import read_table
+
+log = logging.getLogger("geoseg")
+
+Search = Callable[..., Iterable[Scene]]
+"""What finds scenes by ``[input] stac``, whose keys are its arguments: :func:`geoseg.stac.search`."""
+
+_MAGIC = "*?["
+
+
+def scenes(config: RunConfig, search: Search | None = None) -> Iterator[Scene]:
+    """All scenes of a run, in the order of the settings; one that is named twice comes twice.
+
+    Raises:
+        ConfigError: a list or an index that cannot be used, a pattern in a folder that is not there, or a search
+            where there is nothing to search with.
+    """
+    given = config.input
+    for pattern in given.globs:
+        yield from _globbed(config.path(pattern))
+    for path in given.paths:
+        yield at(path, config)
+    if given.list is not None:
+        yield from _listed(config.path(given.list), config)
+    if given.index is not None:
+        yield from _indexed(config.path(given.index), given.index_column, config)
+    if given.stac is not None:
+        if search is None:
+            raise ConfigError("[input] stac without a search", remedy="Pass search=geoseg.stac.search")
+        yield from search(**given.stac)
+
+
+def at(path: str, config: RunConfig, **known: Any) -> Scene:
+    """The scene at a path or URL."""
+    href = path if is_remote(path) else os.path.normpath(config.path(path))
+    name = href.rstrip("/").rpartition("/")[2].partition("?")[0] if is_remote(path) else os.path.basename(href)
+    return Scene(href=href, name=name or href, **known)
+
+
+def _globbed(pattern: Path) -> Iterator[Scene]:
+    parts = pattern.parts
+    fixed = Path(*parts[: next((i for i, part in enumerate(parts) if any(m in part for m in _MAGIC)), len(parts) - 1)])
+    if not fixed.is_dir():
+        raise ConfigError(
+            f"the pattern {pattern}, where {fixed} is no folder",
+            allowed="patterns in folders that are there",
+            remedy="Mend [input] globs, or mount what should be there",
+        )
+    found = 0
+    # Sorted, so that a run goes through an archive, and names what collides, in the same order every time.
+    for path in sorted(glob.iglob(str(pattern), recursive=True)):
+        if not os.path.isdir(path):
+            found += 1
+            yield Scene(href=os.path.normpath(path), name=os.path.basename(path))
+    if not found:
+        log.warning("no file matches %s", pattern)
+
+
+def _listed(path: Path, config: RunConfig) -> Iterator[Scene]:
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+            for line in lines:
+                text = line.strip()
+                if text and not text.startswith("#"):
+                    yield at(text, config)
+    except OSError as error:
+        raise ConfigError(
+            f"the list {path}, which cannot be read ({error.strerror})",
+            allowed="a text file of paths, one per line",
+            remedy="Mend [input] list",
+        ) from error
+
+
+def _indexed(path: Path, column: str, config: RunConfig) -> Iterator[Scene]:
+    """The scenes of an index: ``datetime`` or ``acquired`` dates them, and the footprint is kept as their extent."""
+    table = read_table(path, "index")
+    if column not in table.columns:
+        raise ConfigError(
+            f"the index {path} without a column {column!r}",
+            allowed=f"one of its columns: {', '.join(map(str, table.columns[:20]))}",
+            remedy="Set [input] index_column",
+        )
+    extents = _extents(table)
+    dates = next((name for name in ("acquired", "datetime") if name in table.columns), None)
+    paths = table[column].to_numpy(dtype=object)
+    moments = table[dates].to_numpy(dtype=object) if dates else [None] * len(table)
+    for text, moment, extent in zip(paths, moments, extents, strict=True):
+        if not isinstance(text, str) or not text.strip():
+            raise ConfigError(
+                f"the index {path} with an empty path in a row", remedy="Fill the column, or drop the row"
+            )
+        yield at(text.strip(), config, acquired=_moment(moment), extra={"bbox": extent} if extent else {})
+
+
+def _extents(table: Any) -> list[list[float] | None]:
+    """West, south, east, north of each footprint, in degrees; None where it has none."""
+    geometry = table.geometry if table.crs is None else table.geometry.to_crs(4326)
+    bounds = shapely.bounds(geometry.to_numpy())
+    return [None if pd.isna(row).any() else [float(edge) for edge in row] for row in bounds]
+
+
+def _moment(value: Any) -> datetime | None:
+    if value is None or pd.isna(value):
+        return None
+    try:
+        moment = pd.Timestamp(value)
+    except ValueError as error:
+        raise ConfigError(f"a date {value!r} in the index", allowed="ISO 8601") from error
+    stamp: datetime = moment.to_pydatetime()
+    return stamp.replace(tzinfo=UTC) if stamp.tzinfo is None else stamp.astimezone(UTC)

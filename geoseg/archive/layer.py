@@ -1,0 +1,106 @@
+"""The layer over all scenes on disk: one file, or a folder of GeoParquet parts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from pyproj import CRS
+
+from geoseg.archive.manifest import Manifest
+from geoseg.archive.reading import gaps_of
+from geoseg.archive.record import Record
+from geoseg.archive.spool import Spool
+from geoseg.errors import SinkError
+from geoseg.footprints import empty
+from geoseg.measures import measure
+from geoseg.report import EXPECTED
+from geoseg.sinks import write, write_stream
+from geoseg.sinks.dataset import check_dataset, finish, is_dataset
+
+_Rows = Iterator[tuple[Record, gpd.GeoDataFrame]]
+
+
+def write_layer(target: Path, rows: _Rows, *, manifest: Manifest, crs: CRS, run: str, work: Path) -> None:
+    """Write the rows that are kept; what stood there stays until all is written.
+
+    Raises:
+        SinkError: it cannot be written.
+    """
+    facts = {
+        "run": run,
+        "model": manifest.fact("model"),
+        "model_version": manifest.fact("model_version"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "scenes": manifest.count("done", "parts"),
+        "complete": not manifest.count("parts", "refused", "locked", "failed"),
+        "versions": manifest.fact("versions"),
+    }
+    gaps = gaps_table(manifest, crs)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if is_dataset(target):
+            check_dataset(target, force=False)
+            count = _write_parts(rows, crs, work / "parts")
+            finish(work / "parts", target, gaps=gaps, run={**facts, "footprints": count})
+        else:
+            spool = Spool(work / "rows.arrow", (table for _, table in rows), crs)
+            write_stream(spool, target, gaps=gaps, run={**facts, "footprints": len(spool)})
+    except OSError as error:
+        raise SinkError(f"{target} could not be written ({error})", remedy="The old one is intact") from error
+
+
+def _write_parts(rows: _Rows, crs: CRS, folder: Path) -> int:
+    """A GeoParquet file per scene that has rows left; returns how many rows there are."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    count = 0
+    for number, group in groupby(rows, key=lambda pair: pair[0].id):
+        tables = [table for _, table in group if len(table)]
+        if tables:
+            whole = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
+            write(whole, folder / f"part-{number:06}.parquet")
+            count += len(whole)
+    if not count:
+        write(empty(crs), folder / "part-000000.parquet")
+    return count
+
+
+def gaps_table(manifest: Manifest, crs: CRS) -> gpd.GeoDataFrame:
+    """Ground that a scene should have been examined on and was not, with the scene's name.
+
+    Another scene may cover it. Nodata and what an AOI leaves out are no fault of a run: see the scenes' own gaps.
+    """
+    tables = []
+    for record in manifest.records("parts"):
+        found = gaps_of(manifest.folder / record.output)
+        if found is not None:
+            found = found[~found["reason"].isin(EXPECTED)]
+            facts = {name: found[name].to_numpy() for name in ("reason", "detail", "area_m2")}
+            shapes = gpd.GeoDataFrame(facts, geometry=found.geometry.to_numpy(), crs=found.crs)
+            tables.append(shapes.assign(raster=record.name).to_crs(crs))
+    lost = [_lost(record) for record in manifest.records("refused", "locked", "failed")]
+    tables += [table.to_crs(crs) for table in lost if table is not None]
+    if tables:
+        return gpd.GeoDataFrame(pd.concat(tables, ignore_index=True), geometry="geometry", crs=crs)
+    columns = {"reason": pd.Series(dtype=object), "detail": pd.Series(dtype=object), "area_m2": pd.Series(dtype=float)}
+    return gpd.GeoDataFrame({**columns, "raster": pd.Series(dtype=object)}, geometry=[], crs=crs)
+
+
+def _lost(record: Record) -> gpd.GeoDataFrame | None:
+    """All the ground of a scene of which nothing came, where it is known."""
+    extent = record.extent or record.extra.get("bbox")
+    if not extent:
+        return None
+    west, south, east, north = extent
+    shape = shapely.box(west, south, east if west <= east else east + 360, north)
+    area = measure(np.array([shape], dtype=object), CRS.from_epsg(4326))["area_m2"]
+    facts = {"reason": ["failed"], "detail": [str(record.error)[:200]], "area_m2": area, "raster": [record.name]}
+    return gpd.GeoDataFrame(facts, geometry=[shape], crs=4326)

@@ -1,0 +1,176 @@
+"""One layer over overlapping scenes, in which each object is once.
+
+Out of core: scenes are read a batch of rows at a time; only footprints on ground that another scene covers are
+compared, cell by cell; the numbers of pairs are all that is held of them. Then the scenes are read again, and what is
+kept goes out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from geoseg.archive.config import MergeSettings
+from geoseg.archive.layer import write_layer
+from geoseg.archive.manifest import Manifest
+from geoseg.archive.overlaps import Pieces, order, same, suppressed
+from geoseg.archive.reading import batches, crs_of
+from geoseg.archive.record import Record
+from geoseg.archive.spill import Spill
+from geoseg.ground import parse_crs
+from geoseg.report import versions
+from geoseg.sinks import written_run
+
+log = logging.getLogger("geoseg")
+
+WORK = ".merge.work"
+
+
+def merge_scenes(manifest: Manifest, settings: MergeSettings, target: Path) -> Path:
+    """Write the layer over all scenes of a run that have an output, where that is not what stands there already.
+
+    Returns:
+        The path written: a file, or a folder of GeoParquet parts where ``target`` has no suffix.
+
+    Raises:
+        SinkError: an output cannot be read, or the layer not be written.
+    """
+    run = _identity(manifest, settings)
+    if written_run(target).get("run") == run:
+        log.info("%s: unchanged", target)
+        return target
+    work = manifest.folder / WORK
+    work.mkdir(exist_ok=True)
+    spill = Spill(work / "spill.sqlite")
+    try:
+        _compare(manifest, settings, spill)
+        crs = parse_crs(settings.crs) if settings.crs else _common_crs(manifest)
+        write_layer(target, _kept(manifest, spill, crs), manifest=manifest, crs=crs, run=run, work=work)
+    finally:
+        spill.close()
+        shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def _identity(manifest: Manifest, settings: MergeSettings) -> str:
+    """16 hex digits: the same for the same outputs, states and rule."""
+    digest = hashlib.sha256(json.dumps([settings.model_dump(), versions().get("geoseg")], default=str).encode())
+    for record in manifest.records():
+        digest.update(json.dumps([record.id, record.state, record.run, record.seen], default=str).encode())
+    return digest.hexdigest()[:16]
+
+
+def _scenes(manifest: Manifest) -> Iterator[Record]:
+    yield from manifest.records("done", "parts")
+
+
+def _compare(manifest: Manifest, settings: MergeSettings, spill: Spill) -> None:
+    """Find the footprints that are not kept."""
+    covered = _Covered(manifest)
+    start = 0
+    for record in _scenes(manifest):
+        time = np.nan if record.seen is None else record.seen.timestamp()
+        for table in batches(manifest.folder / record.output):
+            numbers = np.arange(start, start + len(table))
+            start += len(table)
+            if not covered.crossed(record.id) or not len(table):
+                continue
+            degrees = in_degrees(table)
+            rows = covered.by_another(degrees, record.id)
+            pieces = Pieces(
+                number=numbers[rows],
+                scene=np.full(len(rows), record.id),
+                label=table["label"].to_numpy(object)[rows],
+                geometry=degrees[rows],
+                cut=table["cut_by_edge"].to_numpy(bool)[rows],
+            )
+            score, area = (table[name].to_numpy(float)[rows] for name in ("score", "area_m2"))
+            spill.add(pieces, time=time, score=score, area=area)
+    for pieces in spill.cells():
+        rows = same(pieces, iou=settings.iou, cover=settings.cover)
+        if len(rows):
+            spill.pair(pieces.number[rows])
+    pairs, facts = spill.paired()
+    best = order(settings.keep, **facts)
+    numbers = facts["number"][best]
+    rank = np.empty(len(best), np.int64)
+    rank[best] = np.arange(len(best))
+    ranks = np.sort(rank[np.searchsorted(facts["number"], pairs)], axis=1)
+    spill.lose(numbers[suppressed(ranks[:, 0], ranks[:, 1])])
+
+
+def _kept(manifest: Manifest, spill: Spill, crs: CRS) -> Iterator[tuple[Record, gpd.GeoDataFrame]]:
+    """The rows that are kept, in the order of scenes and of their outputs."""
+    start = 0
+    for record in _scenes(manifest):
+        for table in batches(manifest.folder / record.output):
+            lost = spill.lost(start, start + len(table)) - start
+            start += len(table)
+            if len(lost):
+                table = table.drop(index=lost).reset_index(drop=True)
+            yield record, table if table.crs is None or crs == table.crs else table.to_crs(crs)
+
+
+def _common_crs(manifest: Manifest) -> CRS:
+    """The CRS of all outputs, or else EPSG:4326."""
+    found: CRS | None = None
+    for record in _scenes(manifest):
+        crs = crs_of(manifest.folder / record.output)
+        if found is None:
+            found = crs
+        elif crs != found:
+            return CRS.from_epsg(4326)
+    return found or CRS.from_epsg(4326)
+
+
+def in_degrees(table: gpd.GeoDataFrame) -> NDArray[Any]:
+    """Geometries in EPSG:4326, valid; one across the antimeridian goes on beyond 180 instead of round the earth."""
+    geometry: NDArray[Any] = table.geometry.to_crs(4326).to_numpy().copy()
+    bounds = shapely.bounds(geometry)
+    across = bounds[:, 2] - bounds[:, 0] > 180
+    if across.any():
+        geometry[across] = shapely.transform(
+            geometry[across], lambda xy: np.column_stack([np.where(xy[:, 0] < 0, xy[:, 0] + 360, xy[:, 0]), xy[:, 1]])
+        )
+    broken = ~shapely.is_valid(geometry)
+    geometry[broken] = shapely.make_valid(geometry[broken])
+    return geometry
+
+
+class _Covered:
+    """Where scenes lie: four numbers of each."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        boxes, owners = [], []
+        for record in _scenes(manifest):
+            west, south, east, north = record.extent or (-180, -90, 180, 90)
+            spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east), (west, east + 360.0)]
+            boxes += [(left, south, right, north) for left, right in spans]
+            owners += [record.id] * len(spans)
+        self._owners = np.array(owners, np.int64)
+        self._boxes = shapely.box(*np.array(boxes, float).reshape(-1, 4).T)
+        self._tree = shapely.STRtree(self._boxes)
+        first, second = self._tree.query(self._boxes, predicate="intersects")
+        several = self._owners[first] != self._owners[second]
+        self._crossed = set(self._owners[first[several]].tolist())
+
+    def crossed(self, scene: int) -> bool:
+        """Whether another scene has ground in common with this one."""
+        return scene in self._crossed
+
+    def by_another(self, geometry: NDArray[Any], scene: int) -> NDArray[np.intp]:
+        """Rows of geometries of ``scene`` that reach ground of another."""
+        reach = shapely.box(*shapely.bounds(geometry).T)
+        rows, found = self._tree.query(reach, predicate="intersects")
+        return np.unique(rows[self._owners[found] != scene])

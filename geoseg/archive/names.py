@@ -1,0 +1,67 @@
+"""Names of outputs: what an archive calls its rasters, made fit for any file system."""
+
+from __future__ import annotations
+
+import string
+import unicodedata
+import zlib
+from collections.abc import Container
+from pathlib import PurePosixPath
+
+from geoseg.archive.scene import Scene
+
+FIELDS = ("stem", "name", "date", "number")
+LONGEST = 120
+"""Bytes of a name in UTF-8: a file system takes 255, and suffixes, locks and drafts come around it."""
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))}
+
+
+def check_template(template: str) -> None:
+    """Refuse a template that names no raster apart.
+
+    Raises:
+        ValueError: unknown or no fields, or braces that do not pair.
+    """
+    fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+    unknown = [field for field in fields if field not in FIELDS]
+    if unknown or not set(fields) & {"stem", "name", "number"}:
+        allowed = ", ".join(f"{{{field}}}" for field in FIELDS)
+        raise ValueError(f"archive.name {template!r} should be text with some of {allowed}, the date never alone")
+
+
+def named(template: str, scene: Scene, number: int) -> str:
+    """The name that a template gives a scene, fit for a file. ``number`` counts the scenes of a run's folder."""
+    stem = PurePosixPath(scene.name).stem if "/" not in scene.name else scene.name
+    date = f"{scene.acquired:%Y%m%d}" if scene.acquired else "undated"
+    return fit(template.format(stem=stem, name=scene.name, date=date, number=f"{number:06}"))
+
+
+def fit(text: str) -> str:
+    """``text`` with nothing in it that a file system, a shell or GDAL takes for something else.
+
+    Letters and digits of any script stay, and ``- _ . +`` and spaces inside; all else becomes ``_``. What is longer
+    than :data:`LONGEST` is cut and gets a checksum of all of it.
+    """
+    text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode("utf-8"))
+    plain = "".join(mark if mark.isalnum() or mark in "-_.+ " else "_" for mark in text)
+    plain = plain.strip(" .").lstrip("-") or "_"
+    if plain.split(".")[0].lower() in _RESERVED:
+        plain = f"_{plain}"
+    if len(plain.encode()) > LONGEST:
+        kept = plain.encode()[: LONGEST - 9].decode("utf-8", "ignore").rstrip(" .")
+        plain = f"{kept}-{zlib.crc32(text.encode()):08x}"
+    return plain
+
+
+def distinct(name: str, taken: Container[str]) -> str:
+    """``name``, or with a number behind it where that is taken; ``taken`` holds names in :func:`folded` form."""
+    found, count = name, 1
+    while folded(found) in taken:
+        count += 1
+        found = f"{name}-{count}"
+    return found
+
+
+def folded(name: str) -> str:
+    """The same for names that some file system takes for one."""
+    return unicodedata.normalize("NFKC", name).casefold()

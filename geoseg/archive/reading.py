@@ -1,0 +1,123 @@
+"""Outputs of a run read back, a batch of rows at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyogrio
+import shapely
+from pyproj import CRS
+
+from geoseg.errors import SinkError
+from geoseg.footprints import COLUMNS
+
+BATCH = 20_000
+"""Rows that are in memory at a time."""
+
+
+def batches(path: Path, *, rows: int = BATCH) -> Iterator[gpd.GeoDataFrame]:
+    """The footprints of an output, in its order, in the schema of :data:`geoseg.footprints.COLUMNS`.
+
+    Raises:
+        SinkError: it is not there, or cannot be read.
+    """
+    try:
+        if path.is_dir():
+            for part in sorted(path.glob("*.parquet")):
+                yield from batches(part, rows=rows)
+        elif path.suffix.lower() == ".parquet":
+            yield from _parquet(path, rows)
+        else:
+            yield from _by_gdal(path, rows)
+    except (OSError, pa.ArrowException, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise SinkError(
+            f"the output {path}, which cannot be read ({error})", remedy="Remove it, and run the same again"
+        ) from error
+
+
+def crs_of(path: Path) -> CRS | None:
+    """The CRS of an output; None where it names none, or holds nothing to read."""
+    table = next(batches(path, rows=1), None)
+    return None if table is None or table.crs is None else CRS.from_user_input(table.crs)
+
+
+def gaps_of(path: Path) -> gpd.GeoDataFrame | None:
+    """The gaps that were written with an output; None where there are none."""
+    if path.suffix.lower() == ".gpkg":
+        source, options = path, {"layer": "gaps"}
+    else:
+        source, options = path.with_name(f"{path.stem}.gaps{path.suffix}"), {}
+    if not source.exists():
+        return None
+    try:
+        table = gpd.read_parquet(source) if source.suffix == ".parquet" else gpd.read_file(source, **options)
+    except (OSError, ValueError, pa.ArrowException, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError):
+        return None
+    return table if isinstance(table, gpd.GeoDataFrame) and len(table) else None
+
+
+def _parquet(path: Path, rows: int) -> Iterator[gpd.GeoDataFrame]:
+    with pq.ParquetFile(path) as file:
+        if file.metadata.num_rows == 0:
+            yield _as_schema(gpd.read_parquet(path))
+            return
+        geo = json.loads((file.schema_arrow.metadata or {}).get(b"geo", b"{}"))
+        if "primary_column" not in geo:
+            raise SinkError(f"the output {path}, which is no GeoParquet", remedy="Remove it, and run the same again")
+        name = geo["primary_column"]
+        crs = geo["columns"][name].get("crs", "OGC:CRS84")
+        for batch in file.iter_batches(batch_size=rows):
+            table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+            yield _frame(table, name, None if crs is None else CRS.from_user_input(crs))
+
+
+def _by_gdal(path: Path, rows: int) -> Iterator[gpd.GeoDataFrame]:
+    options: dict[str, Any] = {"layer": "footprints"} if path.suffix.lower() == ".gpkg" else {}
+    with pyogrio.open_arrow(path, batch_size=rows, use_pyarrow=True, **options) as (meta, reader):
+        name = meta["geometry_name"] or "wkb_geometry"
+        crs = None if not meta["crs"] else CRS.from_user_input(meta["crs"])
+        seen = False
+        for batch in reader:
+            seen = True
+            yield _frame(pa.Table.from_batches([batch]), name, crs)
+        if not seen:
+            yield _frame(reader.schema.empty_table(), name, crs)
+
+
+def _frame(table: pa.Table, name: str, crs: CRS | None) -> gpd.GeoDataFrame:
+    geometry = shapely.from_wkb(table[name].to_numpy(zero_copy_only=False))
+    columns = [c for c in table.column_names if c in COLUMNS]
+    return _as_schema(gpd.GeoDataFrame(table.select(columns).to_pandas(), geometry=geometry, crs=crs))
+
+
+def _as_schema(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """The schema's columns in order, in their dtypes; MultiPolygons of one part as that part."""
+    index = pd.RangeIndex(len(table))
+    columns = {name: pd.Series(_column(table, name), index=index, dtype=dtype) for name, dtype in COLUMNS.items()}
+    return gpd.GeoDataFrame(columns, geometry=_single(table.geometry.to_numpy()), crs=table.crs)
+
+
+def _column(table: gpd.GeoDataFrame, name: str) -> Any:
+    if name not in table.columns:
+        raise SinkError(f"an output without a column {name!r}", remedy="Remove it, and run the same again")
+    values = table[name]
+    if name == "acquired":
+        return pd.to_datetime(values, utc=True).astype("datetime64[ms, UTC]").array
+    return values.to_numpy()
+
+
+def _single(geometry: Any) -> Any:
+    """A GeoPackage makes all polygons MultiPolygons; here each is what it was."""
+    alone = (shapely.get_type_id(geometry) == shapely.GeometryType.MULTIPOLYGON) & (
+        shapely.get_num_geometries(geometry) == 1
+    )
+    geometry = geometry.copy()
+    geometry[alone] = shapely.get_geometry(geometry[alone], 0)
+    return geometry

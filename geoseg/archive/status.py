@@ -1,0 +1,121 @@
+"""How far a run is: from its manifest alone, while it goes on, after it, and after a crash."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from geoseg.archive.beat import SILENT_S, last_beat
+from geoseg.archive.manifest import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """A run over an archive, at one moment."""
+
+    folder: str
+    """The run's folder."""
+    state: Literal["running", "ended", "interrupted", "stopped", "killed"]
+    """``stopped`` by an error, ``killed`` without having been able to say so."""
+    model: str
+    """Name and version."""
+    started: str
+    """UTC, ISO 8601."""
+    ended: str | None
+    """The same; None: not yet, or killed."""
+    exit_code: int | None
+    """Once it ended."""
+    stopped: str
+    """Why it was stopped."""
+    scenes: int
+    """All of the run."""
+    counts: Mapping[str, int]
+    """Scenes in each state."""
+    unchanged: int
+    """Scenes with nothing to do, of those done."""
+    left: int
+    """Scenes not begun yet."""
+    footprints: int
+    """Found so far."""
+    running: tuple[Mapping[str, Any], ...]
+    """Scenes at work: ``name``, ``seconds``, ``tiles_done``, ``tiles``."""
+    failed: tuple[Mapping[str, Any], ...]
+    """The first hundred of which nothing came: ``name``, ``state``, ``error``."""
+    eta_s: float | None
+    """Seconds to go, from the pace of the scenes that had to be worked on; None: not known."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON has it."""
+        return asdict(self)
+
+
+def archive_status(folder: str | Path) -> Status:
+    """How far the run in ``folder`` is.
+
+    Raises:
+        ConfigError: no run was begun there.
+    """
+    folder = Path(folder).expanduser()
+    with Manifest.opened(folder) as manifest:
+        counts = {state: n for state, n in manifest.counts().items() if state != "gone"}
+        state = _state(manifest)
+        left = counts.get("pending", 0)
+        bad = [
+            {"name": record.name, "state": record.state, "error": record.error}
+            for record, _ in zip(manifest.records("refused", "locked", "failed"), range(100), strict=False)
+        ]
+        return Status(
+            folder=str(folder),
+            state=state,
+            model=f"{manifest.fact('model')} {manifest.fact('model_version')}",
+            started=str(manifest.fact("started")),
+            ended=manifest.fact("ended"),
+            exit_code=manifest.fact("exit_code"),
+            stopped=manifest.fact("stopped") or "",
+            scenes=sum(counts.values()),
+            counts=counts,
+            unchanged=round(manifest.total("unchanged")),
+            left=left,
+            footprints=round(manifest.total("footprints")),
+            running=tuple(_at_work(manifest)) if state == "running" else (),
+            failed=tuple(bad),
+            eta_s=_eta(manifest, counts) if state == "running" else None,
+        )
+
+
+def _state(manifest: Manifest) -> Any:
+    said = manifest.fact("state")
+    if said != "running":
+        return said
+    age = time.time() - last_beat(manifest.folder)
+    if manifest.fact("host") == socket.gethostname():
+        try:
+            os.kill(int(manifest.fact("pid")), 0)
+        except ProcessLookupError:
+            return "killed"
+        except PermissionError:
+            pass  # somebody else's process: it is there
+    return "running" if age < SILENT_S else "killed"
+
+
+def _at_work(manifest: Manifest) -> Any:
+    now = datetime.now(UTC)
+    for record in manifest.records("running"):
+        done, total = record.tiles or (None, None)
+        seconds = None if record.started is None else round((now - record.started).total_seconds(), 1)
+        yield {"name": record.name, "seconds": seconds, "tiles_done": done, "tiles": total}
+
+
+def _eta(manifest: Manifest, counts: Mapping[str, int]) -> float | None:
+    """What is left, at the mean time of what was done in this run, over its processes."""
+    settled = sum(n for state, n in counts.items() if state not in ("pending", "running"))
+    if not settled:
+        return None
+    left = counts.get("pending", 0) + counts.get("running", 0) / 2
+    return round(left * manifest.total("seconds") / settled / int(manifest.fact("processes") or 1), 1)

@@ -1,0 +1,194 @@
+"""What the process does that works on scenes: looks at each, and extracts from it where it is told to go on.
+
+A process of its own, for a raster can end the process that reads it: a fault in a codec, a full memory, a read that
+never returns. And one process for many scenes, for loading a model onto a device takes longer than many a raster.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import shapely
+from pyproj import CRS, Transformer
+
+from geoseg.aoi import Area
+from geoseg.archive.record import Done, Failed, Looked
+from geoseg.config import Settings
+from geoseg.detectors import Detector, ModelCard
+from geoseg.errors import GeosegError, exit_code
+from geoseg.grid import Grid
+from geoseg.job import Job, Sketch, opened
+from geoseg.locks import output_lock
+from geoseg.raster import RasterInfo
+from geoseg.report import Report
+
+LOCK_WAIT_S = 3.0
+"""A killed run's process may hold an output's lock for a moment still."""
+_TOLD_S = 2.0
+_NO_ROOM = ("No space left", "disk is full", "quota", "read-only")
+_LEFT_OUT = ("settings", "versions", "aoi", "raster_key", "raster", "run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """What is the same for all scenes of a run."""
+
+    model: str | Detector
+    """Bundled name or weights file; or a detector of one's own, which then has to be picklable."""
+    card: ModelCard
+    """The model's."""
+    digest: str
+    """Of its weights; empty where it has none."""
+    settings: Settings
+    """Of each run."""
+    aoi: Area | None
+    """Only this; None: everything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One scene to be worked on."""
+
+    id: int
+    """Its number in the manifest."""
+    href: str
+    """Path or URL."""
+    acquired: datetime | None
+    """When it was taken; None: as the raster says."""
+    output: Path
+    """Where it goes."""
+
+
+def work(pipe: Connection, orders: Orders) -> None:
+    """Take tasks from ``pipe`` until None comes, and answer each with a Looked and, if told to go on, with what came
+    of it: a Done or a Failed. In between come pairs of tiles done and in all."""
+    _settle()
+    detector: Detector | None = None
+    with suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
+        while (task := pipe.recv()) is not None:
+            try:
+                info, looked = _look(task, orders)
+                pipe.send(looked)
+                if not pipe.recv():
+                    continue
+                if detector is None:
+                    detector = _loaded(orders)
+                pipe.send(_extract(task, info, detector, orders, pipe))
+            except _CannotLoadError as error:
+                pipe.send(Failed(code=exit_code(error.error), error=_message(error.error), fatal=True))
+            except Exception as error:
+                pipe.send(_failed(error))
+
+
+def _settle() -> None:
+    """Make this a process that ends when its run does, and that goes first where memory is short."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal's processes: the run decides
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    logging.getLogger("geoseg").addHandler(logging.NullHandler())  # warnings are in the report
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("500")
+    with suppress(OSError, AttributeError):  # Linux: the kernel's word that we go with the run, even inside GDAL
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Elsewhere than on Linux: nobody may be left who works for a run that was killed."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(130)
+
+
+class _CannotLoadError(Exception):
+    """The model cannot be loaded: that is so for every scene."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _loaded(orders: Orders) -> Detector:
+    if not isinstance(orders.model, str):
+        return orders.model
+    try:
+        from geoseg.detectors import load_model  # torch: not before something has to be done
+
+        return load_model(orders.model, orders.settings.detect.device)
+    except Exception as error:
+        raise _CannotLoadError(error) from error
+
+
+def _look(task: Task, orders: Orders) -> tuple[RasterInfo, Looked]:
+    """Open a raster and find out which run it would be."""
+    info = opened(task.href, orders.settings)
+    if task.acquired is not None:
+        info = replace(info, acquired=task.acquired)
+    sketch = Sketch(card=orders.card, digest=orders.digest)
+    job = Job.of(info, sketch, aoi=orders.aoi, tiling=None, settings=orders.settings)
+    looked = Looked(
+        key=info.key,
+        run=job.identity,
+        extent=extent(info.grid),
+        seen=info.acquired,
+        plain=info.driver != "VRT" and os.path.isfile(info.path),
+    )
+    return info, looked
+
+
+def _extract(task: Task, info: RasterInfo, detector: Detector, orders: Orders, pipe: Connection) -> Done:
+    # Here, for dask takes a second to load, and a run where nothing has changed needs none of it.
+    from geoseg.extraction import run_to
+
+    last = 0.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > _TOLD_S:
+            last = time.monotonic()
+            pipe.send((done, total))
+
+    with output_lock(task.output, wait_s=LOCK_WAIT_S):
+        report = run_to(info, detector, task.output, aoi=orders.aoi, settings=orders.settings, progress=tell)
+    return Done(figures=_in_short(report), footprints=report.footprints, code=report.exit_code)
+
+
+def _in_short(report: Report) -> dict[str, Any]:
+    """What of a report is not the same for all scenes."""
+    return {name: value for name, value in report.as_dict().items() if name not in _LEFT_OUT}
+
+
+def _failed(error: Exception) -> Failed:
+    text = _message(error)
+    full = exit_code(error) == 4 and any(sign.lower() in text.lower() for sign in _NO_ROOM)
+    return Failed(code=exit_code(error), error=text, fatal=full)
+
+
+def _message(error: Exception) -> str:
+    text = str(error) if isinstance(error, GeosegError) else f"{type(error).__name__}: {error}"
+    return text.encode("utf-8", "backslashreplace").decode()[:2000]
+
+
+def extent(grid: Grid) -> tuple[float, float, float, float]:
+    """West, south, east, north of a grid in degrees; west is east of east across the antimeridian."""
+    outline = grid.geometry_to_world(np.array([shapely.box(*grid.window.xyxy)], dtype=object))[0]
+    to_degrees = Transformer.from_crs(grid.crs, CRS.from_epsg(4326), always_xy=True)
+    left, bottom, right, top = outline.bounds
+    west, south, east, north = to_degrees.transform_bounds(left, bottom, right, top, densify_pts=21)
+    return (round(west, 7), round(south, 7), round(east, 7), round(north, 7))

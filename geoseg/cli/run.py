@@ -1,0 +1,80 @@
+"""`geoseg run`: a whole archive, unattended; each raster once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
+from geoseg.cli.exits import stoppable
+from geoseg.cli.progress import progress
+
+if TYPE_CHECKING:
+    from geoseg.archive import Outcome, RunConfig
+    from geoseg.archive.inputs import Search
+
+
+def run(
+    config: Annotated[Path, typer.Argument(help="The run (TOML): see configs/runs/archive.toml.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done.")] = False,
+    log_format: LogFormatOption = LogFormat.text,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the objects of every raster of an archive; what is done already is skipped."""
+    start(verbose=verbose, quiet=quiet, log_format=log_format)
+    from geoseg.archive import read_run_config
+
+    settings = read_run_config(config)
+    if dry_run:
+        _describe(settings)
+        return
+    from geoseg.archive import run_archive
+
+    with (
+        stoppable(),
+        progress(quiet=quiet, plain=log_format is LogFormat.json, unit="scenes") as advance,
+    ):
+        done = run_archive(settings, search=searching(settings), progress=advance)
+    _summarise(done)
+    raise typer.Exit(done.exit_code)
+
+
+def searching(settings: RunConfig) -> Search | None:
+    """What a run's ``[input] stac`` is looked up with; None where it has none."""
+    if settings.input.stac is None:
+        return None
+    from geoseg.job import access_of
+    from geoseg.stac import finder
+
+    return finder(access_of(settings.raster), root=settings.root)
+
+
+def _describe(settings: RunConfig) -> None:
+    """What a run would do."""
+    from geoseg.archive.rehearsal import rehearse
+
+    found = rehearse(settings, search=searching(settings))
+    typer.echo(f"model      {found.model}")
+    typer.echo(f"folder     {found.folder}")
+    typer.echo(f"scenes     {found.scenes}")
+    typer.echo(f"unchanged  {found.unchanged} since they were done; the others would be looked at")
+    typer.echo(f"gone       {found.gone} of an earlier run are no longer among the inputs")
+    for name, output in found.first:
+        typer.echo(f"  {name} -> {output}")
+    if found.scenes > len(found.first):
+        typer.echo(f"  ... and {found.scenes - len(found.first)} more")
+    typer.echo("nothing was written: this is a dry run")
+
+
+def _summarise(done: Outcome) -> None:
+    counts = {state: number for state, number in done.counts.items() if state != "gone"}
+    said = ", ".join(f"{number:,} {state}" for state, number in counts.items()) or "none"
+    page = done.folder / "summary.html"
+    fields = {"counts": counts, "footprints": done.footprints, "exit_code": done.exit_code, "summary": str(page)}
+    if done.stopped:
+        log.error("stopped: %s", done.stopped)
+    text = f"scenes: {said}; {done.footprints:,} footprints in {done.seconds:.1f} s; see {page}"
+    log.info("%s", text, extra={"fields": fields})

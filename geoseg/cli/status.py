@@ -1,0 +1,56 @@
+"""`geoseg status`: how far a run over an archive is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geoseg.cli.progress import duration
+
+if TYPE_CHECKING:
+    from geoseg.archive import Status
+
+_STATES = {
+    "running": "running",
+    "ended": "ended",
+    "interrupted": "interrupted: the same command goes on from here",
+    "stopped": "stopped: the same command goes on from here",
+    "killed": "killed, or its machine went down: the same command goes on from here",
+}
+
+
+def status(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run ([archive] folder).")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say how far a run is: while it goes on, after it, and after a crash."""
+    from geoseg.archive import archive_status
+
+    found = archive_status(folder)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=2, default=str))
+    else:
+        _tell(found)
+
+
+def _tell(found: Status) -> None:
+    typer.echo(f"{found.folder}: {_STATES[found.state]}")
+    ended = f", ended {found.ended}" if found.ended else ""
+    code = "" if found.exit_code is None else f", exit code {found.exit_code}"
+    typer.echo(f"started    {found.started}{ended}{code}")
+    typer.echo(f"model      {found.model}")
+    if found.stopped:
+        typer.echo(f"stopped    {found.stopped}")
+    counts = ", ".join(f"{number:,} {state}" for state, number in found.counts.items())
+    typer.echo(f"scenes     {found.scenes:,}: {counts} ({found.unchanged:,} unchanged)")
+    typer.echo(f"footprints {found.footprints:,}")
+    for scene in found.running:
+        tiles = f", {scene['tiles_done']:,} of {scene['tiles']:,} tiles" if scene["tiles"] else ""
+        typer.echo(f"  at work: {scene['name']} ({scene['seconds']:.0f} s{tiles})")
+    for scene in found.failed:
+        typer.echo(f"  {scene['state']}: {scene['name']}: {scene['error']}")
+    if found.state == "running":
+        typer.echo(f"left       {found.left:,}" + (f", {duration(found.eta_s)} to go" if found.eta_s else ""))

@@ -1,0 +1,145 @@
+"""Which rasters a run is over, and what a run's file may say."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import pytest
+import shapely
+from archive_scenes import configured
+
+from geoseg.archive import RunConfig, Scene, read_run_config
+from geoseg.archive.inputs import scenes
+from geoseg.config import Settings
+from geoseg.errors import ConfigError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.tif", "a.tif", "deep/er/c.tif", "notes.txt"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    return tmp_path
+
+
+def found(folder: Path, **given: Any) -> list[Scene]:
+    return list(scenes(configured(folder, input=given)))
+
+
+def names(folder: Path, **given: Any) -> list[str]:
+    return [scene.name for scene in found(folder, **given)]
+
+
+def test_patterns(folder: Path) -> None:
+    assert names(folder, globs=["in/*.tif"]) == ["a.tif", "b.tif"]
+    assert names(folder, globs=["in/**/*.tif"]) == ["a.tif", "b.tif", "c.tif"]
+    assert names(folder, globs=[str(folder / "in" / "?.tif")]) == ["a.tif", "b.tif"]
+    assert found(folder, globs=["in/a.tif"])[0].href == str(folder / "in" / "a.tif")
+
+
+def test_a_pattern_that_matches_nothing_is_told_and_one_in_no_folder_refused(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "geoseg"):
+        assert names(folder, globs=["in/*.jp2"]) == []
+    assert "no file matches" in caplog.text
+    with pytest.raises(ConfigError, match="is no folder"):
+        names(folder, globs=["mounted/*/x.tif"])
+
+
+def test_lists_and_paths(folder: Path) -> None:
+    (folder / "list.txt").write_bytes(
+        b"\xef\xbb\xbf# ours\nin/a.tif\n\n  /elsewhere/\xff.tif \ns3://bucket/x/y.tif?v=1\n"
+    )
+    one, other, remote = found(folder, list="list.txt")
+    assert (one.href, one.name) == (str(folder / "in" / "a.tif"), "a.tif")
+    assert other.href == "/elsewhere/\udcff.tif"
+    assert (remote.href, remote.name) == ("s3://bucket/x/y.tif?v=1", "y.tif")
+    assert names(folder, paths=["in/b.tif", "absent.tif"]) == ["b.tif", "absent.tif"]
+    with pytest.raises(ConfigError, match="cannot be read"):
+        names(folder, list="absent.txt")
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".geojson"])
+def test_indexes(folder: Path, suffix: str) -> None:
+    table = gpd.GeoDataFrame(
+        {"where": ["in/b.tif", "s3://bucket/z.tif"], "datetime": ["2026-03-04T05:06:07Z", None]},
+        geometry=[shapely.box(85.0, 27.0, 85.1, 27.3), shapely.box(86.0, 27.0, 86.1, 27.3)],
+        crs=4326,
+    )
+    path = folder / f"index{suffix}"
+    if suffix == ".parquet":
+        table.to_crs(3857).to_parquet(path)
+    else:
+        table.to_file(path)
+    first, second = found(folder, index=path.name, index_column="where")
+    assert first.href == str(folder / "in" / "b.tif")
+    assert first.acquired == datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC) and second.acquired is None
+    assert first.extra["bbox"] == pytest.approx([85.0, 27.0, 85.1, 27.3])
+    with pytest.raises(ConfigError, match="without a column 'path'"):
+        found(folder, index=path.name)
+
+
+def test_an_index_that_is_none(folder: Path) -> None:
+    (folder / "index.geojson").write_text("<OGRVRTDataSource/>")
+    with pytest.raises(ConfigError, match="index"):
+        found(folder, index="index.geojson")
+    gpd.GeoDataFrame({"path": [None]}, geometry=[shapely.Point(0, 0)], crs=4326).to_file(folder / "empty.gpkg")
+    with pytest.raises(ConfigError):
+        found(folder, index="empty.gpkg")
+
+
+def test_a_search_is_asked_with_its_keys(folder: Path) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def search(**keys: Any) -> list[Scene]:
+        asked.append(keys)
+        return [Scene(href="/x.tif", name="item")]
+
+    config = configured(folder, input={"stac": {"url": "catalog.json"}, "paths": ["in/a.tif"]})
+    assert [scene.name for scene in scenes(config, search)] == ["a.tif", "item"]
+    assert asked == [{"url": "catalog.json"}]
+    with pytest.raises(ConfigError, match="without a search"):
+        list(scenes(config))
+
+
+def test_a_file_is_read_and_its_paths_start_from_it(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "x.toml"
+    path.parent.mkdir()
+    path.write_text('[archive]\nmodel = "ships"\nfolder = "out"\n[input]\nglobs = ["in/*.tif"]\n[detect]\nbatch = 2\n')
+    config = read_run_config(path)
+    assert config.folder == tmp_path / "runs" / "out"
+    assert config.settings == Settings.model_validate({"detect": {"batch": 2}})
+    assert type(config.settings) is Settings
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no settings"),
+        ('[archive]\nmodel = "a"\nfolder = "b"\n', "input"),
+        ('[archive]\nmodel = "a"\nfolder = "b"\n[input]\n', "names no raster"),
+        ('[archive]\nmodel = "a"\nfolder = "b"\nnames = "c"\n[input]\nglobs = ["x"]\n', "line 4.*Did you mean name"),
+        ('[archive]\nmodel = "a"\nfolder = "b"\nname = "all"\n[input]\nglobs = ["x"]\n', "archive.name 'all'"),
+        ('[archive]\nmodel = "a"\nfolder = "b"\nformat = "shp"\n[input]\nglobs = ["x"]\n', "line 4.*gpkg"),
+        ('[archive]\nmodel = "a"\nfolder = "b"\n[input]\nglobs = ["x"]\n[merge]\nkeep = "best"\n', "line 7"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"(?s){said}"):
+        read_run_config(path)
+
+
+def test_the_whole_example_names_every_key() -> None:
+    text = (Path(__file__).parent.parent / "configs" / "runs" / "archive.toml").read_text()
+    for section in ("archive", "input", "merge"):
+        kind: Any = RunConfig.model_fields[section].annotation
+        for key in kind.model_fields:
+            assert f"\n{key} = " in text or f"\n# {key} = " in text, key

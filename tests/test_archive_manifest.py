@@ -1,0 +1,133 @@
+"""The manifest: what is committed stays, whatever happens to the process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from archive_scenes import day
+
+from geoseg.archive import Manifest, Scene
+from geoseg.archive.manifest import FILE, signature
+from geoseg.errors import ConfigError
+
+
+def scenes(*names: str) -> list[Scene]:
+    return [Scene(href=f"/in/{name}", name=name) for name in names]
+
+
+def begin(manifest: Manifest, *names: str) -> int:
+    return manifest.begin(scenes(*names), "{stem}", ".gpkg")
+
+
+def test_scenes_keep_number_and_output_from_round_to_round(tmp_path: Path) -> None:
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        assert begin(manifest, "b.tif", "a.tif", "b.vrt", "b.tif") == 3
+        first = {record.name: (record.id, record.output) for record in manifest.records()}
+        assert first == {
+            "b.tif": (1, "scenes/b.gpkg"),
+            "a.tif": (2, "scenes/a.gpkg"),
+            "b.vrt": (3, "scenes/b-2.gpkg"),
+        }
+        manifest.update(2, state="done", footprints=4, seen=day(3), figures={"gaps_m2": {"nodata": 2.5}})
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        assert begin(manifest, "c.tif", "a.tif", "b.vrt") == 3
+        assert manifest.counts() == {"gone": 1, "pending": 3}
+        again = {record.name: (record.id, record.output) for record in manifest.records()}
+        assert again == {"a.tif": first["a.tif"], "b.vrt": first["b.vrt"], "c.tif": (4, "scenes/c.gpkg")}
+        record = manifest.get(2)
+        assert (record.last, record.footprints, record.seen) == ("done", 4, day(3))
+        assert record.figures == {"gaps_m2": {"nodata": 2.5}} and manifest.total("footprints") == 0
+
+
+def test_pages_see_every_scene_once_while_states_change(tmp_path: Path) -> None:
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        count = 1203
+        assert begin(manifest, *(f"{i}.tif" for i in range(count))) == count
+        seen = []
+        for record in manifest.records("pending"):
+            seen.append(record.id)
+            if record.id % 100 == 0:
+                manifest.update(record.id, state="done", footprints=1)
+        assert seen == list(range(1, count + 1))
+        assert manifest.counts() == {"done": 12, "pending": count - 12} and manifest.total("footprints") == 12
+
+
+def test_what_names_no_text_can_hold_comes_back(tmp_path: Path) -> None:
+    href = "/in/" + os.fsdecode(b"\xff\xfe.tif")
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        manifest.begin([Scene(href=href, name=os.fsdecode(b"\xff\xfe.tif"))], "{name}", ".gpkg")
+        manifest.update(1, state="refused", error="no: \udcff", code=2)
+        record = manifest.get(1)
+        assert (record.href, record.output) == (href, "scenes/__.tif.gpkg")
+        assert manifest.codes() == {2}
+
+
+def test_a_round_begins_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    def failing() -> object:
+        yield from scenes("a.tif")
+        raise ConfigError("a list that ends in the middle")
+
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        begin(manifest, "old.tif")
+        manifest.update(1, state="done")
+        with pytest.raises(ConfigError):
+            manifest.begin(failing(), "{stem}", ".gpkg")  # type: ignore[arg-type]
+        assert manifest.counts() == {"done": 1} and manifest.fact("round") == 1
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from geoseg.archive import Manifest, Scene
+with Manifest.opened(Path(sys.argv[1]), create=True) as manifest:
+    manifest.begin([Scene(href=f"/{i}", name=f"{i}.tif") for i in range(200)], "{stem}", ".gpkg")
+    for number in range(1, 201):
+        manifest.update(number, state="done", footprints=number)
+        print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("after", [1, 57])
+def test_a_killed_process_loses_nothing_that_was_committed(tmp_path: Path, after: int) -> None:
+    process = subprocess.Popen([sys.executable, "-c", _KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) >= after:
+            process.send_signal(signal.SIGKILL)
+            break
+    last = max([after, *(int(line) for line in process.stdout)])
+    process.wait()
+    with Manifest.opened(tmp_path) as manifest:  # read only: as `geoseg status` finds it
+        done = [record.footprints for record in manifest.records("done")]
+    assert done[:last] == list(range(1, last + 1)) and len(done) <= last + 1
+
+
+def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no manifest"), Manifest.opened(tmp_path):
+        pass
+    db = sqlite3.connect(tmp_path / FILE)
+    db.execute("CREATE TABLE mine (x)")
+    db.close()
+    with pytest.raises(ConfigError, match="no manifest of this version"), Manifest.opened(tmp_path, create=True):
+        pass
+
+
+def test_a_signature_tells_contents_masks_and_copies_apart(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    assert signature(path) is None and signature("s3://bucket/a.tif") is None
+    path.write_bytes(b"one")
+    first = signature(path)
+    assert first == signature(path)
+    stat = path.stat()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # of the same size, and its time set back
+    second = signature(path)
+    assert second != first
+    (tmp_path / "a.tif.msk").write_bytes(b"mask")
+    assert signature(path) != second

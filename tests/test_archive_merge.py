@@ -1,0 +1,151 @@
+"""One layer over overlapping scenes: what each object must come out as."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from archive_scenes import UTM, by_hand, day, table
+from geopandas.testing import assert_geodataframe_equal
+
+from geoseg.archive import Manifest
+from geoseg.archive.config import MergeSettings
+from geoseg.archive.merging import merge_scenes
+from geoseg.archive.reading import batches
+from geoseg.errors import SinkError
+from geoseg.sinks import written_run
+
+EAST, NORTH = 350_000.0, 3_050_000.0
+
+
+def box(left: float, bottom: float, wide: float = 12.0, high: float = 8.0) -> Any:
+    return shapely.box(EAST + left, NORTH + bottom, EAST + left + wide, NORTH + bottom + high)
+
+
+def merged(folder: Path, target: str = "merged.gpkg", **settings: Any) -> gpd.GeoDataFrame:
+    with Manifest.opened(folder, create=True) as manifest:
+        path = merge_scenes(manifest, MergeSettings(output=target, **settings), folder / target)
+    parts = list(batches(path))
+    assert len({str(part.crs) for part in parts}) == 1
+    return gpd.pd.concat(parts, ignore_index=True)
+
+
+Scenes = list[tuple[str, gpd.GeoDataFrame, datetime | None]]
+
+
+def overlapping() -> Scenes:
+    """a sees three, b two of them a little shifted and one of its own, c lies elsewhere."""
+    a = table([box(0, 0), box(30, 0), box(60, 0)], raster="a", score=[0.9, 0.6, 0.9])
+    b = table([box(31, 0.5), box(61, 0), box(90, 0)], raster="b", score=[0.7, 0.8, 0.8])
+    c = table([box(5000, 0)], raster="c")
+    return [("a.tif", a, day(5)), ("b.tif", b, day(9)), ("c.tif", c, day(1))]
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb", ".geojson"])
+@pytest.mark.parametrize("target", ["merged.gpkg", "merged.parquet", "merged"])
+def test_what_two_scenes_saw_comes_out_once(tmp_path: Path, suffix: str, target: str) -> None:
+    by_hand(tmp_path, overlapping(), suffix)
+    found = merged(tmp_path, target)
+    assert sorted(found["id"]) == ["a0", "b0", "b1", "b2", "c0"]
+    assert found["n_tiles"].dtype == "int32" and found["cut_by_edge"].dtype == bool
+    by_score = merged(tmp_path, target, keep="score")
+    assert sorted(by_score["id"]) == ["a0", "a2", "b0", "b2", "c0"]
+    assert not list(tmp_path.glob(".merge*"))
+
+
+def test_scenes_in_other_systems_are_one_layer(tmp_path: Path) -> None:
+    scenes = overlapping()
+    moved = [(name, rows.to_crs(crs), seen) for (name, rows, seen), crs in zip(scenes, (UTM, 3857, 4326), strict=True)]
+    by_hand(tmp_path / "one", scenes)
+    by_hand(tmp_path / "other", moved)
+    one, other = (merged(tmp_path / name, crs="EPSG:32646") for name in ("one", "other"))
+    assert one["id"].tolist() == other["id"].tolist()
+    assert other.crs == "EPSG:32646"
+    assert shapely.hausdorff_distance(one.geometry.to_numpy(), other.geometry.to_numpy()).max() < 0.01
+    assert merged(tmp_path / "other").crs == "EPSG:4326"
+    assert merged(tmp_path / "one").crs == UTM
+
+
+def test_a_whole_one_goes_before_one_that_the_edge_cuts(tmp_path: Path) -> None:
+    whole, piece = table([box(0, 0)], raster="a"), table([box(0, 0, 4)], raster="b", cut_by_edge=[True])
+    by_hand(tmp_path, [("a.tif", whole, day(1)), ("b.tif", piece, day(30))])
+    assert merged(tmp_path)["id"].tolist() == ["a0"]
+
+
+def test_twelve_scenes_of_one_place_and_objects_over_many_cells(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    scenes: Scenes = []
+    for number in range(12):
+        shift = rng.uniform(-0.4, 0.4, 2)
+        shapes = [box(40 * i + shift[0], 3000 * j + shift[1]) for i in range(6) for j in range(3)]
+        long = box(-100 + shift[0], -50 + shift[1], 9000, 12)  # over several cells
+        scenes.append((f"{number:02}.tif", table([*shapes, long], raster=f"{number:02}-"), day(number + 1)))
+    by_hand(tmp_path, scenes, ".parquet")
+    found = merged(tmp_path, "merged")
+    assert len(found) == 19
+    assert {name.split("-")[0] for name in found["id"]} == {"11"}
+
+
+def test_a_layer_is_made_once_and_again_when_something_changes(tmp_path: Path) -> None:
+    by_hand(tmp_path, overlapping())
+    for target in ("merged.gpkg", "merged"):
+        merged(tmp_path, target)
+        first, before = written_run(tmp_path / target)["run"], _times(tmp_path / target)
+        merged(tmp_path, target)
+        assert _times(tmp_path / target) == before
+        merged(tmp_path, target, iou=0.9)
+        assert written_run(tmp_path / target)["run"] not in (None, first)
+    assert written_run(tmp_path / "merged.gpkg")["scenes"] == "3"
+    assert [written_run(tmp_path / name)["footprints"] for name in ("merged", "merged.gpkg")] == ["7", "7"]
+    assert len(gpd.read_parquet(tmp_path / "merged")) == 7  # as one data set, by a reader that is not ours
+
+
+def _times(path: Path) -> list[int]:
+    return [each.stat().st_mtime_ns for each in sorted([path, *path.glob("*")])]
+
+
+def test_ground_that_was_not_examined_is_told(tmp_path: Path) -> None:
+    by_hand(tmp_path, overlapping())
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        manifest.update(3, state="failed", error="killed", extent=(85.0, 27.0, 85.01, 27.02))
+    found = merged(tmp_path)
+    assert sorted(found["id"]) == ["a0", "b0", "b1", "b2"]
+    gaps = gpd.read_file(tmp_path / "merged.gpkg", layer="gaps")
+    assert gaps[["reason", "detail", "raster"]].to_numpy().tolist() == [["failed", "killed", "c.tif"]]
+    assert gaps["area_m2"][0] == pytest.approx(992 * 2217, rel=0.01)
+    assert written_run(tmp_path / "merged.gpkg")["complete"] == "False"
+    assert len(merged(tmp_path, "merged")) == 4
+    assert len(gpd.read_parquet(tmp_path / "merged" / "_gaps" / "gaps.parquet")) == 1
+
+
+def test_a_folder_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    by_hand(tmp_path, overlapping())
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged" / "thesis.txt").write_text("mine")
+    with pytest.raises(SinkError, match="did not write"):
+        merged(tmp_path, "merged")
+    assert (tmp_path / "merged" / "thesis.txt").read_text() == "mine"
+
+
+def test_outputs_that_are_gone_or_empty(tmp_path: Path) -> None:
+    by_hand(tmp_path, [*overlapping(), ("d.tif", table([], raster="d"), None)])
+    assert len(merged(tmp_path)) == 5
+    (tmp_path / "scenes" / "b.gpkg").unlink()
+    with pytest.raises(SinkError, match="run the same again"):
+        merged(tmp_path, iou=0.8)
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb"])
+def test_batches_give_back_what_was_written(tmp_path: Path, suffix: str) -> None:
+    rows = table([box(20 * i, 7 * i) for i in range(25)], acquired=[day(3)] * 25, score=np.linspace(0, 1, 25))
+    by_hand(tmp_path, [("a.tif", rows, None)], suffix)
+    read = [*batches(tmp_path / "scenes" / f"a{suffix}", rows=7)]
+    assert max(map(len, read)) <= 7 or suffix == ".fgb"
+    found = gpd.pd.concat(read, ignore_index=True).sort_values("score", ignore_index=True)
+    assert (found.dtypes == rows.dtypes).all()
+    assert_geodataframe_equal(found, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -75,6 +76,18 @@ def empty(crs: CRS) -> geopandas.GeoDataFrame:
     return _table({}, np.empty(0, dtype=object), crs)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Keys:
+    """What rows are put in order by: a function of each row alone, so that tables made apart can be put together."""
+
+    top: NDArray[np.int64]
+    """``(n,)`` of the outline, in 1/256 pixels."""
+    left: NDArray[np.int64]
+    """``(n,)`` likewise."""
+    shape: NDArray[np.uint64]
+    """``(n,)`` digest of the outline: tells twins apart."""
+
+
 def assemble(
     merged: Objects,
     *,
@@ -106,31 +119,64 @@ def assemble(
     Raises:
         ModelError: a label that the card does not name.
     """
+    told = Told(card=card, raster=raster, raster_key=raster_key, acquired=acquired, run=run)
+    table, _ = drawn(merged, grid=grid, area=area, told=told, cut=cut)
+    return numbered(table)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What all footprints of a run say alike."""
+
+    card: ModelCard
+    """Of the model; names the labels."""
+    raster: str
+    """Name of the raster."""
+    raster_key: str = ""
+    """Of its content, which ids are made from; empty: its name."""
+    acquired: datetime | None = None
+    """When it was taken; without a time zone it is UTC."""
+    run: str = ""
+    """Id of the run."""
+
+
+def drawn(
+    merged: Objects, *, grid: Grid, area: Window, told: Told, cut: NDArray[np.bool_] | None = None
+) -> tuple[geopandas.GeoDataFrame, Keys]:
+    """As :func:`assemble`, of some of the rows: in order, with what they are ordered by; twins have equal ids still.
+
+    Raises:
+        ModelError: a label that the card does not name.
+    """
     outlines = merged.outlines
     if not len(outlines):
-        return empty(grid.crs)
-    labels = _label_names(outlines.labels, card)
+        none = np.zeros(0, np.int64)
+        return empty(grid.crs), Keys(top=none, left=none, shape=none.astype(np.uint64))
+    labels = _label_names(outlines.labels, told.card)
     pixel = shapely.normalize(outlines.geometry)
-    ids = np.concatenate([_ids(pixel[rows], labels[rows], raster_key or raster) for rows in _pieces(len(pixel))])
-    order = _order(pixel, ids, outlines.scores, merged.n_tiles)
-    pixel, ids, labels = pixel[order], _distinct(ids[order]), labels[order]
-    at_edge = _at_edge(pixel, grid, area)
+    source = told.raster_key or told.raster
+    ids = np.concatenate([_ids(pixel[rows], labels[rows], source) for rows in _pieces(len(pixel))])
+    keys = _keys(pixel)
+    order = np.lexsort((keys.shape, merged.n_tiles, -outlines.scores, ids, keys.left, keys.top))
+    pixel, ids, labels = pixel[order], ids[order], labels[order]
+    edge = at_edge(pixel, grid, area)
     ground = on_ground(pixel, grid)
     columns: dict[str, Any] = {
         "id": ids,
         "label": labels,
         "score": outlines.scores[order],
         **_measured(ground, grid.crs),
-        "raster": raster,
-        "acquired": _utc(acquired),
-        "model": card.name,
-        "model_version": card.version,
-        "run": run,
+        "raster": told.raster,
+        "acquired": _utc(told.acquired),
+        "model": told.card.name,
+        "model_version": told.card.version,
+        "run": told.run,
         "n_tiles": merged.n_tiles[order],
         "agreement": merged.agreement[order],
-        "cut_by_edge": at_edge if cut is None else at_edge | np.asarray(cut, bool)[order],
+        "cut_by_edge": edge if cut is None else edge | np.asarray(cut, bool)[order],
     }
-    return _table(columns, ground, grid.crs)
+    keys = Keys(top=keys.top[order], left=keys.left[order], shape=keys.shape[order])
+    return _table(columns, ground, grid.crs), keys
 
 
 def on_ground(pixel: NDArray[Any], grid: Grid) -> NDArray[Any]:
@@ -184,17 +230,19 @@ def _ids(pixel: NDArray[Any], labels: NDArray[Any], raster: str) -> NDArray[Any]
     return np.array([base64.b32encode(d).decode().rstrip("=").lower() for d in digests], dtype=object)
 
 
-def _order(
-    pixel: NDArray[Any], ids: NDArray[Any], scores: NDArray[np.float32], n_tiles: NDArray[np.int32]
-) -> NDArray[np.intp]:
-    """Top to bottom, left to right by bounds (rounded), then by id; equal twins by what else differs."""
-    left, top, _, _ = np.rint(shapely.bounds(pixel).T / _STEP)
-    shapes = np.array(shapely.to_wkb(pixel), dtype=object)
-    return np.lexsort((shapes, n_tiles, -scores, ids, left, top))
+def _keys(pixel: NDArray[Any]) -> Keys:
+    """Of normalized polygons in grid pixels: top and left by their bounds, rounded."""
+    left, top, _, _ = np.rint(shapely.bounds(pixel).T / _STEP).astype(np.int64)
+    digests = [hashlib.blake2b(shape, digest_size=8).digest() for shape in shapely.to_wkb(pixel, byte_order=1)]
+    return Keys(top=top, left=left, shape=np.frombuffer(b"".join(digests), ">u8").astype(np.uint64))
+
+
+def numbered(table: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+    """A table in order, in which the second and later twins of an id have got a number."""
+    return table.assign(id=pd.Series(_distinct(table["id"].to_numpy(object)), index=table.index, dtype=COLUMNS["id"]))
 
 
 def _distinct(ids: NDArray[Any]) -> NDArray[Any]:
-    """Second and later twins of an id (rows sorted) get a number."""
     series = pd.Series(ids, dtype=object)
     rank = series.groupby(series).cumcount().to_numpy()
     again = rank > 0
@@ -203,7 +251,7 @@ def _distinct(ids: NDArray[Any]) -> NDArray[Any]:
     return ids
 
 
-def _at_edge(pixel: NDArray[Any], grid: Grid, area: Window) -> NDArray[np.bool_]:
+def at_edge(pixel: NDArray[Any], grid: Grid, area: Window) -> NDArray[np.bool_]:
     """True where an outline comes to an edge of the examined area that is the raster's own edge."""
     left, top, right, bottom = shapely.bounds(pixel).T
     near = np.zeros(len(pixel), np.bool_)

@@ -239,8 +239,8 @@ def test_hulls(degrees: float) -> None:
 def test_a_boat_pointed_at_both_ends() -> None:
     boat = table([shapely.Polygon([(0, 5), (20, 0), (40, 0), (60, 5), (40, 10), (20, 10)])])
     hulls = fit_hulls(boat)
-    assert len(hulls.geometry[0].exterior.coords) == 7
-    assert iou(hulls.geometry, boat)[0] > 0.95
+    assert len(hulls.geometry[0].exterior.coords) <= 11
+    assert iou(hulls.geometry, boat)[0] > 0.98
 
 
 @pytest.mark.parametrize("name", ["zanzibar_0", "catanduanes_1"])

@@ -9,12 +9,13 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.regularize.frame import Floats, apart, dominant_angles, turned
+from geoseg.regularize.cells import rebuild
+from geoseg.regularize.frame import Floats, apart, dominant_angles, edges, turned
 from geoseg.regularize.ground import close_gaps, clusters, neighbours, resolve_overlaps
 from geoseg.regularize.straight import straighten
-from geoseg.regularize.walls import Walls, find_walls, join_walls, rebuild
+from geoseg.regularize.walls import Walls, find_walls, join_walls
 
-ONE_FRAME = np.radians(4.0)
+ONE_FRAME = np.radians(2.5)
 """Neighbours whose walls differ by less in direction are drawn in one common direction."""
 
 SHORTEST = 3.0
@@ -23,14 +24,26 @@ SHORTEST = 3.0
 PLAIN = 0.15
 """Walls shorter than this share of a building's size (the root of its area) are drawn only where it pays."""
 
-CORNERS = 0.005
-"""Drawing those pays where it raises the IoU with the outline by this."""
+CORNERS = 0.01
+"""Drawing those pays where right angles do not fit without (see ``RAGGED``) and it raises the IoU by this."""
 
-ANGLES = 0.015
-"""Walls at any angle, not only right ones, pay where they raise it by this."""
+ANGLES = 0.03
+"""Walls at any angle pay where right angles do not fit and they raise the IoU by this, ..."""
+
+SQUARE = 0.05
+"""... and by this where right angles fit."""
+
+RAGGED = 2.0
+"""Right angles fit where no point of either outline is farther from the other than this many tolerances, ..."""
+
+ROUNDED = 0.1
+"""... and this share of a building's size: the corners of a mask are rounder the fewer cells it has."""
 
 LEAST_IOU = 0.9
 """A redrawn outline that fits worse than this (round or very small objects) is not used at all."""
+
+AWAY = 0.08
+"""Nor one that reaches farther out of the old one than twice the tolerance and this share of its size."""
 
 
 def regularize_buildings(
@@ -57,43 +70,80 @@ def regularize_buildings(
     if not rows.size:
         return whole
     pairs = neighbours(whole[rows], tolerance)
-    drawn = close_gaps(_redrawn(whole[rows], pairs, tolerance), whole[rows], pairs, tolerance)
+    drawn = redrawn(whole[rows], pairs, tolerance)
+    drawn = close_gaps(drawn, whole[rows], pairs, opened=tolerance, gap=tolerance / 2)
     whole[rows] = resolve_overlaps(drawn, priority=None if priority is None else np.asarray(priority)[rows])
     return whole
 
 
-def _redrawn(outlines: NDArray[Any], pairs: NDArray[np.int64], tolerance: float) -> NDArray[Any]:
-    """Right-angled where that fits, else with walls at any angle, else as it was."""
+def redrawn(outlines: NDArray[Any], pairs: NDArray[np.int64], tolerance: float) -> NDArray[Any]:
+    """Each outline right-angled where that fits, else with walls at any angle, else as it was.
+
+    Walls that the two outlines of a pair have back to back become one; overlaps and slivers may remain.
+
+    Args:
+        outlines: ``(n,)`` valid Polygons or MultiPolygons, none empty.
+        pairs: ``(p, 2)`` rows of neighbours.
+        tolerance: as of :func:`regularize_buildings`.
+    """
     oblique = straighten(outlines, tolerance)
-    angle, pairs = _common_angles(dominant_angles(oblique), shapely.length(oblique), pairs)
+    angle, same = _common_angles(dominant_angles(oblique), shapely.length(oblique), pairs)
+    askew = np.zeros(len(outlines), np.bool_)
+    askew[pairs[~same]] = True
     upright = turned(outlines, -angle)
     walls = find_walls(upright, tolerance)
-    walls = replace(walls, offset=join_walls(walls, pairs, 1.5 * tolerance))
-    least = np.full(len(outlines), SHORTEST * tolerance)
-    plain = np.maximum(least, PLAIN * np.sqrt(shapely.area(outlines)))
-    # From the plainest drawing to the freest: a plainer one is kept until a freer one fits clearly better.
-    drawn = _right_angled(upright, walls, plain, angle)
-    fit = _iou(drawn, outlines)
-    freer = (
-        (_right_angled(upright, walls, least, angle), CORNERS),
-        (oblique, ANGLES),
-    )
-    for other, worth in freer:
-        other_fit = _iou(other, outlines)
-        better = other_fit > fit + worth
-        drawn, fit = np.where(better, other, drawn), np.where(better, other_fit, fit)
-    return np.where(fit >= LEAST_IOU, drawn, outlines)
+    walls = replace(walls, offset=join_walls(walls, pairs[same], 1.5 * tolerance))
+    drawn, fit = _right_angled(upright, walls, tolerance)
+    drawn = turned(drawn, angle)
+    # Beside a neighbour in another direction (a row that bends) right angles would tear the wall between them open.
+    worth = np.where(askew | (_far(drawn, outlines) > _stray(outlines, tolerance)), ANGLES, SQUARE)
+    rows = np.flatnonzero(fit + worth < 1)
+    other = _iou(oblique[rows], outlines[rows])
+    better = other > fit[rows] + worth[rows]
+    drawn[rows[better]], fit[rows[better]] = oblique[rows[better]], other[better]
+    good = np.flatnonzero(fit >= LEAST_IOU)
+    good = good[
+        shapely.covers(shapely.buffer(outlines[good], reach(outlines[good], tolerance), quad_segs=2), drawn[good])
+    ]
+    result = outlines.copy()
+    result[good] = drawn[good]
+    return result
 
 
-def _right_angled(upright: NDArray[Any], walls: Walls, least: Floats, angle: Floats) -> NDArray[Any]:
-    """Outlines rebuilt from their walls no shorter than ``least``, turned back by the angle."""
-    drawn = np.empty(len(upright), dtype=object)
-    for row, outline in enumerate(upright):
-        own = walls.of(row)
-        long = walls.length[own] >= least[row]
-        at, stands = walls.offset[own][long], walls.upright[own][long]
-        drawn[row] = rebuild(outline, at[stands], at[~stands])
-    return turned(drawn, angle)
+def reach(outlines: NDArray[Any], tolerance: float) -> Floats:
+    """``(n,)`` how far out of its outline a redrawn building may reach at most."""
+    return np.asarray(2 * tolerance + AWAY * np.sqrt(shapely.area(outlines)), np.float64)
+
+
+def _stray(outlines: NDArray[Any], tolerance: float) -> Floats:
+    """How far a drawing may lie from its outline, somewhere: as far as raggedness and rounded corners explain."""
+    return np.asarray(RAGGED * tolerance + ROUNDED * np.sqrt(shapely.area(outlines)), np.float64)
+
+
+def _far(drawn: Any, outlines: Any) -> Any:
+    """Greatest distance of a vertex of either from the other; infinite where one is empty."""
+    far = shapely.hausdorff_distance(drawn, outlines)
+    return np.where(np.isnan(far), np.inf, far)
+
+
+def _right_angled(upright: NDArray[Any], walls: Walls, tolerance: float) -> tuple[NDArray[Any], Floats]:
+    """Outlines rebuilt from their walls, without the short ones unless it pays; their IoU with the outlines."""
+    drawn, fit = np.full(len(upright), shapely.Polygon(), dtype=object), np.zeros(len(upright))
+    line, owner = edges(upright)
+    of = np.searchsorted(owner, np.arange(len(upright) + 1))
+    least = SHORTEST * tolerance
+    plain = np.maximum(least, PLAIN * np.sqrt(shapely.area(upright)))
+    most = _stray(upright, tolerance)
+    for row in range(len(upright)):
+        own, lines = walls.of(row), line[of[row] : of[row + 1]]
+        length, at, stands = walls.length[own], walls.offset[own], walls.upright[own]
+        long, longer = length >= least, length >= plain[row]
+        drawn[row], fit[row] = rebuild(lines, at[longer & stands], at[longer & ~stands])
+        if fit[row] + CORNERS < 1 and (long & ~longer).any() and _far(drawn[row], upright[row]) > most[row]:
+            freer, freer_fit = rebuild(lines, at[long & stands], at[long & ~stands])
+            if freer_fit > fit[row] + CORNERS:
+                drawn[row], fit[row] = freer, freer_fit
+    return drawn, fit
 
 
 def _iou(one: NDArray[Any], other: NDArray[Any]) -> Floats:
@@ -101,13 +151,12 @@ def _iou(one: NDArray[Any], other: NDArray[Any]) -> Floats:
     return np.asarray(both / (shapely.area(one) + shapely.area(other) - both), np.float64)
 
 
-def _common_angles(angle: Floats, weight: Floats, pairs: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
-    """One direction for neighbours that nearly agree, and the pairs that do."""
-    pairs = pairs[apart(angle[pairs[:, 0]], angle[pairs[:, 1]]) <= ONE_FRAME]
-    group = clusters(len(angle), pairs)
+def _common_angles(angle: Floats, weight: Floats, pairs: NDArray[np.int64]) -> tuple[Floats, NDArray[np.bool_]]:
+    """One direction for neighbours that nearly agree, and which pairs do."""
+    agree = apart(angle[pairs[:, 0]], angle[pairs[:, 1]]) <= ONE_FRAME
+    group = clusters(len(angle), pairs[agree])
     mean = np.bincount(group, weight * np.cos(4 * angle)) + 1j * np.bincount(group, weight * np.sin(4 * angle))
     common = (np.angle(mean) / 4 % (np.pi / 2))[group]
     # A long curved row may have drifted too far from its mean: those keep their own direction.
     common = np.where(apart(common, angle) <= ONE_FRAME, common, angle)
-    same = apart(common[pairs[:, 0]], common[pairs[:, 1]]) < 1e-9
-    return common, pairs[same]
+    return common, agree & (apart(common[pairs[:, 0]], common[pairs[:, 1]]) < 1e-9)

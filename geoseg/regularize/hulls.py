@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from geoseg.regularize.cells import covered
+from geoseg.regularize.frame import Floats, edges, turned
 
-BOWS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-"""How far the bow tapers, as shares of the length."""
+STATIONS = 40
+"""Slices across the axis in which the breadth of a ship is taken."""
 
-STERNS = ((0.0, 1.0), (0.1, 0.5), (0.2, 0.5), (0.1, 0.0), (0.3, 0.0))
-"""How far the stern tapers, as shares of the length, and its breadth at the end, as shares of the beam."""
-
-_TURN = 0.01
-"""A hull that points the other way has to fit (IoU) by so much better."""
+PLAIN = 0.03
+"""Corners of the hull's outline go that lie so near, as a share of the beam, to the line between others."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,71 +24,94 @@ class Hulls:
     """Fitted hulls. A table of columns of length n."""
 
     geometry: NDArray[Any]
-    """``(n,)`` Polygon of 4 to 8 corners, symmetric about the axis."""
+    """``(n,)`` Polygon, symmetric about the axis."""
     length: Floats
     """``(n,)`` along the axis, in the units of the frame."""
     beam: Floats
     """``(n,)`` across it."""
     axis: Floats
     """``(n,)`` direction of the axis towards the bow, 0 <= radians < 2 pi, counted from x towards y."""
+    fit: Floats
+    """``(n,)`` IoU with the outline."""
 
 
 def fit_hulls(geometry: NDArray[Any]) -> Hulls:
-    """Hulls with the length and the beam of the outlines, and the bow and stern that fit them best.
+    """Hulls that are alike on both sides of the axis, with the length, the breadths and the area of the outlines.
 
-    The axis is the long side of the smallest rectangle around an outline. Of a few bows and sterns, the pair of
-    the highest IoU is taken. The bow points away from the outline's centre of area (a bow is slimmer than a
-    stern), unless the other way round fits clearly better.
+    The axis is at first the long side of the smallest rectangle around an outline. Across it the breadth is taken,
+    slice by slice, and the middle of each slice: the axis is then laid through the middles. Half the breadths, with
+    few corners, are the hull's side. The bow points away from the outline's centre of area: a bow is slimmer than a
+    stern.
 
     Args:
         geometry: ``(n,)`` Polygons or MultiPolygons with area, in a frame with square units (pixels or metres).
     """
     geometry = np.asarray(geometry, dtype=object)
-    corners = shapely.get_coordinates(shapely.oriented_envelope(geometry)).reshape(-1, 5, 2)
-    sides = corners[:, 1:3] - corners[:, 0:2]
-    size = np.hypot(sides[..., 0], sides[..., 1])
-    longest = np.argmax(size, axis=1)
-    every = np.arange(len(geometry))
-    length, beam = size[every, longest], size[every, 1 - longest]
-    along = sides[every, longest] / length[:, None]
-    middle = corners[:, :4].mean(axis=1)
-    centre = shapely.get_coordinates(shapely.centroid(geometry)).reshape(-1, 2)
-    ahead = ((middle - centre) * along).sum(axis=1)
-    along = np.where(ahead[:, None] < 0, -along, along)
-    best, fit = _best(geometry, middle, along, length, beam)
-    turned, turned_fit = _best(geometry, middle, -along, length, beam)
-    turn = turned_fit > fit + _TURN
-    along = np.where(turn[:, None], -along, along)
+    angle = _axes(geometry)
+    angle = angle + _tilt(geometry, angle)
+    level = turned(geometry, -angle)
+    n = len(geometry)
+    drawn, beam, length = np.empty(n, dtype=object), np.zeros(n), np.zeros(n)
+    line, owner = edges(level)
+    of = np.searchsorted(owner, np.arange(n + 1))
+    for row, box in enumerate(shapely.bounds(level)):
+        xs, half, middle = _slices(line[of[row] : of[row + 1]], box)
+        ring = _outline(xs, half, float(np.average(middle, weights=half)))
+        drawn[row], length[row], beam[row] = shapely.Polygon(ring), xs[-1] - xs[0], np.ptp(ring[:, 1])
+    behind = shapely.get_x(shapely.centroid(level)) > shapely.bounds(drawn)[:, [0, 2]].mean(axis=1)
+    hulls = turned(drawn, angle)
+    both = shapely.area(shapely.intersection(hulls, geometry))
     return Hulls(
-        geometry=np.where(turn, turned, best),
+        geometry=hulls,
         length=length,
         beam=beam,
-        axis=np.arctan2(along[:, 1], along[:, 0]) % (2 * np.pi),
+        axis=(angle + np.where(behind, np.pi, 0.0)) % (2 * np.pi),
+        fit=both / (shapely.area(hulls) + shapely.area(geometry) - both),
     )
 
 
-def _best(
-    geometry: NDArray[Any], middle: Floats, along: Floats, length: Floats, beam: Floats
-) -> tuple[NDArray[Any], Floats]:
-    """The hull of the best fit for each outline, and its IoU."""
-    best, fit = np.full(len(geometry), shapely.Polygon(), dtype=object), np.full(len(geometry), -1.0)
-    across = np.column_stack([-along[:, 1], along[:, 0]])
-    for bow, (stern, breadth) in product(BOWS, STERNS):
-        forward, aside = _corners(bow, stern, breadth)
-        xy = middle[:, None] + (length[:, None] * forward)[..., None] * along[:, None]
-        xy = xy + (beam[:, None] * aside)[..., None] * across[:, None]
-        hull = shapely.polygons(xy)
-        both = shapely.area(shapely.intersection(hull, geometry))
-        iou = both / (shapely.area(hull) + shapely.area(geometry) - both)
-        better = iou > fit
-        best, fit = np.where(better, hull, best), np.where(better, iou, fit)
-    return best, fit
+def _axes(geometry: NDArray[Any]) -> Floats:
+    """Direction in radians of the long side of the smallest rectangle around each outline."""
+    corners = shapely.get_coordinates(shapely.oriented_envelope(geometry)).reshape(-1, 5, 2)
+    sides = corners[:, 1:3] - corners[:, 0:2]
+    size = np.hypot(sides[..., 0], sides[..., 1])
+    along = sides[np.arange(len(geometry)), np.argmax(size, axis=1)]
+    return np.asarray(np.arctan2(along[:, 1], along[:, 0]), np.float64)
 
 
-def _corners(bow: float, stern: float, breadth: float) -> tuple[Floats, Floats]:
-    """A closed ring about the middle: shares of the length ahead, shares of the beam to the left."""
-    left = [(-0.5, breadth / 2), (stern - 0.5, 0.5), (0.5 - bow, 0.5)]
-    tip = [(0.5, 0.0)] if bow else []
-    ring = list(dict.fromkeys([*left, *tip, *((f, -a) for f, a in reversed(left))]))
-    forward, aside = np.array([*ring, ring[0]]).T
-    return forward, aside
+def _tilt(geometry: NDArray[Any], angle: Floats) -> Floats:
+    """How far each axis has to turn, in radians, to run through the middles of the slices."""
+    level = turned(geometry, -angle)
+    line, owner = edges(level)
+    of = np.searchsorted(owner, np.arange(len(level) + 1))
+    slope = np.zeros(len(level))
+    for row, box in enumerate(shapely.bounds(level)):
+        xs, half, middle = _slices(line[of[row] : of[row + 1]], box)
+        at = (xs[1:] + xs[:-1]) / 2
+        at = at - np.average(at, weights=half)
+        slope[row] = (half * at * middle).sum() / (half * at * at).sum()
+    return np.asarray(np.arctan(slope), np.float64)
+
+
+def _slices(line: Floats, box: Floats) -> tuple[Floats, Floats, Floats]:
+    """Borders of slices along x, and in each half the breadth and the middle."""
+    xs = np.linspace(box[0], box[2], STATIONS + 1)
+    centre = (box[1] + box[3]) / 2
+    below, above = covered(line, xs, np.array([box[1], centre, box[3]])) / np.diff(xs)
+    return xs, np.maximum(below + above, 1e-9) / 2, centre + (above - below) / 2
+
+
+def _outline(xs: Floats, half: Floats, middle: float) -> Floats:
+    """A closed ring about y = middle, with few corners and the area of the slices."""
+    ends = np.maximum([1.5 * half[0] - 0.5 * half[1], 1.5 * half[-1] - 0.5 * half[-2]], 0.0)
+    side = np.column_stack([np.r_[xs[0], (xs[1:] + xs[:-1]) / 2, xs[-1]], np.r_[ends[0], half, ends[1]]])
+    beam = 2 * half.max()
+    side = shapely.get_coordinates(shapely.simplify(shapely.LineString(side), PLAIN * beam))
+    # Simplifying a convex side cuts its corners: the area that is lost is given back.
+    side[:, 1] *= (half * np.diff(xs)).sum() / np.trapezoid(side[:, 1], side[:, 0])
+    side[side[:, 1] < PLAIN * beam, 1] = 0.0
+    other = side[::-1] * [1.0, -1.0]
+    ring = np.concatenate([side, other[other[:, 1] < 0]])
+    ring = np.concatenate([ring, ring[:1]])
+    ring[:, 1] += middle
+    return ring

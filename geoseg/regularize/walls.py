@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from geoseg.regularize.frame import Floats, edges
 
 _SLANT = np.radians(30.0)
 """Edges farther than this from both axes (rounded corners, bevels) belong to no wall."""
+
+IN_LINE = 1 / 6
+"""Walls of neighbours that face the same way are one within this share of the distance for walls back to back."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,14 +102,14 @@ def _by_first(number: NDArray[np.int64], wall: NDArray[np.int64]) -> NDArray[np.
 
 
 def join_walls(walls: Walls, pairs: NDArray[np.int64], tolerance: float) -> Floats:
-    """Offsets after walls that stand back to back have become one.
+    """Offsets after walls of neighbours that stand back to back, or in line, have become one.
 
     Args:
         walls: of all buildings, those of a pair in one frame.
         pairs: ``(p, 2)`` rows of neighbouring buildings.
         tolerance: how far apart walls that are one may lie.
     """
-    one, other = _back_to_back(walls, pairs, tolerance)
+    one, other = _one_wall(walls, pairs, tolerance)
     group = np.arange(len(walls.owner))
     while True:  # the smallest number spreads along chains of joined walls
         lower = group.copy()
@@ -121,39 +123,18 @@ def join_walls(walls: Walls, pairs: NDArray[np.int64], tolerance: float) -> Floa
     return np.asarray(mean[group], np.float64)
 
 
-def _back_to_back(
-    walls: Walls, pairs: NDArray[np.int64], tolerance: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Walls of the two buildings of a pair that face away from each other, near each other, side by side."""
+def _one_wall(walls: Walls, pairs: NDArray[np.int64], tolerance: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Walls of the two buildings of a pair that face away from each other, near each other, side by side; or that
+    face the same way and lie so well in line that a step between them would be noise."""
     ones, others = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for a, b in pairs.tolist():
         first, second = walls.of(a), walls.of(b)
         i, j = np.mgrid[first, second].reshape(2, -1)
         shared = np.minimum(walls.reach[i, 1], walls.reach[j, 1]) - np.maximum(walls.reach[i, 0], walls.reach[j, 0])
-        match = (
-            (walls.upright[i] == walls.upright[j])
-            & (walls.side[i] == -walls.side[j])
-            & (np.abs(walls.offset[i] - walls.offset[j]) <= tolerance)
-            & (shared > 2 * tolerance)
-        )
+        away = np.abs(walls.offset[i] - walls.offset[j])
+        back = (walls.side[i] == -walls.side[j]) & (away <= tolerance) & (shared > 2 * tolerance)
+        line = (walls.side[i] == walls.side[j]) & (away <= tolerance * IN_LINE) & (shared > -2 * tolerance)
+        match = (walls.upright[i] == walls.upright[j]) & (back | line)
         ones.append(i[match])
         others.append(j[match])
     return np.concatenate(ones), np.concatenate(others)
-
-
-def rebuild(outline: Any, xs: Floats, ys: Floats) -> Any:
-    """The union of the cells between wall lines that an outline covers by half or more.
-
-    Right angles, validity and walls in line follow from the construction.
-    """
-    xs, ys = np.unique(xs), np.unique(ys)
-    if len(xs) < 2 or len(ys) < 2:
-        return shapely.Polygon()
-    left, bottom = np.meshgrid(xs[:-1], ys[:-1])
-    right, top = np.meshgrid(xs[1:], ys[1:])
-    cells = shapely.box(left.ravel(), bottom.ravel(), right.ravel(), top.ravel())
-    share = shapely.area(shapely.intersection(cells, outline)) / shapely.area(cells)
-    inside = cells[share >= 0.5]
-    if len(inside) == 1:
-        return inside[0]
-    return shapely.simplify(shapely.union_all(inside), 0.0)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 
@@ -30,23 +32,34 @@ class Outlines:
     def __len__(self) -> int:
         return len(self.geometry)
 
+    @cached_property
+    def bounds(self) -> NDArray[np.float64]:
+        """``(n, 4)`` x0, y0, x1, y1 of each. Computed once; tables that rows are taken into inherit it."""
+        return np.asarray(shapely.bounds(self.geometry).reshape(-1, 4), np.float64)
+
     def take(self, index: NDArray[Any]) -> Outlines:
         """The rows at ``index`` (positions or a bool mask)."""
-        return Outlines(
+        out = Outlines(
             geometry=self.geometry[index],
             scores=self.scores[index],
             labels=self.labels[index],
             tiles=self.tiles[index],
         )
+        if "bounds" in vars(self):
+            vars(out)["bounds"] = self.bounds[index]
+        return out
 
     @staticmethod
     def concat(parts: Sequence[Outlines]) -> Outlines:
         """One table of many."""
         if not parts:
             return Outlines()
-        return Outlines(
+        out = Outlines(
             geometry=np.concatenate([p.geometry for p in parts]),
             scores=np.concatenate([p.scores for p in parts]),
             labels=np.concatenate([p.labels for p in parts]),
             tiles=np.concatenate([p.tiles for p in parts]),
         )
+        if any("bounds" in vars(part) for part in parts):
+            vars(out)["bounds"] = np.concatenate([p.bounds for p in parts])
+        return out

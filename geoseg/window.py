@@ -58,13 +58,14 @@ class Window:
             width=max(0, min(self.col_end, other.col_end) - col_off),
         )
 
-    def expanded(self, margin: int, *, within: Window) -> Window:
-        """Grown by ``margin`` pixels on each side, then cut to ``within``."""
+    def expanded(self, rows: int, cols: int | None = None, *, within: Window) -> Window:
+        """Grown by ``rows`` pixels above and below and ``cols`` (None: as many) left and right, cut to ``within``."""
+        cols = rows if cols is None else cols
         grown = Window(
-            row_off=self.row_off - margin,
-            col_off=self.col_off - margin,
-            height=self.height + 2 * margin,
-            width=self.width + 2 * margin,
+            row_off=self.row_off - rows,
+            col_off=self.col_off - cols,
+            height=self.height + 2 * rows,
+            width=self.width + 2 * cols,
         )
         return grown.intersection(within)
 

@@ -16,8 +16,9 @@ from painted import BESIDE, areas_of, boxes, scenes
 from shapely import affinity
 
 from geoseg.outlines import Outlines
-from geoseg.seams import Merged, merge, split
+from geoseg.seams import Merged, heard, merge, split
 from geoseg.seams.areas import area_inside
+from geoseg.seams.overlaps import shared_area
 from geoseg.seams.robust import intersection, union
 from geoseg.tiling import Plan, Tiling
 from geoseg.window import Window
@@ -96,7 +97,10 @@ def things(seed: int, gap: float = 0.5) -> list[Any]:
 
 
 tilings = st.builds(
-    lambda core, share, block: Tiling(core=core, halo=round(core * share), block=block),
+    lambda rows, cols, share, block: Tiling(
+        core=(rows, cols), halo=(round(rows * share), round(cols * share)), block=block
+    ),
+    st.integers(20, 150),
     st.integers(20, 150),
     st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]),
     st.integers(1, 3),
@@ -130,27 +134,38 @@ def see_pixels(pixels: NDArray[np.uint8], plan: Plan) -> Outlines:
 
 
 @settings(max_examples=150, deadline=None, phases=NO_SHRINK)
-@given(pixels=scenes(), core=st.integers(12, 60), halo=st.integers(1, 24), block=st.integers(1, 3))
-@example(pixels=boxes((103, 74), (34, 103, 66, 69)), core=24, halo=16, block=2)  # thin, along the raster's edge
-@example(pixels=boxes((78, 42), (25, 49, 39, 42)), core=12, halo=11, block=1)  # thin, in the rim of many tiles
-@example(pixels=BESIDE, core=46, halo=9, block=3)
-def test_painted_areas_come_out_once(pixels: NDArray[np.uint8], core: int, halo: int, block: int) -> None:
+@given(
+    pixels=scenes(),
+    core=st.tuples(st.integers(12, 60), st.integers(12, 60)),
+    halo=st.tuples(st.integers(1, 24), st.integers(1, 24)),
+    block=st.integers(1, 3),
+)
+@example(
+    pixels=boxes((103, 74), (34, 103, 66, 69)), core=(24, 24), halo=(16, 16), block=2
+)  # thin, along the raster's edge
+@example(
+    pixels=boxes((78, 42), (25, 49, 39, 42)), core=(12, 12), halo=(11, 11), block=1
+)  # thin, in the rim of many tiles
+@example(pixels=BESIDE, core=(46, 46), halo=(9, 9), block=3)
+def test_painted_areas_come_out_once(
+    pixels: NDArray[np.uint8], core: tuple[int, int], halo: tuple[int, int], block: int
+) -> None:
     """Thin ones, ones that touch, ones at the raster's edge."""
     height, width = pixels.shape
-    plan = Tiling(core=core, halo=min(halo, core), block=block).plan(
-        Window(row_off=0, col_off=0, height=height, width=width)
-    )
+    least = min(halo[0], core[0]), min(halo[1], core[1])
+    plan = Tiling(core=core, halo=least, block=block).plan(Window(row_off=0, col_off=0, height=height, width=width))
     merged = merge(see_pixels(pixels, plan), plan)
     assert_once(merged, [shape for _, shape in areas_of(pixels, Affine.identity())])
 
 
 def ragged(objects: list[Any], plan: Plan, seed: int) -> Outlines:
-    """Outlines off by some pixels and pieces missing, so that every rule has work."""
+    """Outlines off by some pixels, pieces missing or under another label, so that every rule has work."""
     seen = see(objects, plan, apart=True)
     rng = np.random.default_rng(seed)
     drawn = shapely.buffer(seen.geometry, rng.uniform(-1, 2, len(seen)), quad_segs=2)
     keep = (shapely.area(drawn) > 1) & (rng.uniform(size=len(seen)) > 0.05)
-    return Outlines(geometry=drawn, scores=seen.scores, labels=seen.labels, tiles=seen.tiles).take(keep)
+    labels = (rng.uniform(size=len(seen)) < 0.1).astype(np.int64)
+    return Outlines(geometry=drawn, scores=seen.scores, labels=labels, tiles=seen.tiles).take(keep)
 
 
 def rows_of(merged: Merged) -> list[tuple[Any, ...]]:
@@ -183,17 +198,47 @@ def test_pure_function_of_the_set(seed: int, tiling: Tiling) -> None:
     for block in (blocks[k] for k in rng.permutation(len(blocks))):
         mine = {(tile.row, tile.col) for tile in block.tiles}
         at = np.flatnonzero([tuple(tile) in mine for tile in seen.tiles.tolist()])
-        closed, rest = split(seen.take(rng.permutation(at)), block, plan)
+        closed, rest = split(seen.take(rng.permutation(at)), block.span, plan)
         shut.append(closed)
         waiting.append(rest)
     assert rows_of(Merged.concat([*shut, merge(Outlines.concat(waiting), plan)])) == whole
+
+
+def by_levels(seen: Outlines, plan: Plan) -> tuple[Merged, list[int]]:
+    """Split blocks, then squares of two by two of them, and so on; the open rows left by each level."""
+    shut: list[Merged] = []
+    parts: dict[tuple[int, int], list[Outlines]] = {}
+    for block in plan.blocks():
+        mine = {(tile.row, tile.col) for tile in block.tiles}
+        parts[block.row, block.col] = [seen.take(np.array([tuple(t) in mine for t in seen.tiles.tolist()], bool))]
+    left = []
+    for level in range(plan.levels + 1):
+        above: dict[tuple[int, int], list[Outlines]] = {}
+        for (row, col), tables in parts.items():
+            closed, rest = split(Outlines.concat(tables), plan.square(row, col, level=level), plan, least=0.5)
+            shut.append(closed)
+            above.setdefault((row // 2, col // 2), []).append(rest)
+        left.append(sum(len(rest) for tables in above.values() for rest in tables))
+        parts = above
+    return Merged.concat(shut), left
+
+
+@settings(max_examples=10, deadline=None, phases=NO_SHRINK)
+@given(seed=st.integers(0, 10_000), tiling=tilings)
+def test_splitting_level_by_level_is_the_merge_of_everything(seed: int, tiling: Tiling) -> None:
+    plan = tiling.plan(AREA)
+    seen = ragged(things(seed), plan, seed)
+    merged, left = by_levels(seen, plan)
+    assert rows_of(merged) == rows_of(merge(seen, plan, least=0.5))
+    assert left == sorted(left, reverse=True)
+    assert left[-1] == 0
 
 
 @pytest.mark.parametrize("halo", [0, 16, 40])
 def test_one_block_of_everything_closes_all(halo: int) -> None:
     plan = Tiling(core=60, halo=halo, block=9).plan(AREA)
     (block,) = plan.blocks()
-    _, waiting = split(see(things(3), plan), block, plan)
+    _, waiting = split(see(things(3), plan), block.span, plan)
     assert len(waiting) == 0
 
 
@@ -240,6 +285,64 @@ def test_two_classes_on_one_ground_stay_two() -> None:
     assert sorted(merged.outlines.labels.tolist()) == [0, 1]
 
 
+def named(*rows: tuple[Any, float, int, tuple[int, int]]) -> Outlines:
+    """A table of (outline, score, label, tile)."""
+    return Outlines(
+        geometry=np.array([row[0] for row in rows], object),
+        scores=np.array([row[1] for row in rows], np.float32),
+        labels=np.array([row[2] for row in rows], np.int64),
+        tiles=np.array([row[3] for row in rows], np.int32),
+    )
+
+
+TWO = Tiling(core=60, halo=20).plan(Window(row_off=0, col_off=0, height=90, width=120))
+"""Two tiles beside each other, and two below."""
+
+
+def test_one_outline_under_two_labels_is_one_object() -> None:
+    """Of the label of whoever sees it best: here both see it well, so that the score tells."""
+    hull = affinity.rotate(shapely.box(50, 10, 71, 18), 20)
+    merged = merge(named((hull, 0.6, 1, (0, 0)), (affinity.translate(hull, 0.5), 0.7, 2, (0, 1))), TWO)
+    assert merged.outlines.labels.tolist() == [2]
+    assert merged.n_tiles.tolist() == [2]
+    assert merged.agreement[0] > 0.8
+
+
+def test_the_label_of_pieces_is_that_of_most_of_the_ground() -> None:
+    quay = shapely.box(4, 20, 118, 31)
+    left, right = (shapely.intersection(quay, shapely.box(*TWO.tile(0, col).window.xyxy)) for col in (0, 1))
+    merged = merge(named((left, 0.5, 3, (0, 0)), (right, 0.9, 1, (0, 1))), TWO)
+    assert_once(merged, [quay])
+    assert merged.outlines.labels.tolist() == [1]
+
+
+def test_a_piece_under_another_label_does_not_change_a_whole_outline() -> None:
+    shed = shapely.box(30, 10, 63, 24)
+    piece = shapely.intersection(shapely.buffer(shed, 0.5), shapely.box(*TWO.tile(0, 1).window.xyxy))
+    merged = merge(named((shed, 0.6, 0, (0, 0)), (piece, 0.9, 1, (0, 1))), TWO)
+    assert_once(merged, [shed])
+    assert merged.outlines.labels.tolist() == [0]
+
+
+def test_two_classes_that_one_tile_tells_apart_stay_two() -> None:
+    """Nearly the same ground: a pool and its deck; one tile drew both, the others one each."""
+    deck, pool = shapely.box(48, 48, 72, 72), shapely.box(49, 49, 71, 71)
+    both = [(deck, 0.9, 0, (0, 0)), (pool, 0.8, 1, (0, 0))]
+    merged = merge(named(*both, (deck, 0.7, 0, (0, 1)), (pool, 0.95, 1, (1, 1))), TWO)
+    assert sorted(merged.outlines.labels.tolist()) == [0, 1]
+    assert merged.n_tiles.tolist() == [2, 2]
+
+
+def test_whoever_sees_it_best_decides_what_an_object_scores() -> None:
+    """A tile that cuts it takes the piece for a house of its own; the one that sees it whole is in doubt."""
+    shed, house = shapely.box(30, 10, 63, 24), shapely.box(70, 40, 84, 52)
+    piece = shapely.intersection(shed, shapely.box(*TWO.tile(0, 1).window.xyxy))
+    seen = named((shed, 0.4, 0, (0, 0)), (piece, 0.9, 0, (0, 1)), (house, 0.6, 0, (0, 1)), (house, 0.45, 0, (0, 0)))
+    assert_once(merge(seen, TWO, least=0.5), [house])
+    assert_once(merge(seen, TWO, least=0.3), [shed, house])
+    assert 0 < heard(0.5) <= 0.4
+
+
 def test_a_fragment_with_a_high_score_does_not_win() -> None:
     plan = Tiling(core=60, halo=20).plan(Window(row_off=0, col_off=0, height=60, width=120))
     house = shapely.box(50, 20, 70, 38)
@@ -272,7 +375,7 @@ def test_agreement_is_the_iou_in_the_shared_ground() -> None:
 def test_nothing_in_nothing_out() -> None:
     plan = Tiling(core=60, halo=20).plan(AREA)
     merged = merge(Outlines(), plan)
-    closed, waiting = split(Outlines(), next(plan.blocks()), plan)
+    closed, waiting = split(Outlines(), next(plan.blocks()).span, plan)
     assert len(merged) == len(closed) == len(waiting) == 0
 
 
@@ -339,6 +442,37 @@ def test_broken_rows_are_mended_alone() -> None:
     both = union(np.array([knot, knot, sound]), np.array([0, 0, 1]))
     assert shapely.area(both) == pytest.approx([50, 24])
     assert shapely.is_valid(both).all()
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_shared_area_is_that_of_the_intersection(seed: int) -> None:
+    """Of simple polygons of all sizes, and of those with holes or parts; each pair by itself gives the same bits."""
+    rng = np.random.default_rng(seed)
+    corners = [3, 4, 6, 8, 9, 12, 15, 17, 40]
+    angles = [np.sort(rng.uniform(0, 2 * np.pi, n)) for n in corners * 4]
+    radii = [rng.uniform(5, 25, len(angle)) for angle in angles]
+    stars = [
+        shapely.Polygon(np.column_stack([np.cos(a) * r, np.sin(a) * r])) for a, r in zip(angles, radii, strict=True)
+    ]
+    shapes = [star if star.is_valid else shapely.box(-9, -7, 5, 11) for star in stars]
+    shapes += [
+        ring(3, 4, 20, 9),
+        shapely.union_all([ring(0, 0, 9, 5), shapely.box(20, 0, 30, 12)]),
+        shapely.box(0, 0, 8, 3),
+    ]
+    i, j = (a.ravel() for a in np.meshgrid(np.arange(len(shapes)), np.arange(len(shapes))))
+    one = np.array(shapes, object)[i]
+    other = shapely.transform(np.array(shapes, object)[j], lambda xy: xy + rng.uniform(-12, 12, 2))
+    low = rng.uniform(-25, 15, (len(i), 2))
+    boxes = np.hstack([low, low + rng.uniform(0, 60, (len(i), 2))])
+    bounds = shapely.bounds(one), shapely.bounds(other)
+    found = shared_area(one, other, bounds, boxes)
+    expected = shapely.area(shapely.intersection(shapely.intersection(one, other), shapely.box(*boxes.T)))
+    assert found == pytest.approx(expected, abs=1e-7)
+    for k in rng.integers(0, len(i), 9).tolist():
+        row = slice(k, k + 1)
+        assert shared_area(one[row], other[row], (bounds[0][row], bounds[1][row]), boxes[row])[0] == found[k]
 
 
 @given(seed=st.integers(0, 10_000))

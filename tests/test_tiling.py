@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import ConfigError
-from geoseg.tiling import Plan, Tiling
+from geoseg.tiling import Plan, Tiling, said
 from geoseg.window import Window
+
+Sides = int | tuple[int, int]
 
 windows = st.builds(
     Window,
@@ -22,9 +24,9 @@ windows = st.builds(
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    core = draw(st.integers(1, 25))
-    tiling = Tiling(core=core, halo=draw(st.integers(0, core)), block=draw(st.integers(1, 4)))
-    return tiling.plan(draw(windows))
+    rows, cols = draw(st.integers(1, 25)), draw(st.integers(1, 25))
+    halo = draw(st.sampled_from([0, 1])) and (draw(st.integers(1, rows)), draw(st.integers(1, cols)))
+    return Tiling(core=(rows, cols), halo=halo, block=draw(st.integers(1, 4))).plan(draw(windows))
 
 
 def _pixels(window: Window) -> set[tuple[int, int]]:
@@ -48,13 +50,14 @@ def test_cores_are_an_exact_partition(plan: Plan) -> None:
 
 @given(plan=plans())
 def test_a_window_is_the_core_and_its_halo_cut_to_the_area(plan: Plan) -> None:
-    halo = plan.tiling.halo
+    above, beside = plan.tiling.halo_yx
     for tile in plan.tiles():
         core, window = tile.core, tile.window
-        assert window.row_off == max(core.row_off - halo, plan.area.row_off)
-        assert window.col_off == max(core.col_off - halo, plan.area.col_off)
-        assert window.row_end == min(core.row_end + halo, plan.area.row_end)
-        assert window.col_end == min(core.col_end + halo, plan.area.col_end)
+        assert core.height <= plan.tiling.core_yx[0] and core.width <= plan.tiling.core_yx[1]
+        assert window.row_off == max(core.row_off - above, plan.area.row_off)
+        assert window.col_off == max(core.col_off - beside, plan.area.col_off)
+        assert window.row_end == min(core.row_end + above, plan.area.row_end)
+        assert window.col_end == min(core.col_end + beside, plan.area.col_end)
 
 
 @given(plan=plans())
@@ -82,6 +85,24 @@ def test_tiles_are_found_by_their_place(plan: Plan) -> None:
             plan.tile(row, col)
 
 
+@given(plan=plans())
+def test_blocks_join_two_by_two_until_one_holds_every_tile(plan: Plan) -> None:
+    below = {(b.row, b.col): {(t.row, t.col) for t in b.tiles} for b in plan.blocks()}
+    for block in plan.blocks():
+        assert plan.square(block.row, block.col, level=0) == block.span
+    for level in range(1, plan.levels + 1):
+        joined: dict[tuple[int, int], set[tuple[int, int]]] = {}
+        for (row, col), tiles in below.items():
+            joined.setdefault((row // 2, col // 2), set()).update(tiles)
+        for (row, col), tiles in joined.items():
+            span = plan.square(row, col, level=level)
+            assert tiles == {(r, c) for r in range(span.row, span.row_end) for c in range(span.col, span.col_end)}
+        below = joined
+    assert len(below) == min(len(plan), 1)
+    with pytest.raises(IndexError):
+        plan.square(1, 0, level=plan.levels)
+
+
 @given(plan=plans(), within=windows)
 def test_blocks_within_a_window_are_those_whose_cores_meet_it(plan: Plan, within: Window) -> None:
     expected = [b for b in plan.blocks() if any(not t.core.intersection(within).empty for t in b.tiles)]
@@ -96,10 +117,34 @@ def test_tiles_of_a_plan_are_made_when_asked_for() -> None:
     assert len(first.tiles) == 16
 
 
-@pytest.mark.parametrize(("core", "halo", "block"), [(0, 0, 1), (8, -1, 1), (8, 9, 1), (8, 0, 0)])
-def test_sizes_that_cannot_tile_are_refused(core: int, halo: int, block: int) -> None:
+@pytest.mark.parametrize(
+    ("core", "halo", "block"),
+    [(0, 0, 1), (8, -1, 1), (8, 9, 1), (8, 0, 0), ((8, 0), 0, 1), ((8, 20), (4, 21), 1), ((8, 20), 9, 1)],
+)
+def test_sizes_that_cannot_tile_are_refused(core: Sides, halo: Sides, block: int) -> None:
     with pytest.raises(ConfigError, match="halo <= core"):
         Tiling(core=core, halo=halo, block=block)
+
+
+def test_two_sides_are_rows_then_columns() -> None:
+    plan = Tiling(core=(10, 30), halo=(2, 5)).plan(Window(row_off=0, col_off=0, height=100, width=90))
+    assert (plan.rows, plan.cols) == (10, 3)
+    tile = plan.tile(1, 1)
+    assert tile.core == Window(row_off=10, col_off=30, height=10, width=30)
+    assert tile.window == Window(row_off=8, col_off=25, height=14, width=40)
+    assert (said(plan.tiling.core), said(plan.tiling.halo), said(512)) == ("10 x 30", "2 x 5", "512")
+
+
+def test_equal_sides_are_one_number() -> None:
+    assert Tiling(core=(64, 64), halo=(8, 8)) == Tiling(core=64, halo=8)
+    assert Tiling(core=[64, 32], halo=(8, 4)) == Tiling(core=(64, 32), halo=(8, 4))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="rows and columns"):
+        Tiling(core=(1, 2, 3))  # type: ignore[arg-type]
+
+
+def test_a_halo_in_one_direction_alone_is_refused() -> None:
+    with pytest.raises(ConfigError, match="on all sides, or on none"):
+        Tiling(core=64, halo=(0, 8))
 
 
 @given(a=windows, b=windows)

@@ -41,7 +41,8 @@ def centre(seen: Seen, plan: Plan) -> Objects:
     """Keep what has its centre in its own tile's core: exact for small objects whole in their window."""
     table = seen.outlines
     x, y = shapely.get_coordinates(shapely.centroid(table.geometry)).T
-    row, col = ((y - plan.area.row_off) // plan.tiling.core), ((x - plan.area.col_off) // plan.tiling.core)
+    height, width = plan.tiling.core_yx
+    row, col = ((y - plan.area.row_off) // height), ((x - plan.area.col_off) // width)
     own = (row == table.tiles[:, 0]) & (col == table.tiles[:, 1])
     return table.geometry[own], table.labels[own]
 

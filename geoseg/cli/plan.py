@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geoseg.cli.console import Quiet, Verbose, log, start
-from geoseg.cli.options import distinct, settings_with
+from geoseg.cli.options import distinct, parse_sides, settings_with
 from geoseg.errors import ConfigError
+from geoseg.tiling import said
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -31,8 +32,11 @@ def plan(
     ] = None,
     aoi: Annotated[str | None, typer.Option(help="Only this area: a vector file, w,s,e,n in degrees, or WKT.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings (TOML); options here win over it.")] = None,
-    core: Annotated[int | None, typer.Option(help="Side of a tile's core, in pixels the model sees.")] = None,
-    halo: Annotated[int | None, typer.Option(help="Rim around the core, in the same pixels.")] = None,
+    core: Annotated[
+        str | None,
+        typer.Option(help="Side of a tile's core, in pixels the model sees; ROWS,COLUMNS where they differ."),
+    ] = None,
+    halo: Annotated[str | None, typer.Option(help="Rim around the core, in the same pixels; likewise.")] = None,
     assume_crs: Annotated[str | None, typer.Option(help="CRS of a raster that states none.")] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -43,14 +47,15 @@ def plan(
     distinct([output], [raster, model, aoi, config])
     if output.suffix.lower() not in _DRIVERS:
         raise ConfigError(f"an output named {output.name!r}", allowed=f"names that end in {', '.join(_DRIVERS)}")
-    settings = settings_with(config, {"tiling": {"core": core, "halo": halo}, "raster": {"assume_crs": assume_crs}})
+    tiles = {"core": parse_sides("--core", core), "halo": parse_sides("--halo", halo)}
+    settings = settings_with(config, {"tiling": tiles, "raster": {"assume_crs": assume_crs}})
     job = _job(raster, model, aoi, settings)
     layers = tile_polygons(job)
     write_tiles(layers, output)
-    tiling = job.task.plan.tiling
+    tiling = job.plan.tiling
     log.info(
         "%s tiles of core %s + halo %s px at %.3g m: %s",
-        *(len(layers["cores"]), tiling.core, tiling.halo, job.grid.gsd_m, output),
+        *(len(layers["cores"]), said(tiling.core), said(tiling.halo), job.scope.grid.gsd_m, output),
     )
 
 
@@ -65,7 +70,7 @@ def _job(raster: str, model: str | None, aoi: str | None, settings: Settings) ->
     # Tiles depend on the GSD alone: the bands and values that the model wants are no reason to refuse.
     sketch = Sketch(card=replace(card, bands=None, mean=None, std=None), digest=model_digest(model) if model else "")
     job = Job.of(raster, sketch, aoi=aoi, tiling=None, settings=settings)
-    for warning in job.warnings:
+    for warning in job.scope.warnings:
         log.warning("%s", warning)
     return job
 
@@ -80,8 +85,8 @@ def tile_polygons(job: Job) -> dict[str, gpd.GeoDataFrame]:
     import numpy as np
     import shapely
 
-    blocks, grid = job.task.plan.blocks(within=job.within), job.grid
-    wanted = [(block, tile) for block in blocks for tile in compress(block.tiles, job.task.asked(block.tiles))]
+    blocks, grid = job.plan.blocks(within=job.scope.within), job.scope.grid
+    wanted = [(block, tile) for block in blocks for tile in compress(block.tiles, job.scope.asked(block.tiles))]
     places = {
         "row": [tile.row for _, tile in wanted],
         "col": [tile.col for _, tile in wanted],

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from geoseg.outlines import Outlines
 from geoseg.seams.pairs import Index, Links, Pairs
 from geoseg.seams.robust import intersection
-from geoseg.seams.views import RIM, Views
+from geoseg.seams.views import RIM, Views, halo_of
 from geoseg.tiling import Plan
 
 GUESS = 2.0
@@ -72,7 +72,8 @@ def _heard(views: Views, pairs: Pairs, side: int) -> tuple[NDArray[np.float64], 
 def bridges(outlines: Outlines, views: Views, ends: NDArray[np.bool_], plan: Plan) -> Spans:
     """Pairs of rows i < j that may be bridged."""
     at = np.flatnonzero(ends)
-    gap = max(plan.tiling.core - 2 * plan.tiling.halo, 0) + SPARE
+    core, halo = np.array(plan.tiling.core_yx[::-1] * 2), halo_of(plan)
+    gap = np.maximum(core - 2 * halo, 0) + SPARE
     reach = views.bounds[at] + gap * np.array([-1.0, -1.0, 1.0, 1.0])
     a, b = shapely.STRtree(outlines.geometry[at]).query(shapely.box(*reach.T))
     i, j = at[a], at[b]

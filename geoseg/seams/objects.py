@@ -9,6 +9,7 @@ Three rounds, so that a fragment never ties two objects together:
    none is whole.
 3. The pieces left over are of objects that no tile sees whole: linked pieces are united, and bridged where a tile
    missed its own.
+4. Objects of two labels that certainly agree are one where no tile drew both: a tile that did says that they are two.
 
 Every choice is made among the pairs of one connected component of the graph of pairs, so that a component can be
 settled without knowing the others.
@@ -25,7 +26,7 @@ from scipy.sparse.csgraph import connected_components
 
 from geoseg.outlines import Outlines
 from geoseg.seams.bridges import Spans, bridges, open_ends
-from geoseg.seams.pairs import CERTAIN, Pairs, pairs_of
+from geoseg.seams.pairs import CERTAIN, Doubts, Pairs, pairs_of
 from geoseg.seams.views import Views
 from geoseg.tiling import Plan
 
@@ -42,6 +43,8 @@ class Judged:
     """``n`` rows."""
     pairs: Pairs
     """Rows that speak of one object."""
+    doubts: Doubts
+    """Rows that do but for their labels."""
     ends: NDArray[np.bool_]
     """``(n,)`` True where a piece goes on past its window and no tile there says so."""
     spans: Spans
@@ -51,15 +54,16 @@ class Judged:
     def of(outlines: Outlines, plan: Plan) -> Judged:
         """Judge each row and each pair of ``outlines`` (in canonical order)."""
         views = Views.of(outlines, plan)
-        pairs = pairs_of(outlines, views, plan)
+        pairs, doubts = pairs_of(outlines, views, plan)
         ends = open_ends(outlines, views, pairs, plan)
         spans = bridges(outlines, views, ends, plan)
-        return Judged(outlines=outlines, views=views, pairs=pairs, ends=ends, spans=spans)
+        return Judged(outlines=outlines, views=views, pairs=pairs, doubts=doubts, ends=ends, spans=spans)
 
     def components(self) -> Index:
         """Number of the component of each row: rows of different ones have no influence on each other."""
-        starts = np.concatenate([self.pairs.i, self.spans.i])
-        return components(len(self.outlines), starts, np.concatenate([self.pairs.j, self.spans.j]))
+        links = self.pairs, self.doubts, self.spans
+        starts, ends = (np.concatenate([getattr(some, end) for some in links]) for end in ("i", "j"))
+        return components(len(self.outlines), starts, ends)
 
     def take(self, rows: Index) -> Judged:
         """Only ``rows`` (ascending; whole components)."""
@@ -69,6 +73,7 @@ class Judged:
             outlines=self.outlines.take(rows),
             views=self.views.take(rows),
             pairs=self.pairs.take(kept[self.pairs.i]).renumbered(rows),
+            doubts=self.doubts.take(kept[self.doubts.i]).renumbered(rows),
             ends=self.ends[rows],
             spans=self.spans.take(kept[self.spans.i]).renumbered(rows),
         )
@@ -112,12 +117,33 @@ def objects_of(judged: Judged) -> Objects:
     starts, ends = np.concatenate([i[tied], lodged]), np.concatenate([j[tied], onto[lodged]])
     group = components(n, starts, ends)
     span = spans.take(_nearest(spans, left, group))
-    group = components(n, np.concatenate([starts, span.i]), np.concatenate([ends, span.j]))
-    shapes = left | lends
+    starts, ends = np.concatenate([starts, span.i]), np.concatenate([ends, span.j])
+    group = components(n, starts, ends)
+    doubt = _undisputed(judged.doubts, group, outlines.tiles)
+    if len(doubt):
+        group = components(n, np.concatenate([starts, doubt.i]), np.concatenate([ends, doubt.j]))
+    shapes = (left | lends) & ~np.isin(group, group[whole])  # a piece of another label adds nothing to a whole outline
     shapes[_first_of(group[whole], np.flatnonzero(whole), views, outlines.scores)] = True
     group[views.blind] = -1
     shapes[views.blind] = False
     return Objects(group=group, shapes=shapes)
+
+
+def _undisputed(doubts: Doubts, group: Index, tiles: NDArray[np.int32]) -> Doubts:
+    """Of outlines that agree but for their labels, those whose objects are each the other's best match, and of
+    which no tile drew both: the links that make one object of two."""
+    low, high = np.minimum(group[doubts.i], group[doubts.j]), np.maximum(group[doubts.i], group[doubts.j])
+    at = np.lexsort((doubts.j, doubts.i, -doubts.iou, high, low))
+    at = at[np.unique(np.column_stack([low, high])[at], axis=0, return_index=True)[1]]  # the best link of two objects
+    seen: dict[int, set[tuple[int, int]]] = {}
+    for row in np.flatnonzero(np.isin(group, [low[at], high[at]])).tolist():
+        seen.setdefault(int(group[row]), set()).add((int(tiles[row, 0]), int(tiles[row, 1])))
+    once = [seen[a].isdisjoint(seen[b]) for a, b in zip(low[at].tolist(), high[at].tolist(), strict=True)]
+    at = at[np.array(once, np.bool_)]
+    of = np.concatenate([low[at], high[at]])
+    order = np.lexsort((np.tile(at, 2), -np.tile(doubts.iou[at], 2), of))
+    first = order[np.unique(of[order], return_index=True)[1]]
+    return doubts.take(at[np.bincount(first % max(len(at), 1), minlength=len(at)) == 2])
 
 
 def _first_choice(pairs: Pairs, fit: NDArray[np.float64], tiles: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from geoseg.outlines import Outlines
 from geoseg.seams.areas import area_inside
 from geoseg.seams.contact import contact
+from geoseg.seams.overlaps import shared_area
 from geoseg.seams.robust import intersection
 from geoseg.seams.views import SLACK, Boxes, Views, cores_of, grown, inside, slack_of
 from geoseg.tiling import Plan
@@ -69,28 +70,37 @@ class Pairs(Links):
 
 
 def candidates(views: Views, outlines: Outlines, plan: Plan) -> tuple[Index, Index]:
-    """Rows i < j of different tiles and one label whose bounding boxes come within ``SLACK`` pixels of each other."""
+    """Rows i < j of different tiles whose bounding boxes come within ``SLACK`` pixels of each other."""
     # Of two outlines that share ground one lies outside its own core: asking for those alone finds every pair.
     own = grown(cores_of(outlines.tiles, plan), -SLACK, plan)
     asking = np.flatnonzero(~inside(views.bounds, own))
     reach = views.bounds[asking] + SLACK * np.array([-1.0, -1.0, 1.0, 1.0])
     left, right = shapely.STRtree(outlines.geometry).query(shapely.box(*reach.T))
     left = asking[left]
-    keep = (outlines.labels[left] == outlines.labels[right]) & (outlines.tiles[left] != outlines.tiles[right]).any(
-        axis=1
-    )
+    keep = (outlines.tiles[left] != outlines.tiles[right]).any(axis=1)
     low, high = np.minimum(left[keep], right[keep]), np.maximum(left[keep], right[keep])
     key = np.unique(low * max(len(outlines), 1) + high)
     return key // max(len(outlines), 1), key % max(len(outlines), 1)
 
 
-def pairs_of(outlines: Outlines, views: Views, plan: Plan) -> Pairs:
-    """All pairs that are drawings of one object, or a piece and what it is a piece of."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Doubts(Links):
+    """Columns of length m: pairs of outlines (i < j, of different tiles) of different labels that certainly agree."""
+
+    iou: NDArray[np.float64]
+    """IoU inside what both tiles believe."""
+
+
+def pairs_of(outlines: Outlines, views: Views, plan: Plan) -> tuple[Pairs, Doubts]:
+    """All pairs that are drawings of one object, or a piece and what it is a piece of; and those that would be, but
+    that the tiles do not agree what it is."""
     i, j = candidates(views, outlines, plan)
+    alike = outlines.labels[i] == outlines.labels[j]
     if plan.tiling.halo == 0:
+        i, j = i[alike], j[alike]
         met = contact(outlines, i, j, plan)
         nothing = np.zeros(int(met.sum()), np.bool_)
-        return Pairs(
+        pairs = Pairs(
             i=i[met],
             j=j[met],
             iou=np.full(len(nothing), np.nan),
@@ -98,10 +108,16 @@ def pairs_of(outlines: Outlines, views: Views, plan: Plan) -> Pairs:
             i_part=nothing,
             j_part=nothing,
         )
+        return pairs, Doubts(i=i[:0], j=j[:0], iou=np.zeros(0))
     alive = ~(views.blind[i] | views.blind[j])
-    i, j = i[alive], j[alive]
-    pairs = _judged(outlines, views, i, j, slack_of(plan))
-    return pairs.take(pairs.same | pairs.i_part | pairs.j_part)
+    doubts = _doubts(outlines, views, i[alive & ~alike], j[alive & ~alike])
+    pairs = _judged(outlines, views, i[alive & alike], j[alive & alike], slack_of(plan))
+    return pairs.take(pairs.same | pairs.i_part | pairs.j_part), doubts
+
+
+def _doubts(outlines: Outlines, views: Views, i: Index, j: Index) -> Doubts:
+    _, iou = _agreement(outlines, views, i, j)
+    return Doubts(i=i, j=j, iou=iou).take(iou >= CERTAIN)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -149,29 +165,24 @@ class Clips:
 
 def _judged(outlines: Outlines, views: Views, i: Index, j: Index, slack: float) -> Pairs:
     """Every pair's verdict. Most are certain from areas alone; the others are cut out and looked at part by part."""
-    frames = _common(views, i, j)
-    shared, one, other = (
-        area_inside(geometry, frames)
-        for geometry in (
-            intersection(outlines.geometry[i], outlines.geometry[j]),
-            outlines.geometry[i],
-            outlines.geometry[j],
-        )
-    )
-    iou = _ratio(shared, one + other - shared)
-    out = Pairs(
-        i=i,
-        j=j,
-        iou=iou,
-        same=iou >= CERTAIN,
-        i_part=np.zeros(len(i), np.bool_),
-        j_part=np.zeros(len(i), np.bool_),
-    )
-    unsure = np.flatnonzero(~out.same)
-    closer = _looked_at(outlines, views, i[unsure], j[unsure], slack)
+    shared, iou = _agreement(outlines, views, i, j)
+    nothing = np.zeros(len(i), np.bool_)
+    out = Pairs(i=i, j=j, iou=iou, same=iou >= CERTAIN, i_part=nothing, j_part=nothing.copy())
+    unsure = np.flatnonzero(~out.same & (shared > 0))
+    closer = _looked_at(outlines, views, i[unsure], j[unsure], shared[unsure])
     for name in ("iou", "same", "i_part", "j_part"):
         getattr(out, name)[unsure] = getattr(closer, name)
+    for part, k, host in ((out.i_part, i, j), (out.j_part, j, i)):
+        part |= _under(outlines, views, k, host, slack, ~(out.same | part))
     return out
+
+
+def _agreement(outlines: Outlines, views: Views, i: Index, j: Index) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The area that each pair of rows shares in what both tiles believe, and their IoU there."""
+    frames = _common(views, i, j)
+    shared = shared_area(outlines.geometry[i], outlines.geometry[j], (views.bounds[i], views.bounds[j]), frames)
+    one, other = (area_inside(outlines.geometry[rows], frames, bounds=views.bounds[rows]) for rows in (i, j))
+    return shared, _ratio(shared, one + other - shared)
 
 
 def _common(views: Views, i: Index, j: Index) -> Boxes:
@@ -180,18 +191,15 @@ def _common(views: Views, i: Index, j: Index) -> Boxes:
     return np.hstack([low, np.maximum(low, np.minimum(views.believed[i, 2:], views.believed[j, 2:]))])
 
 
-def _looked_at(outlines: Outlines, views: Views, i: Index, j: Index, slack: float) -> Pairs:
+def _looked_at(outlines: Outlines, views: Views, i: Index, j: Index, shared: NDArray[np.float64]) -> Pairs:
     frames = _common(views, i, j)
     one, other = (Clips.of(outlines, views, rows, frames) for rows in (i, j))
-    shared = shapely.area(intersection(one.geometry, other.geometry))
     area_one, area_other = one.touching(other), other.touching(one)
     iou, in_one, in_other = (_ratio(shared, of) for of in (area_one + area_other - shared, area_one, area_other))
     twice = (iou >= SAME) | ((np.maximum(in_one, in_other) >= NESTED) & (iou >= NESTED_SAME))
     same = (iou >= CERTAIN) | (twice & (one.solid | other.solid))
     i_part = ~views.whole[i] & one.solid & (in_one >= PART)
     j_part = ~views.whole[j] & other.solid & (in_other >= PART)
-    i_part |= _under(outlines, views, i, j, slack, ~(same | i_part))
-    j_part |= _under(outlines, views, j, i, slack, ~(same | j_part))
     return Pairs(i=i, j=j, iou=iou, same=same, i_part=i_part, j_part=j_part)
 
 
@@ -208,9 +216,17 @@ def _under(
     out = open_ & ~views.whole[k] & (views.guest[k] | views.whole[host])
     ask = np.flatnonzero(out)
     k, host = k[ask], host[ask]
+    shape, frames = outlines.geometry[k], views.believed[host]
+    area = area_inside(shape, frames, bounds=views.bounds[k])
+    out[ask] = (area > 0) & (views.guest[k] | (area >= 0.5 * shapely.area(shape)))
+    # Most lie under it without any slack, which takes no cutting to tell.
+    bounds = views.bounds[k], views.bounds[host]
+    clear = shared_area(shape, outlines.geometry[host], bounds, frames) >= PART * area
+    unsure = out[ask] & ~clear
+    ask, k, host = ask[unsure], k[unsure], host[unsure]
     piece = Clips.of(outlines, views, k, views.believed[host])
     around = views.bounds[k] + 2 * slack * np.array([-1.0, -1.0, 1.0, 1.0])
     cover = shapely.buffer(Clips.of(outlines, views, host, around).geometry, slack, quad_segs=2)
     covered = _ratio(shapely.area(intersection(piece.geometry, cover)), piece.area)
-    out[ask] = (covered >= PART) & (views.guest[k] | piece.most)
+    out[ask] = covered >= PART
     return out

@@ -22,30 +22,37 @@ SLACK = 3.0
 
 Boxes = NDArray[np.float64]
 """``(n, 4)`` x0, y0, x1, y1 in grid pixels."""
+Sides = NDArray[np.float64]
+"""``(4,)`` pixels at the sides x0, y0, x1, y1 of a tile."""
 
 
 def _area_box(plan: Plan) -> Boxes:
     return np.array(plan.area.xyxy, np.float64)
 
 
-def rim_of(plan: Plan) -> float:
-    """The width of the rim in which a tile is not believed, in pixels."""
-    return min(RIM, plan.tiling.halo / 2)
+def halo_of(plan: Plan) -> Sides:
+    """The width of the halo at each side."""
+    return np.array(plan.tiling.halo_yx[::-1] * 2, np.float64)
+
+
+def rim_of(plan: Plan) -> Sides:
+    """The width at each side of the rim in which a tile is not believed."""
+    return np.minimum(RIM, halo_of(plan) / 2)
 
 
 def slack_of(plan: Plan) -> float:
     """How far two drawings of one border may lie apart, in pixels."""
-    return min(SLACK, plan.tiling.halo / 4)
+    return float(np.minimum(SLACK, halo_of(plan) / 4).min())
 
 
 def cores_of(tiles: NDArray[np.int32], plan: Plan) -> Boxes:
     """The cores of tiles ``(n, 2)`` (row, col) as boxes."""
-    area = _area_box(plan)
-    start = area[:2] + tiles[:, ::-1].astype(np.float64) * plan.tiling.core
-    return np.hstack([start, np.minimum(start + plan.tiling.core, area[2:])])
+    area, size = _area_box(plan), np.array(plan.tiling.core_yx[::-1], np.float64)
+    start = area[:2] + tiles[:, ::-1].astype(np.float64) * size
+    return np.hstack([start, np.minimum(start + size, area[2:])])
 
 
-def grown(boxes: Boxes, margin: float, plan: Plan) -> Boxes:
+def grown(boxes: Boxes, margin: float | Sides, plan: Plan) -> Boxes:
     """Each box with every *inner* side (one that is not the area's edge) moved outwards by ``margin`` pixels, then
     cut to the area; a negative margin shrinks."""
     area = _area_box(plan)
@@ -65,15 +72,18 @@ def meets(geometry: NDArray[Any], bounds: Boxes, frames: Boxes) -> NDArray[np.bo
     """Where a polygon has ground inside its frame."""
     apart = (bounds[:, :2] >= frames[:, 2:]) | (bounds[:, 2:] <= frames[:, :2])
     out = np.asarray(~apart.any(axis=1), np.bool_)
-    unsure = np.flatnonzero(out & ~inside(bounds, frames))
+    # What hangs together and leaves its frame along one axis alone has ground wherever its box has.
+    within = (bounds[:, :2] >= frames[:, :2]) & (bounds[:, 2:] <= frames[:, 2:])
+    one = shapely.get_type_id(geometry) == shapely.GeometryType.POLYGON
+    unsure = np.flatnonzero(out & ~within.all(axis=1) & ~(one & within.any(axis=1)))
     out[unsure] = shapely.intersects(geometry[unsure], shapely.box(*frames[unsure].T))
     return out
 
 
 def near_seams(outlines: Outlines, plan: Plan) -> NDArray[np.bool_]:
     """Which outlines another tile may have seen too: those not deep inside their own core."""
-    private = grown(cores_of(outlines.tiles, plan), -(plan.tiling.halo + SLACK), plan)
-    return ~inside(shapely.bounds(outlines.geometry).reshape(-1, 4), private)
+    private = grown(cores_of(outlines.tiles, plan), -(halo_of(plan) + SLACK), plan)
+    return ~inside(outlines.bounds, private)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,16 +110,16 @@ class Views:
     @staticmethod
     def of(outlines: Outlines, plan: Plan) -> Views:
         """How each of ``outlines`` stands in its tile."""
-        bounds = shapely.bounds(outlines.geometry).reshape(-1, 4)
+        bounds = outlines.bounds
         cores = cores_of(outlines.tiles, plan)
-        windows = grown(cores, plan.tiling.halo, plan)
+        windows = grown(cores, halo_of(plan), plan)
         believed = grown(windows, -rim_of(plan), plan)
         room = (bounds - windows) * np.array([1.0, 1.0, -1.0, -1.0])
         room = np.where(windows == _area_box(plan), np.inf, room)
-        near = room <= (rim_of(plan) or STRIP)
+        near = room <= (STRIP if plan.tiling.halo == 0 else rim_of(plan))
         whole = np.asarray(~near.any(axis=1), np.bool_)
         guest, blind = np.zeros(len(outlines), np.bool_), np.zeros(len(outlines), np.bool_)
-        if plan.tiling.halo > 0:  # without a halo no ground is seen twice, and a tile is all there is to believe
+        if plan.tiling.halo != 0:  # without a halo no ground is seen twice, and a tile is all there is to believe
             cut = np.flatnonzero(~whole)
             seen = outlines.geometry[cut]
             guest[cut] = ~meets(seen, bounds[cut], cores[cut])

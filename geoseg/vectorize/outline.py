@@ -69,7 +69,7 @@ def vectorize(instances: Sequence[Instances], tiles: Sequence[Tile], *, toleranc
 
 def _polygons(masks: Masks, boxes: Floats, window: Floats, tolerance: float) -> NDArray[Any]:
     """``(n,)`` valid (Multi)Polygons in grid pixels, empty where a crop has nothing inside."""
-    cells = np.array([_is_cells(mask) for mask in masks])
+    cells = np.array([is_cells(mask) for mask in masks])
     geometry = np.full(len(masks), shapely.Polygon(), dtype=object)
     for index in (np.flatnonzero(cells).tolist(), np.flatnonzero(~cells).tolist()):
         if index:
@@ -80,7 +80,7 @@ def _polygons(masks: Masks, boxes: Floats, window: Floats, tolerance: float) -> 
     return geometry
 
 
-def _is_cells(mask: NDArray[Any]) -> bool:
+def is_cells(mask: NDArray[Any]) -> bool:
     """True for a set of cells, False for probabilities.
 
     Raises:

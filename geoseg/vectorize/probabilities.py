@@ -22,7 +22,7 @@ from geoseg.vectorize.mosaic import NO_PARTS, Mosaic, Parts, lay
 LEVEL = 0.5
 """The probability that is contoured; a cell at exactly this value is inside."""
 
-_TIE = 1e-5
+TIE = 1e-5
 """Half-width of the band around the level that is lifted to its upper end: contours then never run through a
 cell centre, where rings would touch and a polygon be invalid. Moves a contour by < 1e-4 of a cell."""
 
@@ -41,8 +41,8 @@ def contours(crops: Sequence[NDArray[Any]], cut: NDArray[np.bool_]) -> Parts:
     last bit whatever other crops are contoured with it.
     """
     mosaic = lay(crops, outside=_OUTSIDE, dtype=np.float64, rim=np.where(cut, 1.0, 0.5))
-    tie = np.abs(mosaic.values - LEVEL) < _TIE
-    mosaic.values[tie] = LEVEL + _TIE
+    tie = np.abs(mosaic.values - LEVEL) < TIE
+    mosaic.values[tie] = LEVEL + TIE
     generator = contour_generator(
         z=mosaic.values, name="serial", fill_type=FillType.ChunkCombinedOffsetOffset, quad_as_tri=False
     )

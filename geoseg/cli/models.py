@@ -1,31 +1,64 @@
-"""`geoseg models`: what is bundled."""
+"""`geoseg models`: what there is, and `add` and `export`."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from geoseg.cli.console import out, show
+from geoseg.cli.console import err, out, show
+
+models = typer.Typer(invoke_without_command=True)
 
 
-def models(
+@models.callback()
+def _list(
+    context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="The model cards as one JSON array.")] = False,
 ) -> None:
-    """List the bundled models."""
-    from geoseg.detectors import bundled_models
+    """List the models that have names: the bundled ones and those that were added."""
+    if context.invoked_subcommand is not None:
+        return
+    from geoseg.detectors import added_models, bundled_models
 
-    cards = bundled_models()
+    bundled, (added, faults) = bundled_models(), added_models()
+    for fault in faults:
+        err.print(f"geoseg: {fault}", markup=False)
     if as_json:
-        typer.echo(json.dumps([asdict(card) for card in cards], indent=2))
+        typer.echo(json.dumps([asdict(card) for card in [*bundled, *added]], indent=2))
         return
     table = Table("name", "version", "classes", "GSD (m)", "tile (px)", "licence", "notes", box=None, pad_edge=False)
-    for card in cards:
+    for card in [*bundled, *added]:
         gsd = "any" if card.gsd_m is None else f"{card.gsd_m:g}"
         tile = f"{card.core} + {card.halo}"
         table.add_row(card.name, card.version, ", ".join(card.classes), gsd, tile, card.licence, card.notes)
     show(table)
     out.print("Use one with: geoseg extract RASTER -o OUT.gpkg --model NAME (or the path of a weights file)")
+
+
+@models.command()
+def add(
+    file: Annotated[Path, typer.Argument(help="Weights: .safetensors, .onnx, or a folder that transformers saved.")],
+    card: Annotated[Path, typer.Option(help="The model card (TOML); templates are in configs/models.")],
+    pickle: Annotated[bool, typer.Option("--pickle", help="FILE may be a .pth: only its tensors are read.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model of that name that was added before.")] = False,
+) -> None:
+    """Check a model of your own, and keep it under its card's name."""
+    from geoseg.zoo import add_model
+
+    typer.echo(add_model(file, card, pickled=pickle, force=force))
+
+
+@models.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A Mask R-CNN: a name from `geoseg models`, or a weights file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="ONNX file to write; its card goes beside it.")],
+) -> None:
+    """Write a model as one ONNX file, from pixels to boxes, scores and masks, for any size of image."""
+    from geoseg.zoo import export_model
+
+    typer.echo(export_model(model, output))

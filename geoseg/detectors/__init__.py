@@ -8,12 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from geoseg.detectors.base import Detector, ModelCard
-from geoseg.detectors.cards import bundled_models, model_card, model_digest, weights_path
+from geoseg.detectors.cards import added_models, bundled_models, model_card, model_digest, weights_path
 
 if TYPE_CHECKING:
     from geoseg.detectors.loading import load_model
 
-__all__ = ["Detector", "ModelCard", "bundled_models", "load_model", "model_card", "model_digest", "weights_path"]
+__all__ = [
+    "Detector",
+    "ModelCard",
+    "added_models",
+    "bundled_models",
+    "load_model",
+    "model_card",
+    "model_digest",
+    "weights_path",
+]
 
 
 def __getattr__(name: str) -> Any:

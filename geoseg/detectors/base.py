@@ -12,6 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 from geoseg.errors import ModelError
 from geoseg.instances import Chip, Instances
 
+REGULARIZE = ("none", "buildings", "ships")
+"""Ways to redraw outlines."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
@@ -41,6 +44,8 @@ class ModelCard:
     """Tile core in pixels that suits the model."""
     halo: int = 64
     """Halo in pixels that suits the model: about half its largest common object."""
+    regularize: str = "none"
+    """How outlines are redrawn unless the settings say otherwise: none, buildings (right angles) or ships (hulls)."""
     architecture: dict[str, Any] = field(default_factory=dict)
     """What is needed to rebuild the network: ``family`` and that family's own keys."""
     licence: str = ""
@@ -61,6 +66,8 @@ class ModelCard:
             raise ModelError(f"a model card with gsd_m {self.gsd_m}", allowed="metres on the ground, 0.001 to 10000")
         if not 0.0 <= self.score_threshold <= 1.0:
             raise ModelError(f"a model card with score_threshold {self.score_threshold}", allowed="0 to 1")
+        if self.regularize not in REGULARIZE:
+            raise ModelError(f"a model card with regularize {self.regularize!r}", allowed=", ".join(REGULARIZE))
         self._check_normalisation()
         if not (32 <= self.core <= 16_384 and 0 <= self.halo <= self.core):
             raise ModelError(

@@ -2,28 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from geoseg.detectors.base import Detector
-from geoseg.detectors.cards import model_digest, weights_path
+import torch
+from torch import Tensor, nn
+
+from geoseg.detectors.base import Detector, ModelCard
+from geoseg.detectors.cards import model_card, model_digest, weights_path
+from geoseg.detectors.families import TorchvisionArchitecture, family_of
 from geoseg.detectors.maskrcnn import MaskRCNNDetector
 from geoseg.detectors.network import build
-from geoseg.detectors.weights import load_state, read_weights
+from geoseg.detectors.weights import check_fit, load_state, read_weights
+from geoseg.errors import ModelError
 
 
 def load_model(model: str | Path, device: str = "auto") -> Detector:
-    """A detector from a bundled name or a weights file, ready to predict.
+    """A detector from the name of a model or from a file, ready to predict.
 
     Args:
-        model: ``"buildings"``, ``"ships"``, or a path to a ``.safetensors`` file.
-        device: ``auto`` (the GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        model: ``"buildings"``, ``"ships"``, the name of a model that was added (``geoseg models`` lists them), or
+            a path to a ``.safetensors`` file with a card, or an ``.onnx`` file with a card beside it.
+        device: ``auto`` (the GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``; for ONNX models
+            ``tensorrt`` too.
 
     Raises:
         ModelError: no such model, or a file that is damaged, a pickle, or does not fit its card.
-        ResourceError: no such device.
+        ResourceError: no such device, or a package that the model's family needs is missing.
     """
     path = weights_path(model)
+    if path.suffix.lower() == ".onnx":
+        return _load_onnx(path, device)
     state, card = read_weights(path)
-    net = build(card.architecture, len(card.classes))
+    return detector_of(state, card, path, device=device, digest=model_digest(path))
+
+
+def detector_of(
+    state: dict[str, Tensor], card: ModelCard, path: str | Path, *, device: str = "auto", digest: str = ""
+) -> Detector:
+    """A detector of the card's family, with these tensors. Arguments and errors as for :func:`load_model`.
+
+    Args:
+        state: tensors by name, float32.
+        card: says which family.
+        path: where they come from, for messages.
+        device: where to put it.
+        digest: of the tensors.
+    """
+    if card.architecture.get("family") == "mask2former":
+        # Its config has no bounds, and may be somebody else's: nothing is allocated that the file does not hold.
+        with torch.device("meta"):
+            check_fit(_network(card)[0], state, path)
+    net, door = _network(card)
     load_state(net, state, path)
-    return MaskRCNNDetector.of(net, card, device=device, digest=model_digest(path))
+    return door(net, card, device=device, digest=digest)
+
+
+def _network(card: ModelCard) -> tuple[nn.Module, Callable[..., Detector]]:
+    """An untrained network of the card's family, and what makes a detector of it."""
+    family = family_of(card.architecture)
+    classes = len(card.classes)
+    if family.family == "maskrcnn":
+        return build(card.architecture, classes), MaskRCNNDetector.of
+    if isinstance(family, TorchvisionArchitecture):
+        from geoseg.detectors.torchvision_networks import build_torchvision
+
+        return build_torchvision(family, classes), MaskRCNNDetector.of
+    if family.family == "mask2former":
+        from geoseg.detectors.mask2former import Mask2FormerDetector, build_mask2former
+
+        return build_mask2former(family.config, classes), Mask2FormerDetector.of
+    raise ModelError(f"a safetensors file whose card is of the family {family.family!r}", allowed="an .onnx file")
+
+
+def _load_onnx(path: Path, device: str) -> Detector:
+    from geoseg.detectors.onnx_detector import OnnxDetector
+    from geoseg.detectors.onnx_file import onnx_digest, read_onnx
+
+    card, stated = model_card(path), model_digest(path)
+    data = read_onnx(path)
+    if onnx_digest(data) != stated:
+        raise ModelError(
+            f"{path}, which differs from the SHA-256 in its card's file",
+            remedy="Get the file again, or add it anew: geoseg models add FILE --card CARD.toml",
+        )
+    return OnnxDetector.of(data, card, device=device)

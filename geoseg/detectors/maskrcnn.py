@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,20 +15,14 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
 
 from geoseg.detectors.base import ModelCard
+from geoseg.detectors.canvas import FLOOR, not_elsewhere, warn_full
 from geoseg.detectors.device import pick_device, reduced_precision
 from geoseg.detectors.suppression import mask_doubles
 from geoseg.errors import ModelError
 from geoseg.instances import Chip, Instances
-from geoseg.tiling import Tile
-
-log = logging.getLogger("geoseg")
 
 STRIDE = 64
 """Chips are padded to a multiple of it, so that every pyramid level has whole cells."""
-_TOLD_FULL: set[str] = set()
-"""Models that have been said to be at their limit, in this process."""
-FLOOR = 0.1
-"""Lowest score that is ever returned, whatever threshold the card or the settings ask for."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,13 +93,13 @@ class MaskRCNNDetector:
         with reduced_precision(self.device):
             features = self.net.backbone(images)
             proposals, _ = self.net.rpn(ImageList(images, shapes), features)
-            boxes, scores, labels = self._boxes(features, proposals, shapes)
+            boxes, scores, labels = self._boxes(features, proposals, shapes, size)
             for i, chip in enumerate(chips):
                 if len(boxes[i]) >= self.net.roi_heads.detections_per_img:
-                    _warn_full(self.card.name, len(boxes[i]), (chip.tile.row, chip.tile.col))
-                mine = _not_elsewhere(boxes[i], chip.tile)
+                    warn_full(self.card.name, len(boxes[i]), chip.tile)
+                mine = not_elsewhere(boxes[i], chip.tile)
                 boxes[i], scores[i], labels[i] = boxes[i][mine], scores[i][mine], labels[i][mine]
-            masks = self._masks(features, boxes, labels, shapes)
+            masks = self._masks(features, boxes, labels, size)
         return [_instances(*parts) for parts in zip(boxes, scores, labels, masks, strict=True)]
 
     def _images(self, chips: list[Chip], size: tuple[int, int]) -> Tensor:
@@ -120,24 +113,29 @@ class MaskRCNNDetector:
         return out.contiguous(memory_format=torch.channels_last)
 
     def _boxes(
-        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: list[tuple[int, int]]
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        shapes: list[tuple[int, int]],
+        size: tuple[int, int],
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         heads = self.net.roi_heads
-        pooled = heads.box_head(heads.box_roi_pool(features, proposals, shapes))
+        # The padded size, not the chips': pooling infers, once for all, the strides of the pyramid from it.
+        pooled = heads.box_head(heads.box_roi_pool(features, proposals, [size] * len(proposals)))
         logits, deltas = heads.box_predictor(pooled)
         heads.score_thresh = FLOOR
         boxes, scores, labels = heads.postprocess_detections(logits.float(), deltas.float(), proposals, shapes)
         return list(boxes), list(scores), list(labels)
 
     def _masks(
-        self, features: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], shapes: list[tuple[int, int]]
+        self, features: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], size: tuple[int, int]
     ) -> list[Tensor]:
         """Per chip ``(n, 28, 28)`` probabilities of each instance's own class."""
         heads = self.net.roi_heads
         counts = [len(b) for b in boxes]
         if not sum(counts):
             return [torch.zeros((0, 28, 28)) for _ in boxes]
-        logits = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, boxes, shapes)))
+        logits = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, boxes, [size] * len(boxes))))
         own = logits[torch.arange(len(logits), device=logits.device), torch.cat(labels)]
         return list(own.float().sigmoid().cpu().split(counts))
 
@@ -146,32 +144,8 @@ def _arrive(net: MaskRCNN, card: ModelCard, wanted: str, digest: str) -> MaskRCN
     return MaskRCNNDetector.of(net, card, device=wanted, digest=digest)
 
 
-def _warn_full(name: str, most: int, tile: tuple[int, int]) -> None:
-    """Say once per process and model that a tile is full: where one is, most are."""
-    if name not in _TOLD_FULL:
-        _TOLD_FULL.add(name)
-        log.warning(
-            "tile %s holds %d candidates, the most that %s gives per tile, and others may too (this is said once): "
-            "take a smaller [tiling] core",
-            *(tile, most, name),
-        )
-
-
 def _padded(pixels: int) -> int:
     return -(-pixels // STRIDE) * STRIDE
-
-
-def _not_elsewhere(boxes: Tensor, tile: Tile) -> Tensor:
-    """False for boxes that lie wholly in the core of one neighbouring tile, which sees them at least as well."""
-    core, window = tile.core, tile.window
-    left, top = core.col_off - window.col_off, core.row_off - window.row_off
-    right, bottom = left + core.width, top + core.height
-    x1, y1, x2, y2 = boxes.unbind(dim=1)
-    beside = (x2 < left) | (x1 > right)
-    one_column = beside | ((x1 >= left) & (x2 <= right))
-    above = (y2 < top) | (y1 > bottom)
-    one_row = above | ((y1 >= top) & (y2 <= bottom))
-    return ~((beside & one_row) | (above & one_column))
 
 
 def _instances(boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor) -> Instances:

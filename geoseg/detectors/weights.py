@@ -18,6 +18,11 @@ from geoseg.errors import ModelError
 def save_weights(net: nn.Module, card: ModelCard, path: str | Path) -> Path:
     """Write the network's state and the card to ``path``, by rename; floats are stored as 16-bit."""
     state = {name: _compact(tensor) for name, tensor in net.state_dict().items() if "num_batches_tracked" not in name}
+    return write_weights(state, card, path)
+
+
+def write_weights(state: dict[str, Tensor], card: ModelCard, path: str | Path) -> Path:
+    """Write tensors as they are, contiguous and on the CPU, and the card to ``path``, by rename."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.partial")
@@ -51,6 +56,16 @@ def load_state(net: nn.Module, state: dict[str, Tensor], path: str | Path) -> No
     Raises:
         ModelError: names or shapes that differ from the network's, named one by one.
     """
+    check_fit(net, state, path)
+    net.load_state_dict(state, strict=False)
+
+
+def check_fit(net: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
+    """Refuse tensors that are not those of ``net``, which may be on torch's ``meta`` device and hold none itself.
+
+    Raises:
+        ModelError: names or shapes that differ from the network's, named one by one.
+    """
     own = {name: t for name, t in net.state_dict().items() if "num_batches_tracked" not in name}
     wrong = sorted(set(own) ^ set(state)) + [
         f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}"
@@ -63,7 +78,6 @@ def load_state(net: nn.Module, state: dict[str, Tensor], path: str | Path) -> No
             f"{path}, whose tensors do not fit its card's architecture and classes: {', '.join(wrong[:3])}{more}",
             allowed="tensors of exactly the network that the card describes",
         )
-    net.load_state_dict(state, strict=False)
 
 
 def _compact(tensor: Tensor) -> Tensor:

@@ -1,0 +1,48 @@
+"""What all heads have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from geoseg.errors import ModelError
+
+
+class HeadSettings(BaseModel):
+    """Settings of a head, as a card's architecture has them. Bounded, for a card may come from somebody else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    outputs: tuple[str, ...] = ()
+    """Names of the network's outputs, in the order that the head wants them; empty: told apart by their shapes."""
+    mask_overlap: float = Field(default=0.5, gt=0, le=1)
+    """Of two instances of one class, the lower-scored goes where their masks share more than this fraction of the
+    smaller; 1: all stay."""
+
+
+def by_rank(outputs: Sequence[Tensor], ranks: Sequence[int], what: str) -> list[Tensor]:
+    """The outputs of the given numbers of dimensions, in that order; others are left out.
+
+    Raises:
+        ModelError: not exactly one of each.
+    """
+    found = [[output for output in outputs if output.ndim == rank] for rank in ranks]
+    if any(len(each) != 1 for each in found):
+        raise ModelError(
+            f"outputs of shapes {[tuple(output.shape) for output in outputs]}",
+            allowed=what,
+            remedy="Name the outputs to use in the card: outputs = [...] in [architecture.head]",
+        )
+    return [each[0] for each in found]
+
+
+def hats(at: Tensor, first: int, count: int) -> Tensor:
+    """``(len(at), count)`` weights of linear interpolation at places ``at`` between cells ``first`` and on.
+
+    ``at`` counts in cell centres (0 = the first cell's), and is held within the ``count`` cells.
+    """
+    cells = torch.arange(first, first + count, device=at.device, dtype=at.dtype)
+    return (1 - (at.clamp(first, first + count - 1)[:, None] - cells).abs()).clamp(min=0)

@@ -1,0 +1,101 @@
+"""Mask R-CNN outputs: boxes, labels, scores and masks, as detection libraries export them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from geoseg.detectors.canvas import FLOOR, Canvas, of_this_tile, without_doubles
+from geoseg.detectors.heads.base import HeadSettings
+from geoseg.errors import ModelError
+from geoseg.instances import Instances
+
+NAMES = ("boxes", "labels", "scores", "masks")
+"""What torchvision calls its outputs, in the order of its exports."""
+
+
+class MaskRCNNHead(HeadSettings):
+    """Outputs ``boxes (n, 4)`` xyxy, ``labels (n,)``, ``scores (n,)`` and ``masks``, of one image.
+
+    Masks are probabilities: ``(n, m, m)`` or ``(n, 1, m, m)`` over each box, or planes ``(n, 1, H, W)`` of the
+    whole canvas, which are cut to their boxes.
+    """
+
+    kind: Literal["maskrcnn"] = "maskrcnn"
+    outputs: tuple[str, ...] = NAMES
+    """Names of the network's outputs, in the order boxes, labels, scores, masks."""
+    first_label: int = Field(default=1, ge=0, le=1)
+    """The network's number of the card's first class: 1 where 0 is the background."""
+    masks: Literal["auto", "box", "plane"] = "auto"
+    """What masks span; auto: planes where they have the size of the canvas."""
+
+    def decode(self, outputs: Sequence[Tensor], canvas: Canvas) -> Instances:
+        """Instances of one chip.
+
+        Args:
+            outputs: boxes (in pixels of the canvas), labels, scores, masks.
+            canvas: what the network was shown.
+
+        Raises:
+            ModelError: outputs that are not those of such a network.
+        """
+        boxes, labels, scores, masks = self._checked(outputs, canvas)
+        height, width = canvas.chip_size
+        limit = torch.tensor([width, height, width, height], dtype=boxes.dtype)
+        boxes = torch.minimum(boxes.clamp(min=0), limit)
+        good = torch.where((scores >= FLOOR) & of_this_tile(boxes, canvas.tile))[0]
+        boxes, crops = self._crops(boxes[good], masks, good, canvas)
+        found = Instances(
+            boxes=boxes.numpy(),
+            scores=scores[good].clamp(0, 1).numpy(),
+            labels=labels[good].numpy(),
+            masks=crops,
+        )
+        return without_doubles(found, self.mask_overlap)
+
+    def _checked(self, outputs: Sequence[Tensor], canvas: Canvas) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        shapes = [tuple(output.shape) for output in outputs]
+        wrong = ModelError(
+            f"outputs of shapes {shapes}",
+            allowed="boxes (n, 4), labels (n), scores (n) and masks (n, h, w) or (n, 1, h, w), of one image",
+            remedy="Name the four outputs in the card, in that order: outputs = [...] in [architecture.head]",
+        )
+        if len(outputs) != 4 or len(outputs[3].shape) not in (3, 4):
+            raise wrong
+        boxes, labels, scores, masks = outputs
+        n = len(boxes)
+        if shapes[:3] != [(n, 4), (n,), (n,)] or len(masks) != n or (masks.ndim == 4 and n and masks.shape[1] != 1):
+            raise wrong
+        labels = labels.long() - self.first_label
+        if n and not 0 <= int(labels.min()) <= int(labels.max()) < canvas.classes:
+            raise ModelError(
+                f"labels from {int(labels.min()) + self.first_label} to {int(labels.max()) + self.first_label}",
+                allowed=f"{self.first_label} to {self.first_label + canvas.classes - 1} for {canvas.classes} class(es)",
+                remedy="Give the card as many classes as the network has, or set first_label in [architecture.head]",
+            )
+        return boxes.float(), labels, scores.float(), masks.reshape(n, *masks.shape[-2:])
+
+    def _crops(
+        self, boxes: Tensor, masks: Tensor, good: Tensor, canvas: Canvas
+    ) -> tuple[Tensor, list[NDArray[np.float32]]]:
+        """Boxes and the crop over each; boxes of planes are moved out to whole pixels."""
+        planes = masks.shape[1:] == (canvas.height, canvas.width) if self.masks == "auto" else self.masks == "plane"
+        if not planes:
+            return boxes, [masks[i].numpy() for i in good.tolist()]
+        if masks.shape[1:] != (canvas.height, canvas.width):
+            raise ModelError(
+                f"masks of {tuple(masks.shape[1:])} for a canvas of {(canvas.height, canvas.width)}",
+                allowed="planes of the whole canvas, with masks = 'plane'",
+            )
+        whole = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1)
+        places = whole.int().tolist()
+        # Copies, for a view would keep all planes alive.
+        return whole, [
+            masks[i, y1:y2, x1:x2].numpy().copy() for i, (x1, y1, x2, y2) in zip(good.tolist(), places, strict=True)
+        ]

@@ -1,0 +1,121 @@
+"""A network in an ONNX file as a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geoseg.detectors.base import ModelCard
+from geoseg.detectors.canvas import Canvas, by_canvas, prepared
+from geoseg.detectors.families import OnnxArchitecture, family_of
+from geoseg.detectors.onnx_file import onnx_digest
+from geoseg.detectors.onnx_session import Session
+from geoseg.errors import ModelError
+from geoseg.instances import Chip, Instances
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OnnxDetector:
+    """A :class:`~geoseg.detectors.base.Detector` around an ONNX network, run by onnxruntime."""
+
+    card: ModelCard
+    """Its architecture is of the family ``onnx``."""
+    architecture: OnnxArchitecture
+    """The same, checked."""
+    session: Session
+    """The network, on its device."""
+    data: bytes
+    """The file, to be sent along where the detector is pickled."""
+    wanted: str = "auto"
+    """The device that was asked for; asked for again wherever the detector is unpickled."""
+    digest: str = ""
+    """SHA-256 of the file."""
+
+    @classmethod
+    def of(cls, data: bytes, card: ModelCard, *, device: str = "auto") -> OnnxDetector:
+        """A checked file (see :func:`geoseg.detectors.onnx_file.read_onnx`), ready to predict.
+
+        Raises:
+            ModelError: a card or a network that do not fit each other.
+            ResourceError: no such device, or no onnxruntime.
+        """
+        architecture = family_of(card.architecture)
+        if not isinstance(architecture, OnnxArchitecture):
+            raise ModelError(
+                f"an ONNX file whose card is of the family {architecture.family!r}",
+                remedy='Set family = "onnx" in the card\'s [architecture]',
+            )
+        session = Session(data, device, architecture.head.outputs)
+        bands = len(card.mean or card.bands or ())
+        if bands and session.input.bands not in (None, bands):
+            raise ModelError(f"a card with {bands} band(s) for a network that takes {session.input.bands}")
+        if session.input.dtype is np.uint8 and card.mean is not None:
+            raise ModelError("a card with mean and std for a network that takes 8-bit values", allowed="neither")
+        if architecture.head.kind == "maskrcnn" and session.input.batch not in (None, 1):
+            raise ModelError(f"a Mask R-CNN for {session.input.batch} images at once", allowed="one image")
+        digest = onnx_digest(data)
+        return cls(card=card, architecture=architecture, session=session, data=data, wanted=device, digest=digest)
+
+    @property
+    def device(self) -> str:
+        """What it runs on, as a run's report says it."""
+        return self.session.kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as the file: a session cannot, and the worker's device may be another."""
+        return _arrive, (self.data, self.card, self.wanted)
+
+    def predict(self, chips: list[Chip]) -> Sequence[Instances]:
+        """Instances of each chip, in order.
+
+        Raises:
+            ModelError: chips larger than the network takes, pixels that the card does not announce, or outputs that
+                are not those of the card's head.
+        """
+        takes = self.session.input
+        groups = by_canvas(chips, stride=self.architecture.stride, fixed=takes.size)
+        found: dict[int, Instances] = {}
+        # Outputs of a Mask R-CNN are those of one image.
+        most = 1 if self.architecture.head.kind == "maskrcnn" else takes.batch
+        for size, members in groups.items():
+            for at in range(0, len(members), most or len(members)):
+                some = members[at : at + (most or len(members))]
+                images = prepared([chips[i] for i in some], size, self.card, CPU).numpy()
+                for i, outputs in zip(some, self._run(images), strict=True):
+                    found[i] = self.architecture.head.decode(outputs, self._canvas(chips[i], size))
+        return [found[i] for i in range(len(chips))]
+
+    def _canvas(self, chip: Chip, size: tuple[int, int]) -> Canvas:
+        return Canvas(
+            tile=chip.tile, height=size[0], width=size[1], classes=len(self.card.classes), model=self.card.name
+        )
+
+    def _run(self, images: NDArray[np.float32]) -> list[list[Tensor]]:
+        """The outputs of each image, without the batch's dimension."""
+        takes = self.session.input
+        n = len(images)
+        if takes.batch and n < takes.batch:
+            images = np.concatenate([images, np.zeros((takes.batch - n, *images.shape[1:]), images.dtype)])
+        outputs = [_tensor(output) for output in self.session.run(images if takes.batched else images[0])]
+        if self.architecture.head.kind == "maskrcnn":
+            return [outputs]
+        short = [tuple(output.shape) for output in outputs if output.ndim == 0 or len(output) < n]
+        if short:
+            raise ModelError(f"an output of shape {short[0]} for {n} image(s)", allowed="(images, ...)")
+        return [[output[i] for output in outputs] for i in range(n)]
+
+
+def _tensor(output: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(output.astype(np.float32) if output.dtype == np.float16 else output)
+
+
+def _arrive(data: bytes, card: ModelCard, wanted: str) -> OnnxDetector:
+    return OnnxDetector.of(data, card, device=wanted)

@@ -1,0 +1,373 @@
+"""ONNX detectors against plain full-plane versions of what their outputs mean, and against the original's code."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from networks import Queries, Yolo, chips, exported
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+from torch.nn import functional as F
+
+from geoseg.detectors.base import Detector, ModelCard
+from geoseg.detectors.canvas import FLOOR
+from geoseg.instances import Chip, Instances
+from geoseg.vectorize import vectorize
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from geoseg.detectors.onnx_detector import OnnxDetector
+from geoseg.detectors.onnx_file import check_onnx
+from geoseg.detectors.onnx_session import Session
+from geoseg.errors import ModelError, ResourceError
+
+HEIGHT, WIDTH = 96, 160
+YOLO_CARD = ModelCard(
+    classes=("building", "shed"), bands=("red", "green", "blue"), mean=(0, 0, 0), std=(255, 255, 255),
+    architecture={"family": "onnx", "stride": 32, "head": {"kind": "yolo", "mask_overlap": 1}},
+)  # fmt: skip
+QUERY_CARD = replace(
+    YOLO_CARD,
+    classes=("building", "shed", "ship"),
+    mean=(123.7, 116.3, 103.5),
+    std=(58.4, 57.1, 57.4),
+    architecture={"family": "onnx", "head": {"kind": "queries", "mask_overlap": 1}},
+)
+
+
+@pytest.fixture(scope="module")
+def yolo() -> tuple[Yolo, bytes]:
+    torch.manual_seed(7)
+    net = Yolo()
+    return net, exported(net, (HEIGHT, WIDTH), outputs=["output0", "output1"])
+
+
+@pytest.fixture(scope="module")
+def queries() -> tuple[Queries, bytes]:
+    torch.manual_seed(2)
+    net = Queries()
+    return net, exported(net, (HEIGHT, WIDTH), outputs=["class_logits", "mask_logits"])
+
+
+def pictured(chip: Chip, card: ModelCard) -> torch.Tensor:
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (card.mean, card.std))
+    return ((torch.from_numpy(chip.pixels).float() - mean) / std)[None]
+
+
+def drawn(found: Instances, chip: Chip) -> list[NDArray[np.bool_]]:
+    """What comes of instances: their outlines, burnt into the pixels of the chip."""
+    outlines = vectorize([found], [chip.tile], tolerance=0)
+    shape = chip.pixels.shape[1:]
+    assert len(outlines.geometry) == len(found)
+    return [rasterize([g], out_shape=shape).astype(bool) for g in outlines.geometry]
+
+
+def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float((a & b).sum() / max((a | b).sum(), 1))
+
+
+# --- YOLO -------------------------------------------------------------------------------------------------
+
+
+def plain_yolo(net: Yolo, chip: Chip, nms: float = 0.7) -> list[tuple[list[float], float, int, NDArray[np.bool_]]]:
+    """The usual post-processing, written out on planes of the whole image: (box, score, label, mask)."""
+    with torch.inference_mode():
+        [rows], [prototypes] = net(pictured(chip, YOLO_CARD))
+    height, width = chip.pixels.shape[1:]
+    planes = torch.einsum("kn,khw->nhw", rows[6:], prototypes)
+    planes = F.interpolate(planes[None], (height, width), mode="bilinear", align_corners=False)[0].sigmoid()
+    boxes = torch.stack([rows[0] - rows[2] / 2, rows[1] - rows[3] / 2, rows[0] + rows[2] / 2, rows[1] + rows[3] / 2])
+    kept: list[tuple[list[float], float, int, NDArray[np.bool_]]] = []
+    whole: list[list[float]] = []
+    for i in rows[4:6].max(dim=0).values.argsort(descending=True).tolist():
+        score, label = float(rows[4:6, i].max()), int(rows[4:6, i].argmax())
+        box = boxes[:, i].tolist()
+        if score < FLOOR or any(k[2] == label and box_iou(box, b) > nms for k, b in zip(kept, whole, strict=True)):
+            continue
+        whole.append(box)
+        x, y = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
+        inside = (x >= box[0]) & (x < box[2]) & (y >= box[1]) & (y < box[3])
+        cut = np.clip(box, 0, [width, height, width, height]).tolist()
+        kept.append((cut, score, label, inside & (planes[i].numpy() > 0.5)))
+    return kept
+
+
+def box_iou(a: list[float], b: list[float]) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    both = max(width, 0.0) * max(height, 0.0)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def test_yolo_is_what_full_planes_give(yolo: tuple[Yolo, bytes]) -> None:
+    net, data = yolo
+    detector = OnnxDetector.of(data, YOLO_CARD, device="cpu")
+    assert isinstance(detector, Detector)
+    [chip] = chips(HEIGHT, WIDTH)
+    [found] = detector.predict([chip])
+    expected = plain_yolo(net, chip)
+    assert len(found) == len(expected) > 20
+    assert {0, 1} == set(found.labels.tolist())
+    np.testing.assert_allclose(found.boxes, [e[0] for e in expected], atol=0.01)
+    np.testing.assert_allclose(found.scores, [e[1] for e in expected], atol=1e-4)
+    assert found.labels.tolist() == [e[2] for e in expected]
+    seen = [(e[3], i) for i, e in enumerate(expected) if e[3].sum() > 150]
+    assert len(seen) > 10
+    part = Instances(
+        boxes=found.boxes[[i for _, i in seen]], scores=found.scores[[i for _, i in seen]],
+        labels=found.labels[[i for _, i in seen]], masks=[found.masks[i] for _, i in seen],
+    )  # fmt: skip
+    overlaps = [iou(mine, theirs) for mine, (theirs, _) in zip(drawn(part, chip), seen, strict=True)]
+    assert min(overlaps) > 0.9 and np.mean(overlaps) > 0.96
+    sides = np.array([mask.shape[::-1] for mask in found.masks])
+    assert (sides <= np.ceil((found.boxes[:, 2:] - found.boxes[:, :2]) / 2) + 1).all(), "never whole planes"
+
+
+def test_yolo_that_suppressed_its_doubles_itself(yolo: tuple[Yolo, bytes]) -> None:
+    """An export with the suppression in it has rows of corners, score, class and coefficients."""
+
+    class Suppressed(torch.nn.Module):
+        def __init__(self, net: Yolo) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            rows, prototypes = self.net(images)
+            scores, labels = rows[:, 4:6].max(dim=1, keepdim=True)
+            corners = torch.cat([rows[:, :2] - rows[:, 2:4] / 2, rows[:, :2] + rows[:, 2:4] / 2], dim=1)
+            best = scores[0, 0].topk(50).indices
+            out = torch.cat([corners, scores, labels.float(), rows[:, 6:]], dim=1)
+            return out[:, :, best].transpose(1, 2), prototypes
+
+    net, _ = yolo
+    data = exported(Suppressed(net), (HEIGHT, WIDTH), outputs=["output0", "output1"])
+    head = {"kind": "yolo", "suppressed": True, "mask_overlap": 1}
+    card = replace(YOLO_CARD, architecture={"family": "onnx", "head": head})
+    [chip] = chips(HEIGHT, WIDTH)
+    [found] = OnnxDetector.of(data, card, device="cpu").predict([chip])
+    unsuppressed = plain_yolo(net, chip, nms=1.1)[:50]
+    np.testing.assert_allclose(found.scores, [e[1] for e in unsuppressed], atol=1e-4)
+    np.testing.assert_allclose(found.boxes, [e[0] for e in unsuppressed], atol=0.01)
+
+
+def test_doubles_of_a_class_go_by_their_masks(yolo: tuple[Yolo, bytes]) -> None:
+    _, data = yolo
+    some = chips(HEIGHT, WIDTH)
+    card = replace(YOLO_CARD, architecture={"family": "onnx", "head": {"kind": "yolo", "mask_overlap": 0.5}})
+    [all_of_them] = OnnxDetector.of(data, YOLO_CARD, device="cpu").predict(some)
+    [fewer] = OnnxDetector.of(data, card, device="cpu").predict(some)
+    assert 0 < len(fewer) < len(all_of_them)
+    assert set(map(tuple, fewer.boxes.tolist())) < set(map(tuple, all_of_them.boxes.tolist()))
+
+
+# --- queries ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (90, 150)], ids=["whole cells", "filled up"])
+def test_queries_are_what_the_original_makes_of_them(queries: tuple[Queries, bytes], size: tuple[int, int]) -> None:
+    processing = pytest.importorskip("transformers").Mask2FormerImageProcessor()
+    net, data = queries
+    [chip] = chips(*size)
+    [found] = OnnxDetector.of(data, QUERY_CARD, device="cpu").predict([chip])
+    image = F.pad(pictured(chip, QUERY_CARD), (0, -size[1] % 32, 0, -size[0] % 32))
+    with torch.inference_mode():
+        classes, masks = net(image)
+    raw = SimpleNamespace(class_queries_logits=classes, masks_queries_logits=masks)
+    [theirs] = processing.post_process_instance_segmentation(
+        raw, threshold=0.2, target_sizes=[tuple(image.shape[2:])], return_binary_maps=True
+    )
+    # The original gives a query once per class that is likely enough; geoseg once, as its best class.
+    rows = [(s["score"], s["label_id"], m.numpy()[: size[0], : size[1]] > 0) for s, m in zip(
+        theirs["segments_info"], theirs["segmentation"], strict=True)]  # fmt: skip
+    rows.sort(key=lambda row: -row[0])
+    best = [r for i, r in enumerate(rows) if not any((r[2] == b[2]).all() for b in rows[:i])]
+    best = [row for row in best if row[2].any()]
+    enlarged = F.interpolate(masks, image.shape[2:], mode="bilinear")[0, :, : size[0], : size[1]].numpy() > 0
+    strong = [i for i, score in enumerate(found.scores) if score >= 0.22]
+    mine = dict(zip(strong, [drawn(found, chip)[i] for i in strong], strict=True))
+    assert len(best) >= len(strong) >= 4
+    for i, mask in mine.items():
+        score, label, other = max(best, key=lambda row: iou(row[2], mask))
+        # The original goes by way of 384 x 384 pixels and then takes the nearest, which is why it differs this much
+        # from its own logits enlarged to the image.
+        assert iou(other, mask) > 0.85
+        assert max(iou(plane, mask) for plane in enlarged) > 0.98
+        assert label == found.labels[i]
+        assert abs(score - found.scores[i]) < 0.02
+
+
+def test_query_masks_are_cut_at_their_own_resolution(queries: tuple[Queries, bytes]) -> None:
+    _, data = queries
+    [chip] = chips(HEIGHT, WIDTH)
+    [found] = OnnxDetector.of(data, QUERY_CARD, device="cpu").predict([chip])
+    for box, mask in zip(found.boxes, found.masks, strict=True):
+        assert tuple(4 * np.array(mask.shape)) == (box[3] - box[1], box[2] - box[0])
+        assert mask.min() >= 0 and mask.max() <= 1 and mask.max() > 0.5
+
+
+def test_sigmoid_scores_have_no_class_for_nothing(queries: tuple[Queries, bytes]) -> None:
+    _, data = queries
+    head = {"kind": "queries", "scores": "sigmoid", "mask_overlap": 1}
+    four = replace(QUERY_CARD, classes=("a", "b", "c", "d"), architecture={"family": "onnx", "head": head})
+    [found] = OnnxDetector.of(data, four, device="cpu").predict(chips(HEIGHT, WIDTH))
+    assert len(found) > 4
+    three = replace(four, classes=("a", "b", "c"))
+    with pytest.raises(ModelError, match="class logits of shape"):
+        OnnxDetector.of(data, three, device="cpu").predict(chips(HEIGHT, WIDTH))
+
+
+# --- Mask R-CNN -------------------------------------------------------------------------------------------
+
+
+class Pasted(torch.nn.Module):
+    """The outputs of a detection library's export: boxes, labels from 1, scores, masks over boxes or whole planes."""
+
+    def __init__(self, planes: bool) -> None:
+        super().__init__()
+        self.planes = planes
+        self.boxes = torch.tensor([[10.3, 8.0, 50.0, 40.7], [60.0, 20.2, 120.9, 90.0], [100.0, 4.0, 140.0, 60.0]])
+        self.body = torch.nn.Conv2d(3, 1, 9, 1, 4)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        plane = (self.body(images)[:, 0] * 8).sigmoid()
+        scores = torch.tensor([0.9, 0.6, 0.05]) + plane.mean() * 1e-3
+        if self.planes:
+            masks = torch.stack([plane, plane, plane])[:, :1]
+        else:
+            masks = F.interpolate(plane[None, :, 8:36, 12:40].expand(3, -1, -1, -1).reshape(1, 3, 28, 28), (28, 28))[0]
+            masks = masks[:, None]
+        return self.boxes + plane.mean() * 1e-6, torch.tensor([1, 2, 1]), scores, masks
+
+
+@pytest.mark.parametrize("planes", [False, True], ids=["over boxes", "planes"])
+def test_mask_rcnn_outputs(planes: bool) -> None:
+    torch.manual_seed(1)
+    net = Pasted(planes)
+    data = exported(net, (HEIGHT, WIDTH), outputs=["boxes", "labels", "scores", "masks"], dynamic=False)
+    card = replace(YOLO_CARD, architecture={"family": "onnx", "head": {"kind": "maskrcnn", "mask_overlap": 1}})
+    [chip] = chips(HEIGHT, WIDTH)
+    [found] = OnnxDetector.of(data, card, device="cpu").predict([chip])
+    with torch.inference_mode():
+        boxes, _, _, masks = net(pictured(chip, card))
+    assert found.labels.tolist() == [0, 1]
+    np.testing.assert_allclose(found.scores, [0.9, 0.6], atol=2e-3)
+    if planes:
+        np.testing.assert_array_equal(found.boxes, [[10, 8, 50, 41], [60, 20, 121, 90]])
+        np.testing.assert_allclose(found.masks[0], masks[0, 0, 8:41, 10:50].numpy(), atol=1e-4)
+        assert found.masks[0].base is None, "a view would keep all planes in memory"
+    else:
+        np.testing.assert_allclose(found.boxes, boxes[:2].numpy(), atol=1e-3)
+        np.testing.assert_allclose(found.masks[1], masks[1, 0].numpy(), atol=1e-4)
+
+
+# --- the detector -----------------------------------------------------------------------------------------
+
+
+def test_a_chip_does_not_see_its_neighbours_in_the_batch(yolo: tuple[Yolo, bytes]) -> None:
+    detector = OnnxDetector.of(yolo[1], YOLO_CARD, device="cpu")
+    some = chips(150, 210, core=64, halo=32)
+    together = detector.predict(some)
+    assert sum(map(len, together)) > 100
+    for chip, expected in zip(some, together, strict=True):
+        [alone] = detector.predict([chip])
+        np.testing.assert_allclose(alone.boxes, expected.boxes, atol=1e-3)
+    assert detector.predict([]) == []
+
+
+def test_objects_of_other_tiles_are_left_out(yolo: tuple[Yolo, bytes]) -> None:
+    some = chips(160, 224, core=64, halo=32)
+    [middle] = [chip for chip in some if (chip.tile.row, chip.tile.col) == (1, 1)]
+    everything = plain_yolo(yolo[0], middle)
+    off = np.tile([middle.tile.window.col_off, middle.tile.window.row_off], 2)
+    cores = [chip.tile.core.xyxy for chip in some if chip is not middle]
+    inside = [any(a[0] <= b[0] and a[1] <= b[1] and b[2] <= a[2] and b[3] <= a[3] for a in cores)
+              for b in (np.array(e[0]) + off for e in everything)]  # fmt: skip
+    [found] = OnnxDetector.of(yolo[1], YOLO_CARD, device="cpu").predict([middle])
+    assert 10 < len(found) < len(everything)
+    np.testing.assert_allclose(
+        found.boxes, [e[0] for e, other in zip(everything, inside, strict=True) if not other], atol=0.01
+    )
+
+
+def test_travels_to_another_process(yolo: tuple[Yolo, bytes]) -> None:
+    detector = OnnxDetector.of(yolo[1], YOLO_CARD, device="cpu")
+    there = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(detector))))
+    assert (there.card, there.digest, there.device, len(there.digest)) == (YOLO_CARD, detector.digest, "cpu", 64)
+    [chip] = chips(HEIGHT, WIDTH)
+    np.testing.assert_array_equal(there.predict([chip])[0].boxes, detector.predict([chip])[0].boxes)
+
+
+def test_a_network_of_one_size_takes_smaller_chips_and_refuses_larger(yolo: tuple[Yolo, bytes]) -> None:
+    data = exported(yolo[0], (HEIGHT, WIDTH), outputs=["output0", "output1"], dynamic=False)
+    detector = OnnxDetector.of(data, YOLO_CARD, device="cpu")
+    small, exact = chips(70, 130), chips(HEIGHT, WIDTH)
+    found = detector.predict([*small, *exact])
+    assert found[0].boxes[:, 2].max() <= 130 and found[1].boxes[:, 2].max() > 130
+    with pytest.raises(ModelError, match="takes 96 x 160"):
+        detector.predict(chips(WIDTH, WIDTH))
+
+
+def test_cards_that_do_not_fit_the_network_are_refused(yolo: tuple[Yolo, bytes]) -> None:
+    data = yolo[1]
+    with pytest.raises(ModelError, match="numbers per box"):
+        OnnxDetector.of(data, replace(YOLO_CARD, classes=("one",)), device="cpu").predict(chips(HEIGHT, WIDTH))
+    with pytest.raises(ModelError, match=r"4 band\(s\) for a network that takes 3"):
+        OnnxDetector.of(data, replace(YOLO_CARD, bands=None, mean=(0,) * 4, std=(1,) * 4), device="cpu")
+    lost = {"family": "onnx", "head": {"kind": "yolo", "outputs": ["nothing", "output1"]}}
+    with pytest.raises(ModelError, match="output0, output1"):
+        OnnxDetector.of(data, replace(YOLO_CARD, architecture=lost), device="cpu")
+    with pytest.raises(ModelError, match="family"):
+        OnnxDetector.of(data, replace(YOLO_CARD, architecture={}), device="cpu")
+
+
+def test_devices_that_are_not_there_are_refused(yolo: tuple[Yolo, bytes]) -> None:
+    import onnxruntime
+
+    with pytest.raises(ResourceError, match="an ONNX model"):
+        Session(yolo[1], "mps")
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        for device in ("cuda", "cuda:1", "tensorrt"):
+            with pytest.raises(ResourceError, match="onnxruntime-gpu"):
+                Session(yolo[1], device)
+
+
+# --- files ------------------------------------------------------------------------------------------------
+
+
+def test_files_that_are_no_network_are_refused(tmp_path: Path) -> None:
+    for data in (b"", b"<html>not found</html>", pickle.dumps({"a": 1})):
+        with pytest.raises(ModelError, match="ONNX file"):
+            check_onnx(data, tmp_path / "x.onnx")
+
+
+def test_tensors_in_other_files_are_refused(yolo: tuple[Yolo, bytes], tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load_model_from_string(yolo[1])
+    onnx.save_model(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=0)
+    with pytest.raises(ModelError, match="in another file"):
+        check_onnx((tmp_path / "m.onnx").read_bytes(), "m.onnx")
+
+
+@pytest.mark.parametrize(("domain", "kind"), [("evil", "Run"), ("com.microsoft", "EPContext")])
+def test_operators_that_need_other_code_are_refused(domain: str, kind: str) -> None:
+    from onnx import TensorProto, helper
+
+    inner = helper.make_graph(
+        [helper.make_node(kind, [], ["y"], domain=domain)], "inner", [],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    choice = helper.make_node("If", ["c"], ["z"], then_branch=inner, else_branch=inner)
+    graph = helper.make_graph(
+        [choice], "g", [helper.make_tensor_value_info("c", TensorProto.BOOL, [])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    with pytest.raises(ModelError, match=kind):
+        check_onnx(helper.make_model(graph).SerializeToString(), "m.onnx")

@@ -1,0 +1,233 @@
+"""Models that users add: one command from a file of theirs to `--model NAME`, and what is refused on the way."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import pytest
+import torch
+from networks import Yolo, chips, exported
+from rasters import texture, write
+from safetensors.torch import save_file
+from typer.testing import CliRunner, Result
+
+from geoseg.cli import app
+from geoseg.detectors import added_models, load_model, model_card, model_digest, weights_path
+from geoseg.detectors.cards import user_folder
+from geoseg.detectors.network import build
+from geoseg.errors import ModelError
+from geoseg.zoo import add_model, read_card_toml
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+ROOT = Path(__file__).resolve().parent.parent
+YOLO = """
+name = "mine"
+classes = ["building", "shed"]
+bands = ["red", "green", "blue"]
+mean = [0, 0, 0]
+std = [255, 255, 255]
+score_threshold = 0.3
+core = 96
+halo = 16
+[architecture]
+family = "onnx"
+[architecture.head]
+kind = "yolo"
+"""
+COMPACT = """
+name = "compact"
+classes = ["building"]
+bands = ["red", "green", "blue"]
+mean = [110, 110, 110]
+std = [58, 58, 58]
+[architecture]
+family = "maskrcnn"
+fpn_channels = 16
+box_head = 16
+mask_head = [8]
+"""
+TINY = {"fpn_channels": 16, "box_head": 16, "mask_head": [8]}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GEOSEG_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+@pytest.fixture(scope="module")
+def yolo() -> bytes:
+    torch.manual_seed(7)
+    return exported(Yolo(), (96, 128), outputs=["output0", "output1"])
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(3)
+    return dict(build(TINY, 1).state_dict())
+
+
+def given(folder: Path, name: str, contents: bytes | str) -> Path:
+    path = folder / name
+    path.write_bytes(contents.encode() if isinstance(contents, str) else contents)
+    return path
+
+
+def geoseg(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_an_onnx_file_becomes_a_model_with_a_name(tmp_path: Path, yolo: bytes, folder: Path) -> None:
+    file, card = given(tmp_path, "export.onnx", yolo), given(tmp_path, "card.toml", YOLO)
+    added = geoseg("models", "add", file, "--card", card)
+    assert added.exit_code == 0, added.output
+    assert added.stdout.strip() == str(folder / "mine.onnx")
+    assert (folder / "mine.onnx").read_bytes() == yolo
+    assert "mine" in [c["name"] for c in json.loads(geoseg("models", "--json").stdout)]
+    assert "building, shed" in geoseg("models").stdout
+    assert model_card("mine").score_threshold == 0.3
+    assert load_model("mine", device="cpu").digest == model_digest("mine") != ""  # type: ignore[attr-defined]
+    raster = write(tmp_path / "town.tif", texture(3, 150, 210), photometric="rgb")
+    done = geoseg("extract", raster, "-o", tmp_path / "out.gpkg", "--model", "mine", "-q")
+    assert done.exit_code == 0, done.output
+    found = gpd.read_file(tmp_path / "out.gpkg", layer="footprints")
+    assert len(found) > 0 and set(found["model"]) == {"mine"}
+    assert set(found["label"]) <= {"building", "shed"}
+
+
+def test_a_state_dict_becomes_a_model(tmp_path: Path, state: dict[str, torch.Tensor], folder: Path) -> None:
+    save_file({f"module.{name}": t for name, t in state.items()}, tmp_path / "mine.safetensors")
+    add_model(tmp_path / "mine.safetensors", given(tmp_path, "card.toml", COMPACT))
+    detector = load_model("compact", device="cpu")
+    torch.testing.assert_close(
+        detector.net.backbone.body.conv1.weight,  # type: ignore[attr-defined]
+        state["backbone.body.conv1.weight"],
+    )
+    assert len(model_digest("compact")) == 64
+    # Stored again as it was, not rounded to 16 bits.
+    assert (folder / "compact.safetensors").stat().st_size > 4 * sum(t.numel() for t in state.values()) - 10_000
+
+
+def test_a_pickle_is_read_only_where_that_is_said(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    file, card = tmp_path / "mine.pth", given(tmp_path, "card.toml", COMPACT)
+    torch.save({"model": state, "epoch": 3}, file)
+    refused = geoseg("models", "add", file, "--card", card)
+    assert refused.exit_code == 2 and "--pickle" in refused.stderr
+    assert geoseg("models", "add", file, "--card", card, "--pickle").exit_code == 0
+    assert weights_path("compact").suffix == ".safetensors"
+
+
+def test_code_in_a_pickle_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    trace = tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (trace,)
+
+    card = given(tmp_path, "card.toml", COMPACT)
+    torch.save({"model": Bomb()}, tmp_path / "zip.pth")
+    given(tmp_path, "old.pth", pickle.dumps(Bomb()))
+    for name in ("zip.pth", "old.pth"):
+        with pytest.raises(ModelError, match="more than tensors"):
+            add_model(tmp_path / name, card, pickled=True)
+    assert not trace.exists() and not list(folder.glob("*.safetensors"))
+
+
+def test_a_folder_of_transformers_becomes_a_model(tmp_path: Path) -> None:
+    from test_families import tiny_config
+
+    from geoseg.detectors.mask2former import build_mask2former
+
+    torch.manual_seed(4)
+    net: Any = build_mask2former(tiny_config(), 2)
+    net.save_pretrained(tmp_path / "theirs")
+    text = YOLO.split("[architecture]")[0] + '[architecture]\nfamily = "mask2former"\n'
+    add_model(tmp_path / "theirs", given(tmp_path, "card.toml", text))
+    detector: Any = load_model("mine", device="cpu")
+    assert detector.card.architecture["config"]["num_queries"] == 12
+    for name, tensor in net.state_dict().items():
+        torch.testing.assert_close(detector.net.state_dict()[name], tensor)
+    assert len(detector.predict(chips(64, 96))) == 1
+
+
+def test_names_that_are_taken(tmp_path: Path, yolo: bytes) -> None:
+    file = given(tmp_path, "x.onnx", yolo)
+    with pytest.raises(ModelError, match="bundled"):
+        add_model(file, given(tmp_path, "b.toml", YOLO.replace('"mine"', '"buildings"')))
+    card = given(tmp_path, "card.toml", YOLO)
+    add_model(file, card)
+    with pytest.raises(ModelError, match="--force"):
+        add_model(file, card)
+    assert add_model(file, card, force=True).exists()
+
+
+def test_a_file_that_changed_after_it_was_added_is_refused(tmp_path: Path, yolo: bytes, folder: Path) -> None:
+    add_model(given(tmp_path, "x.onnx", yolo), given(tmp_path, "card.toml", YOLO))
+    (folder / "mine.onnx").write_bytes(yolo[:-1] + b"!")
+    with pytest.raises(ModelError, match=r"SHA-256|no ONNX file"):
+        load_model("mine", device="cpu")
+
+
+def test_what_cannot_be_read_is_told_and_the_rest_is_listed(tmp_path: Path, yolo: bytes, folder: Path) -> None:
+    add_model(given(tmp_path, "x.onnx", yolo), given(tmp_path, "card.toml", YOLO))
+    given(folder, "broken.safetensors", "no")
+    given(folder, "alone.onnx", yolo)
+    cards, faults = added_models()
+    assert [card.name for card in cards] == ["mine"]
+    assert len(faults) == 2 and "alone.onnx.json" in faults[0]
+    listed = geoseg("models")
+    assert listed.exit_code == 0 and "broken.safetensors" in listed.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (YOLO.replace("score_threshold", "scorethreshold"), "scorethreshold"),
+        (YOLO.replace('["building", "shed"]', '"building"'), "a list"),
+        (YOLO.replace('name = "mine"', ""), "without name"),
+        (YOLO.replace('name = "mine"', 'name = "../up"'), "model name"),
+        (YOLO.replace('["building", "shed"]', '["building"]'), "numbers per box"),
+        (YOLO.replace('"onnx"', '"maskrcnn"'), "maskrcnn|cannot be built"),
+        (YOLO.replace("= 16", "= "), "not TOML"),
+        (YOLO.replace("[0, 0, 0]", "[0, 0]"), "means"),
+    ],
+)
+def test_cards_that_cannot_be_right_are_refused_before_anything_is_written(
+    tmp_path: Path, yolo: bytes, folder: Path, text: str, said: str
+) -> None:
+    with pytest.raises(ModelError, match=said):
+        add_model(given(tmp_path, "x.onnx", yolo), given(tmp_path, "card.toml", text))
+    assert not list(folder.glob("*"))
+
+
+def test_a_network_of_one_size_needs_tiles_that_fit(tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    data = exported(Yolo(), (96, 128), outputs=["output0", "output1"], dynamic=False)
+    with pytest.raises(ModelError, match="tiles of 128 pixels, for a network that takes 96 x 128"):
+        add_model(given(tmp_path, "x.onnx", data), given(tmp_path, "card.toml", YOLO))
+    small = YOLO.replace("core = 96", "core = 64")
+    assert add_model(given(tmp_path, "x.onnx", data), given(tmp_path, "card.toml", small)).exists()
+
+
+def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("GEOSEG_MODELS")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert user_folder() == tmp_path / "geoseg" / "models"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert user_folder() == Path.home() / ".local" / "share" / "geoseg" / "models"
+    assert added_models() == ([], []) or user_folder().exists()
+
+
+@pytest.mark.parametrize("template", sorted((ROOT / "configs" / "models").glob("*.toml")), ids=lambda p: p.stem)
+def test_templates_are_cards_of_families_that_there_are(template: Path) -> None:
+    from geoseg.detectors.families import family_of
+
+    card = read_card_toml(template)
+    assert template.stem.startswith(family_of(card.architecture).family)

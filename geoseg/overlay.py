@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from geoseg.sinks.atomic import replacing
 from geoseg.sinks.colours import RGB, darker, label_colours
 from geoseg.tiling import Tile
 from geoseg.window import Window
+
+log = logging.getLogger("geoseg")
 
 _FINER = 4  # shapes are drawn on a lattice this many times finer, then averaged: that smooths their edges
 _MAGNIFIED = 4.0  # small rasters are enlarged at most this much
@@ -53,6 +56,8 @@ def preview(
         window: the part of the raster to show, in its pixels; None: all of it.
         settings: those of the run, of which ``[raster]`` counts (assumed CRS, bands, limits); None: the defaults.
 
+    Logs a warning where there are footprints, or truth, but none of them comes into the picture.
+
     Raises:
         ConfigError: another suffix, a table without a CRS, or a window off the raster.
         RasterError: the raster cannot be read.
@@ -63,14 +68,17 @@ def preview(
         raise ConfigError(f"a picture {target.name!r} of {max_side} pixels", allowed="a .png of 1 or more")
     pixels, valid, grid = read_view(raster, window=window, max_side=max_side, settings=settings)
     picture = np.where(valid[..., None], pixels, np.array(_NO_DATA, np.uint8)).astype(np.float32)
-    entries = []
+    entries, drawn = [], 0
     for name, colour, shapes in _by_label(footprints):
         places = to_picture(shapes, grid)
+        drawn += len(places)
         _blend(picture, _filled(places, grid), colour, _FILL)
         _blend(picture, _lines(places, grid, _LINE), darker(colour, 0.9), 1.0)
         entries.append(_Entry(text=f"{name} ({len(places):,})", colour=colour, framed=False))
+    _say_if_apart("footprints", len(footprints), drawn)
     if truth is not None:
         places = to_picture(_ground(truth, "truth"), grid)
+        _say_if_apart("truth", len(truth), len(places))
         _blend(picture, _lines(places, grid, _TRUTH_LINE + 1.2), (0, 0, 0), 0.55)
         _blend(picture, _lines(places, grid, _TRUTH_LINE), _TRUTH, 1.0)
         entries.append(_Entry(text=f"truth ({len(places):,})", colour=_TRUTH, framed=True))
@@ -78,6 +86,13 @@ def preview(
     with replacing(target) as (draft,):
         whole.save(draft, format="PNG", optimize=False)
     return target
+
+
+def _say_if_apart(name: str, given: int, drawn: int) -> None:
+    if given and not drawn:
+        log.warning(
+            "none of the %d %s lie in the picture: are they of this raster, in the CRS they state?", given, name
+        )
 
 
 def read_view(

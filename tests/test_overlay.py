@@ -19,6 +19,8 @@ from geoseg.overlay import preview, read_view, scale_bar, to_picture
 from geoseg.sinks.colours import label_colours
 from geoseg.window import Window
 
+SAMPLES = Path(__file__).parents[1] / "data_samples"
+
 HEIGHT, WIDTH = 300, 420
 CENTRE = (120.41, 180.37)  # row, column
 RING = shapely.affinity.translate(  # in pixels, x = column
@@ -178,3 +180,15 @@ def test_real_imagery(shared_data: Path, tmp_path: Path) -> None:
     path = preview(folder / "catanduanes_1.tif", truth, tmp_path / "a.png", truth=truth, max_side=600)
     picture = Image.open(path)
     assert picture.width == 600 and 300 < picture.height < 420
+
+
+def test_footprints_of_elsewhere_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    raster = SAMPLES / "town.tif"
+    truth = gpd.read_file(SAMPLES / "town.geojson")
+    preview(raster, truth, tmp_path / "here.png", truth=truth, max_side=200)
+    assert not caplog.records
+    away = truth.set_geometry(truth.geometry.translate(xoff=5.0))
+    preview(raster, away, tmp_path / "away.png", truth=away, max_side=200)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        f"none of the {len(truth)} {name} lie in the picture" for name in ("footprints", "truth")
+    ]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from geoseg.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from geoseg.config import Settings
 
 
@@ -34,8 +36,18 @@ def settings_with(file: Path | None, overrides: dict[str, dict[str, Any]]) -> Se
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where} = {first['input']!r}", allowed=str(first["msg"])) from error
+        names = [str(part) for part in first["loc"] if not isinstance(part, int)]
+        option = "--" + names[1].replace("_", "-") if len(names) > 1 else names[0]
+        raise ConfigError(f"{option} {first['input']}", allowed=_allowed(first)) from error
+
+
+def _allowed(problem: ErrorDetails) -> str:
+    """What pydantic says of a value, in words for somebody at a command line."""
+    bounds = problem.get("ctx", {})
+    if "pattern" in bounds and "device" in problem["loc"]:
+        return "auto, cpu, cuda, cuda:N, mps, and tensorrt for ONNX models"
+    said = str(problem["msg"])
+    return said.removeprefix("Input should be ").removeprefix("Value error, ")
 
 
 def distinct(written: Iterable[str | Path | None], read: Iterable[str | Path | None]) -> None:
@@ -59,6 +71,23 @@ def distinct(written: Iterable[str | Path | None], read: Iterable[str | Path | N
 
 def _place(path: str | Path) -> str:
     return os.path.realpath(os.path.expanduser(path))
+
+
+def parse_sides(option: str, text: str | None) -> int | tuple[int, ...] | None:
+    """``512``, or ``384,640`` (rows, columns), as the settings have it.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if text is None:
+        return None
+    try:
+        sides = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sides = ()
+    if len(sides) not in (1, 2):
+        raise ConfigError(f"{option} {text!r}", allowed="one whole number, or two: rows,columns, e.g. 384,640")
+    return sides[0] if len(sides) == 1 else sides
 
 
 def parse_bands(text: str | None) -> dict[str, int] | None:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geoseg import errors
+    from geoseg.archive import RunConfig, Scene, archive_status, read_run_config, run_archive
     from geoseg.config import Settings, read_settings
     from geoseg.detectors import Detector, ModelCard, bundled_models, load_model
     from geoseg.errors import GeosegError
     from geoseg.evaluation import evaluate
-    from geoseg.extraction import Extraction, IncompleteWarning, extract, run
+    from geoseg.extraction import Extraction, IncompleteWarning, extract, extract_to, run, run_store
     from geoseg.grid import Grid
     from geoseg.instances import Chip, Instances
     from geoseg.overlay import preview
@@ -41,31 +42,39 @@ __all__ = [
     "IncompleteWarning",
     "Instances",
     "ModelCard",
+    "RunConfig",
+    "Scene",
     "Settings",
     "Tile",
     "Tiling",
     "TrainConfig",
     "Window",
     "__version__",
+    "archive_status",
     "bundled_models",
     "errors",
     "evaluate",
     "extract",
+    "extract_to",
     "load_model",
     "preview",
+    "read_run_config",
     "read_settings",
     "read_train_config",
     "run",
+    "run_archive",
+    "run_store",
     "train",
     "write",
 ]
 
 _HOMES = {
+    "archive": ("RunConfig", "Scene", "archive_status", "read_run_config", "run_archive"),
     "config": ("Settings", "read_settings"),
     "detectors": ("Detector", "ModelCard", "bundled_models", "load_model"),
     "errors": ("GeosegError",),
     "evaluation": ("evaluate",),
-    "extraction": ("Extraction", "IncompleteWarning", "extract", "run"),
+    "extraction": ("Extraction", "IncompleteWarning", "extract", "extract_to", "run", "run_store"),
     "grid": ("Grid",),
     "instances": ("Chip", "Instances"),
     "overlay": ("preview",),

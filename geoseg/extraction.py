@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import warnings
-from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 
-from geoseg.blocks import BlockResult, failure
+from geoseg.carrying import Progress, carry_out, open_engine, report_of, write_pieces
 from geoseg.config import Settings
 from geoseg.detectors.base import Detector
-from geoseg.engine import map_blocks
-from geoseg.errors import GeosegError, RasterError
-from geoseg.gaps import Gap
-from geoseg.job import Job, parse_crs
-from geoseg.outlines import Outlines
-from geoseg.predicting import SICK, Cause, Failure, given_up, most_common
+from geoseg.ground import in_crs
+from geoseg.job import Job
+from geoseg.locks import output_lock
 from geoseg.raster import RasterInfo
-from geoseg.report import Report, gaps_table, versions
-from geoseg.seams import Merged, merge
-from geoseg.tiling import Block, Tiling
+from geoseg.report import Report, gaps_table
+from geoseg.sinks import check_output, write_stream
+from geoseg.sinks.dataset import finish, is_dataset
+from geoseg.store import Store
+from geoseg.tiling import Tiling
+from geoseg.work import Parts, WorkFolder
+from geoseg.work.rows import footprints_of
+
+__all__ = ["Extraction", "IncompleteWarning", "Progress", "extract", "extract_to", "run", "run_store", "run_to"]
 
 log = logging.getLogger("geoseg")
-
-Progress = Callable[[int, int], None]
-"""Called with the tiles done and the tiles in all, of those with ground that is asked for."""
 
 
 class IncompleteWarning(UserWarning):
@@ -59,6 +58,7 @@ def extract(
     tiling: Tiling | None = None,
     settings: Settings | None = None,
     scheduler: str | None = None,
+    store: str | Path | None = None,
     progress: Progress | None = None,
 ) -> gpd.GeoDataFrame:
     """Footprints of what ``model`` sees in ``raster``, each object once.
@@ -73,6 +73,7 @@ def extract(
         tiling: how the raster is cut; None: as the settings, or else the model's card, say.
         settings: everything else; None: the defaults.
         scheduler: address of a dask scheduler, over that of the settings.
+        store: where predictions are kept (a folder or URL), and taken from if they are there; None: nowhere.
         progress: called with tiles done and tiles in all.
 
     Returns:
@@ -84,16 +85,56 @@ def extract(
     Warns:
         IncompleteWarning: some ground could not be examined. :func:`run` also returns which, and why.
     """
-    settings = settings or Settings()
-    if scheduler is not None:
-        engine = settings.engine.model_copy(update={"scheduler": scheduler})
-        settings = settings.model_copy(update={"engine": engine})
-    done = run(raster, model, aoi=aoi, tiling=tiling, settings=settings, progress=progress)
-    if not done.report.complete:
-        missing = {reason: round(area) for reason, area in done.report.gaps_m2.items()}
-        said = f"{raster}: not all ground was examined (square metres: {missing})"
-        warnings.warn(said, IncompleteWarning, stacklevel=2)
+    settings = _scheduled(settings or Settings(), scheduler)
+    done = run(raster, model, aoi=aoi, tiling=tiling, settings=settings, store=store, progress=progress)
+    _warn(done.report)
     return done.footprints
+
+
+def extract_to(
+    raster: str | Path,
+    model: Detector,
+    output: str | Path,
+    *,
+    aoi: Any = None,
+    tiling: Tiling | None = None,
+    settings: Settings | None = None,
+    scheduler: str | None = None,
+    store: str | Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """As :func:`extract`, written to a file without ever being in memory together; a call that was killed is taken
+    up where it was by the same call.
+
+    Args:
+        raster: as in :func:`extract`, and so are the others that are not named here.
+        model: likewise.
+        output: as in :func:`geoseg.write`; or a folder (no suffix), for a partitioned GeoParquet dataset.
+        force: as in :func:`geoseg.write`.
+
+    Returns:
+        The run in numbers.
+
+    Raises:
+        GeosegError: as :func:`extract` and :func:`geoseg.write`.
+        LockedError: another run is writing that output.
+    """
+    settings = _scheduled(settings or Settings(), scheduler)
+    with output_lock(Path(output).expanduser()):
+        report = run_to(
+            raster,
+            model,
+            output,
+            aoi=aoi,
+            tiling=tiling,
+            settings=settings,
+            store=store,
+            force=force,
+            progress=progress,
+        )
+    _warn(report)
+    return report
 
 
 def run(
@@ -103,6 +144,7 @@ def run(
     aoi: Any = None,
     tiling: Tiling | None = None,
     settings: Settings | None = None,
+    store: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Extraction:
     """As :func:`extract`, with the gaps and the report. The raster may also be one that is open already.
@@ -116,125 +158,132 @@ def run(
     Raises:
         GeosegError: as :func:`extract`.
     """
-    began, settings = datetime.now(UTC), settings or Settings()
-    job = Job.of(raster, model, aoi=aoi, tiling=tiling, settings=settings)
-    for warning in job.warnings:
+    job = Job.of(raster, model, aoi=aoi, tiling=tiling, settings=settings or Settings())
+    return _in_memory(job, _kept(job, store), progress)
+
+
+def run_to(
+    raster: str | Path | RasterInfo,
+    model: Detector,
+    output: str | Path,
+    *,
+    aoi: Any = None,
+    tiling: Tiling | None = None,
+    settings: Settings | None = None,
+    store: str | Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """As :func:`extract_to`, for a caller that holds :func:`geoseg.locks.output_lock`. The raster may be one that is
+    open already.
+
+    Raises:
+        GeosegError: as :func:`extract_to`.
+    """
+    job = Job.of(raster, model, aoi=aoi, tiling=tiling, settings=settings or Settings())
+    return _to_disk(job, output, store, force=force, progress=progress)
+
+
+def run_store(store: str | Path, *, settings: Settings | None = None, progress: Progress | None = None) -> Extraction:
+    """As :func:`run`, from kept predictions alone: no raster, no network. Tiling, AOI and how the raster was read are
+    those that the predictions were made with, whatever the settings say.
+
+    Args:
+        store: what ``extract(..., store=...)`` has left there.
+        settings: threshold, outlines, shapes, output.
+        progress: called with tiles done and tiles in all.
+
+    Raises:
+        GeosegError: as :func:`run`.
+        StoreError: there is no such store.
+    """
+    kept = Store.open(store)
+    return _in_memory(Job.of_store(kept, settings or Settings()), kept, progress)
+
+
+def run_store_to(
+    store: str | Path,
+    output: str | Path,
+    *,
+    settings: Settings | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """As :func:`run_to`, from kept predictions alone, see :func:`run_store`.
+
+    Raises:
+        GeosegError: as :func:`run_store` and :func:`run_to`.
+    """
+    kept = Store.open(store)
+    return _to_disk(Job.of_store(kept, settings or Settings()), output, kept, force=force, progress=progress)
+
+
+def _in_memory(job: Job, store: Store | None, progress: Progress | None) -> Extraction:
+    began = _begin(job)
+    with _passing_parts(job) as parts, open_engine(job) as engine:
+        carried = carry_out(job, parts, store, engine, progress)
+        footprints = footprints_of(list(carried.stream.batches()), job.output_crs)
+    gaps = gaps_table(carried.gaps, job.scope.grid)
+    report = report_of(job, carried, began, gaps)
+    return Extraction(footprints=footprints, gaps=in_crs(gaps, job.settings), report=report)
+
+
+def _to_disk(
+    job: Job, output: str | Path, store: str | Path | Store | None, *, force: bool, progress: Progress | None
+) -> Report:
+    began = _begin(job)
+    target = check_output(output, force=force)
+    folder = WorkFolder.claim(WorkFolder.beside(target), key=job.predictions_key)
+    kept = store if isinstance(store, Store) else _kept(job, store) or _kept(job, folder.store)
+    parts = folder.parts(f"{job.identity}-{job.plan.tiling.block}")
+    with open_engine(job) as engine:
+        carried = carry_out(job, parts, kept, engine, progress)
+        gaps = gaps_table(carried.gaps, job.scope.grid)
+        report = report_of(job, carried, began, gaps)
+        told: dict[str, Any] = {"gaps": in_crs(gaps, job.settings), "run": report.as_dict(), "force": force}
+        if is_dataset(target):
+            draft = folder.dataset()
+            write_pieces(carried, draft, report.as_dict(), engine)
+            finish(draft, target, **told)
+        else:
+            write_stream(carried.stream, target, **told)
+    folder.remove()
+    return report
+
+
+def _begin(job: Job) -> datetime:
+    for warning in job.scope.warnings:
         log.warning("%s", warning)
-    total, plan, engine = _Total(), job.task.plan, settings.engine
-    tiles = job.tiles if progress else 0
-    results = map_blocks(
-        job.task,
-        plan.blocks(within=job.within),
-        scheduler=engine.scheduler,
-        workers=engine.workers,
-        retries=engine.retries,
-        limit_s=engine.block_timeout_s,
-    )
-    with closing(results):
-        for block, result in results:
-            total.add(block, result, job)
-            if progress:
-                progress(total.planned, tiles)
-    total.check()
-    gaps = job.gaps(total.gaps)
-    merged = Merged.concat([*total.closed, merge(Outlines.concat(total.open), plan)])
-    footprints, table = job.footprints(merged, gaps), gaps_table(gaps, job.grid)
-    report = _report(job, total, began, footprints, table)
-    if settings.output.crs:
-        crs = parse_crs(settings.output.crs)
-        footprints, table = footprints.to_crs(crs), table.to_crs(crs)
-    return Extraction(footprints=footprints, gaps=table, report=report)
+    return datetime.now(UTC)
 
 
-class _Total:
-    """What the blocks have come to so far."""
+def _kept(job: Job, store: str | Path | None) -> Store | None:
+    """The store, made where there is none.
 
-    def __init__(self) -> None:
-        self.closed: list[Merged] = []
-        self.open: list[Outlines] = []
-        self.gaps: list[Gap] = []
-        self.devices: set[str] = set()
-        self.causes: Counter[Cause] = Counter()
-        self.planned = self.examined = self.unreadable = self.pixels = 0
-
-    @property
-    def failed(self) -> int:
-        """Tiles that failed, for whatever cause."""
-        return self.causes.total()
-
-    def add(self, block: Block, result: BlockResult | Exception, job: Job) -> None:
-        """Count one block.
-
-        Raises:
-            GeosegError: the block's answer is that the run makes no sense.
-        """
-        if isinstance(result, GeosegError) and not isinstance(result, RasterError):
-            raise result
-        if isinstance(result, Exception):  # a RasterError too: a worker's file system may fail for a while
-            self._lost(block, result, job)
-            return
-        if len(result.closed):
-            self.closed.append(result.closed)
-        if len(result.open):
-            self.open.append(result.open)
-        self.gaps += result.gaps
-        self.planned += result.planned
-        self.examined += result.examined
-        self.unreadable += result.unreadable
-        self.causes.update(result.failed)
-        self.pixels += result.pixels
-        self.devices |= {result.device} - {""}
-
-    def _lost(self, block: Block, error: Exception, job: Job) -> None:
-        """A block that no worker could do: all of it is a gap."""
-        why = Failure.of(error)
-        log.warning("block (%d, %d) failed on every try: %s", block.row, block.col, why.said)
-        wanted = list(compress(block.tiles, job.task.asked(block.tiles)))
-        self.gaps += [failure(tile, why.said) for tile in wanted]
-        self.planned += len(wanted)
-        self.causes[why.cause] += len(wanted)
-
-    def check(self) -> None:
-        """Refuse a run of which nothing came, or too little to be an accident.
-
-        Raises:
-            GeosegError: all tiles that could be read failed, or most and more than a few; typed by the cause.
-        """
-        told = self.failed + self.examined
-        if self.failed and (not self.examined or (self.failed >= SICK and self.failed > told / 2)):
-            said = min(gap.detail for gap in self.gaps if gap.reason == "failed")
-            got = f"a run that failed on {self.failed} of the {told} tiles that hold data ({said})"
-            raise given_up(got, most_common(self.causes), worked=self.examined > 0)
+    Raises:
+        StoreError: what is there is of something else.
+    """
+    folder = job.settings.store.folder
+    if store is None and folder is not None:
+        store = f"{folder.rstrip('/')}/{job.predictions_key}"
+    return None if store is None else Store.create_or_open(store, job.predictions_key, job.scope.as_header())
 
 
-def _report(job: Job, total: _Total, began: datetime, footprints: gpd.GeoDataFrame, gaps: gpd.GeoDataFrame) -> Report:
-    told = total.examined + total.unreadable + total.failed
-    tiling = job.task.plan.tiling
-    return Report(
-        run=job.identity,
-        raster=job.info.name,
-        raster_key=job.info.key,
-        model=job.card.name,
-        model_version=job.card.version,
-        started=began.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        seconds=round((datetime.now(UTC) - began).total_seconds(), 3),
-        gsd_m=job.grid.gsd_m,
-        model_gsd_m=job.card.gsd_m,
-        core=tiling.core,
-        halo=tiling.halo,
-        block=tiling.block,
-        score_threshold=job.task.threshold,
-        aoi=job.aoi_text,
-        tiles_planned=total.planned,
-        tiles_examined=total.examined,
-        tiles_empty=total.planned - told,
-        tiles_unreadable=total.unreadable,
-        tiles_failed=total.failed,
-        devices=tuple(sorted(total.devices)),
-        megapixels=total.pixels / 1e6,
-        footprints=len(footprints),
-        gaps_m2=dict(zip(gaps["reason"], gaps["area_m2"].round(2), strict=True)),
-        settings=job.settings.model_dump(mode="json"),
-        warnings=job.warnings,
-        versions=versions(),
-    )
+@contextmanager
+def _passing_parts(job: Job) -> Iterator[Parts]:
+    """Parts in a folder that goes with the block."""
+    with tempfile.TemporaryDirectory(prefix="geoseg-", ignore_cleanup_errors=True) as home:
+        yield WorkFolder(path=Path(home)).parts(job.identity, lasting=False)
+
+
+def _scheduled(settings: Settings, scheduler: str | None) -> Settings:
+    if scheduler is None:
+        return settings
+    return settings.model_copy(update={"engine": settings.engine.model_copy(update={"scheduler": scheduler})})
+
+
+def _warn(report: Report) -> None:
+    if not report.complete:
+        missing = {reason: round(area) for reason, area in report.gaps_m2.items()}
+        said = f"{report.raster}: not all ground was examined (square metres: {missing})"
+        warnings.warn(said, IncompleteWarning, stacklevel=3)

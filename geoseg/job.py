@@ -1,60 +1,50 @@
-"""A run before and after its blocks: what was given, checked; what came out, sifted."""
+"""A run before its blocks: all that was given, checked and refused now or never; and what tells runs apart."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
-import numpy as np
 import shapely
 from pyproj import CRS
-from pyproj.exceptions import CRSError
 
 from geoseg.aoi import load_aoi, read_aoi
 from geoseg.blocks import BlockTask
 from geoseg.config import RasterSettings, Settings
 from geoseg.detectors.base import Detector, ModelCard
-from geoseg.errors import ConfigError, ModelError
-from geoseg.footprints import EDGE_PX, assemble, on_ground
+from geoseg.errors import ModelError
+from geoseg.examining import Examiner
+from geoseg.footprints import numbered
 from geoseg.gaps import Gap
-from geoseg.grid import Grid
+from geoseg.ground import Ground, parse_crs, unseamed
 from geoseg.instances import Chip, Instances
 from geoseg.raster import Access, RasterInfo, Scaling, model_grid, open_raster, source_for
 from geoseg.report import dissolved, versions
+from geoseg.scope import Scope
 from geoseg.seams import Merged
-from geoseg.tiling import Tiling
-from geoseg.window import Window
-
-STRAIGHT_PX = 1e-6
-"""Pixels that a vertex may lie off a line and still be on it: the noise of cutting and uniting."""
+from geoseg.store import Store
+from geoseg.tiling import Plan, Tiling
+from geoseg.work import Parts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """A run, checked and ready to start, and what is done with what comes out of its blocks."""
+    """A run, checked and ready to start."""
 
-    info: RasterInfo
-    """The raster."""
-    card: ModelCard
-    """The model's."""
-    grid: Grid
-    """The grid that the model sees."""
-    task: BlockTask
-    """What is done with each block."""
+    scope: Scope
+    """What it is of."""
     settings: Settings
     """All of them."""
-    aoi: Any
-    """Shapely geometry in grid pixels, cut to the grid; None: everything."""
-    aoi_text: str | None
-    """The AOI as it was given, as WKT with its EPSG code; None: everything."""
-    warnings: tuple[str, ...]
-    """What a user should know."""
+    examiner: Examiner | None
+    """What reads and predicts; None: predictions are all there is."""
+    info: RasterInfo | None
+    """The raster; likewise."""
 
     @classmethod
     def of(
@@ -74,110 +64,122 @@ class Job:
         grid = model_grid(info, card)
         given = None if aoi is None else read_aoi(aoi)
         area, warnings = (None, []) if given is None else load_aoi(given, grid)
-        source = source_for(
-            info,
-            card,
-            scaling=_scaling(settings.raster),
-            bands=settings.raster.bands,
-            aoi=None if area is None else _reach(area, tiling.halo),
-        )
-        threshold = settings.detect.score_threshold
-        task = BlockTask(
-            source=source,
-            detector=model,
-            plan=tiling.plan(grid.window),
-            threshold=card.score_threshold if threshold is None else threshold,
-            batch=settings.detect.batch,
-            tolerance=settings.vectorize.tolerance_px,
-        )
-        return cls(
-            info=info,
-            card=card,
+        reach = None if area is None else _reach(area, max(tiling.halo_yx))
+        raster_settings = settings.raster
+        source = source_for(info, card, scaling=_scaling(raster_settings), bands=raster_settings.bands, aoi=reach)
+        scope = Scope(
+            name=info.name,
+            key=info.key,
+            acquired=info.acquired,
             grid=grid,
-            task=task,
-            settings=settings,
+            plan=tiling.plan(grid.window),
+            card=card,
+            weights=_digest(model),
             aoi=area,
+            reach=reach,
             aoi_text=None if given is None else given.text,
+            raster=raster_settings,
             warnings=(*warnings, *source.warnings),
         )
+        examiner = Examiner(source=source, detector=model, batch=settings.detect.batch)
+        return cls(scope=scope, settings=settings, examiner=examiner, info=info)
+
+    @classmethod
+    def of_store(cls, store: Store, settings: Settings) -> Job:
+        """A run from kept predictions: raster, tiling and AOI are those that they were made with.
+
+        Raises:
+            StoreError: the store says too little of them.
+            ConfigError: an output CRS that is none.
+        """
+        if settings.output.crs:
+            parse_crs(settings.output.crs)
+        scope = Scope.of_header(store.header)
+        return cls(scope=scope, settings=settings.model_copy(update={"raster": scope.raster}), examiner=None, info=None)
 
     @property
-    def within(self) -> Window:
-        """The part of the grid in which tiles are wanted."""
-        return pixel_window(self.task.source.aoi, self.grid)
+    def plan(self) -> Plan:
+        """The tiles."""
+        return self.scope.plan
 
-    @cached_property
-    def tiles(self) -> int:
-        """Tiles with ground that is asked for."""
-        return self.task.count(within=self.within)
+    @property
+    def threshold(self) -> float:
+        """What scores less is dropped."""
+        asked = self.settings.detect.score_threshold
+        return self.scope.card.score_threshold if asked is None else asked
+
+    def task(self, parts: Parts, store: Store | None) -> BlockTask:
+        """What is done with each block."""
+        return BlockTask(
+            plan=self.plan,
+            parts=parts,
+            threshold=self.threshold,
+            tolerance=self.settings.vectorize.tolerance_px,
+            examiner=self.examiner,
+            store=store,
+        )
 
     def gaps(self, found: list[Gap]) -> list[Gap]:
         """All ground that was not examined, a gap per reason."""
         found = [gap for gap in found if gap.reason != "outside_aoi"]
-        if self.aoi is not None:
-            rest = shapely.difference(shapely.box(*self.grid.window.xyxy), self.aoi)
+        aoi = self.scope.aoi
+        if aoi is not None:
+            rest = shapely.difference(shapely.box(*self.scope.grid.window.xyxy), aoi)
             found.append(Gap(geometry=rest, reason="outside_aoi"))
-        return dissolved(found, within=self.aoi)
+        return dissolved(found, within=aoi)
 
-    def footprints(self, merged: Merged, gaps: list[Gap]) -> gpd.GeoDataFrame:
-        """Objects with a point in the AOI and most of their area on valid ground, on the ground."""
-        merged = unseamed(merged)
-        merged = merged.take(self._wanted(merged.outlines.geometry, gaps))
-        table = assemble(
-            merged,
-            grid=self.grid,
-            area=self.grid.window,
-            card=self.card,
-            raster=self.info.name,
-            raster_key=self.info.key,
-            acquired=self.info.acquired,
-            run=self.identity,
-            cut=self._cut(merged.outlines.geometry, gaps),
-        )
-        least = self.settings.vectorize.min_area_m2
-        return table[table["area_m2"] >= least].reset_index(drop=True) if least > 0 else table
-
-    def _wanted(self, geometry: Any, gaps: list[Gap]) -> Any:
-        keep = np.ones(len(geometry), bool)
-        if self.aoi is not None:
-            # The very point of lon and lat: of the same polygon, which another order of its vertices might move.
-            points = shapely.point_on_surface(on_ground(shapely.normalize(geometry), self.grid))
-            shapely.prepare(self.aoi)
-            keep &= shapely.intersects(self.aoi, self.grid.geometry_to_pixel(points))
-        area = shapely.area(geometry)
-        for gap in gaps:
-            if gap.reason in ("nodata", "suspect_missing"):
-                keep &= _on_gap(geometry, gap) <= 0.5 * area
-        return keep
-
-    def _cut(self, geometry: Any, gaps: list[Gap]) -> Any:
-        """Where an object comes to ground that was not examined and may go on there."""
-        cut = np.zeros(len(geometry), bool)
-        for gap in gaps:
-            if gap.reason != "outside_aoi":  # around the AOI a halo's width is examined too
-                cut[_near(geometry, gap)] = True
-        if self.task.source.aoi is not None:
-            shapely.prepare(self.task.source.aoi)
-            cut |= ~shapely.covers(self.task.source.aoi, geometry)
-        return cut
+    def ground(self, gaps: list[Gap]) -> Ground:
+        """What becomes of merged objects."""
+        return Ground(scope=self.scope, settings=self.settings, gaps=tuple(gaps), run=self.identity)
 
     @property
+    def output_crs(self) -> CRS:
+        """Of the footprints."""
+        asked = self.settings.output.crs
+        return parse_crs(asked) if asked else self.scope.grid.crs
+
+    def footprints(self, merged: Merged, gaps: list[Gap]) -> gpd.GeoDataFrame:
+        """All objects of a run as footprints, at once: what a run does by and by."""
+        table, _ = self.ground(gaps).footprints(unseamed(merged))
+        return numbered(table)
+
+    @cached_property
     def identity(self) -> str:
         """16 hex digits that are the same for the same raster, card, weights, AOI, settings and version."""
         settings = self.settings.model_dump(mode="json")
-        del settings["engine"], settings["tiling"], settings["detect"]
-        task = self.task
-        parts = {
-            "raster": self.info.key,
-            "model": self.card.to_json(),
-            "weights": _digest(task.detector),
-            "tiling": [task.plan.tiling.core, task.plan.tiling.halo],
-            "threshold": task.threshold,
-            "settings": settings,
-            "aoi": None if self.aoi is None else shapely.to_wkb(self.aoi, hex=True),
-            "version": versions().get("geoseg"),
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        for section in ("engine", "tiling", "detect", "store"):
+            settings.pop(section, None)
+        tiling, scope = self.plan.tiling, self.scope
+        return _hash(
+            {
+                "raster": scope.key,
+                "model": scope.card.to_json(),
+                "weights": scope.weights,
+                "tiling": [tiling.core, tiling.halo],
+                "threshold": self.threshold,
+                "settings": settings,
+                "aoi": None if scope.aoi is None else shapely.to_wkb(scope.aoi, hex=True),
+                "version": versions().get("geoseg"),
+            }
+        )
+
+    @cached_property
+    def predictions_key(self) -> str:
+        """16 hex digits that are the same where kept predictions can be used: threshold, outlines and shapes are not
+        in it, the size of blocks is."""
+        scope, tiling = self.scope, self.plan.tiling
+        model = None if self.examiner is None else type(self.examiner.detector)
+        return _hash(
+            {
+                "raster": scope.key,
+                "read": scope.raster.model_dump(mode="json", include={"assume_crs", "bands", "scaling"}),
+                "model": scope.card.to_json(),
+                "weights": scope.weights or f"{getattr(model, '__module__', '')}.{getattr(model, '__qualname__', '')}",
+                "tiling": [tiling.core, tiling.halo, tiling.block],
+                "reach": None if scope.reach is None else shapely.to_wkb(scope.reach, hex=True),
+                "version": versions().get("geoseg"),
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,16 +194,6 @@ class Sketch:
     def predict(self, chips: list[Chip]) -> Sequence[Instances]:
         """Never asked: a job that is not run reads no chip."""
         raise AssertionError("a sketch detects nothing")
-
-
-def unseamed(merged: Merged) -> Merged:
-    """Without the vertices that pieces leave on straight lines where they were united: an outline, and the id that
-    comes from it, should not tell how the raster was tiled."""
-    geometry = merged.outlines.geometry.copy()
-    united = merged.n_tiles > 1
-    # Normal form starts a ring at its lowest leftmost vertex, a corner: the one vertex that would not be looked at.
-    geometry[united] = shapely.simplify(shapely.normalize(geometry[united]), STRAIGHT_PX)
-    return replace(merged, outlines=replace(merged.outlines, geometry=geometry))
 
 
 def card_of(model: object) -> ModelCard:
@@ -225,9 +217,10 @@ def tiling_of(settings: Settings, card: ModelCard) -> Tiling:
     Raises:
         ConfigError: a halo wider than the core.
     """
-    core = card.core if settings.tiling.core is None else settings.tiling.core
-    halo = min(card.halo, core) if settings.tiling.halo is None else settings.tiling.halo
-    return Tiling(core=core, halo=halo, block=settings.tiling.block)
+    asked, block = settings.tiling, settings.tiling.block
+    cores = Tiling(core=card.core if asked.core is None else asked.core, halo=0)
+    rows, cols = (min(card.halo, side) for side in cores.core_yx)
+    return Tiling(core=cores.core, halo=(rows, cols) if asked.halo is None else asked.halo, block=block)
 
 
 def opened(raster: str | Path, settings: Settings) -> RasterInfo:
@@ -249,14 +242,6 @@ def access_of(raster: RasterSettings) -> Access:
     )
 
 
-def pixel_window(area: Any, grid: Grid) -> Window:
-    """The smallest window of the grid around ``area`` (grid pixels; None: all of the grid)."""
-    if area is None:
-        return grid.window
-    in_pixels = replace(grid, transform=type(grid.transform).identity())
-    return in_pixels.window_of(area)
-
-
 def _scaling(raster: RasterSettings) -> Scaling | None:
     rule = raster.scaling
     if rule is None:
@@ -276,26 +261,5 @@ def _digest(model: object) -> str:
     return digest if isinstance(digest, str) else ""
 
 
-def _on_gap(geometry: Any, gap: Gap) -> Any:
-    """``(n,)`` area of each object that lies on a gap. Part by part: a gap may be of very many."""
-    parts = shapely.get_parts(gap.geometry)
-    rows, of_part = shapely.STRtree(parts).query(geometry, predicate="intersects")
-    return np.bincount(rows, shapely.area(shapely.intersection(geometry[rows], parts[of_part])), len(geometry))
-
-
-def _near(geometry: Any, gap: Gap) -> Any:
-    """Rows of objects that come to a gap."""
-    parts = shapely.get_parts(gap.geometry)
-    return np.unique(shapely.STRtree(geometry).query(parts, predicate="dwithin", distance=EDGE_PX)[1])
-
-
-def parse_crs(text: str) -> CRS:
-    """The CRS that a setting names.
-
-    Raises:
-        ConfigError: it names none.
-    """
-    try:
-        return CRS.from_user_input(text)
-    except CRSError as error:
-        raise ConfigError(f"output.crs = {text!r}", allowed="a CRS such as EPSG:4326") from error
+def _hash(parts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

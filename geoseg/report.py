@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any, get_args
 
 import geopandas as gpd
@@ -42,9 +43,9 @@ class Report:
     """Ground sampling distance of the grid that the model saw, in metres."""
     model_gsd_m: float | None
     """The one that the model's card names; None: it takes rasters as they are."""
-    core: int
-    """Side of a tile's core, in pixels of that grid, as the run had it."""
-    halo: int
+    core: int | tuple[int, int]
+    """Side of a tile's core, or its rows and columns, in pixels of that grid, as the run had it."""
+    halo: int | tuple[int, int]
     """Rim around the core, in the same pixels."""
     block: int
     """Side of a block, in tiles; changes nothing in what is asked of the detector, but how many chips at once."""
@@ -71,6 +72,8 @@ class Report:
     """Rows in the result."""
     gaps_m2: Mapping[str, float]
     """Square metres not examined, by reason."""
+    extent: str | None = None
+    """The raster's outline as WKT with its EPSG code (longitude and latitude where its CRS has none)."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The settings of the run."""
     warnings: tuple[str, ...] = ()
@@ -98,15 +101,31 @@ class Report:
         return {**asdict(self), "mp_per_s": round(self.mp_per_s, 3), "complete": self.complete}
 
 
-def versions() -> dict[str, str]:
-    """Versions of geoseg and of what decides its results."""
-    found = {}
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = []
     for name in _VERSIONS:
         try:
-            found[name] = importlib.metadata.version(name)
+            found.append((name, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return tuple(found)
+
+
+def versions() -> dict[str, str]:
+    """Versions of geoseg and of what decides its results."""
+    return dict(_versions())
+
+
+def extent_text(grid: Grid) -> str:
+    """The outline of a grid as WKT with an EPSG code; its own, or else in longitude and latitude, finely cut."""
+    frame, epsg = shapely.box(0, 0, grid.width, grid.height), grid.crs.to_epsg()
+    if not epsg:
+        frame = shapely.segmentize(frame, max(grid.height, grid.width) / 16)
+    [ground] = grid.geometry_to_world(np.array([frame], dtype=object))
+    if not epsg:
+        ground = gpd.GeoSeries([ground], crs=grid.crs).to_crs(4326).iloc[0]
+    return f"SRID={epsg or 4326};{shapely.to_wkt(ground, rounding_precision=-1)}"
 
 
 def dissolved(gaps: Iterable[Gap], *, within: shapely.Geometry | None) -> list[Gap]:

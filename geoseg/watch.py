@@ -1,4 +1,4 @@
-"""Calling a function under a time limit, with threads that nobody has to wait for."""
+"""Functions called on daemon threads, which nobody has to wait for: under a time limit, or beside other work."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class HungError(Exception):
     """A block took longer than it may."""
+
+    worker: str = ""
+    """Address of the worker that it was on."""
 
 
 class Watched:
@@ -73,3 +79,33 @@ class _Hand:
                 self.told.put((function(item), None))
             except BaseException as error:  # whoever asked is waiting for it
                 self.told.put((None, error))
+
+
+class Aside:
+    """A daemon thread that does one thing after the other while its owner does something else.
+
+    It ends with its owner: when the last reference to the ``Aside`` goes.
+    """
+
+    def __init__(self) -> None:
+        self._asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=_in_turn, args=(self._asked,), name="geoseg-aside", daemon=True).start()
+
+    def __del__(self) -> None:
+        self._asked.put(None)
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Have ``function(*arguments)`` done next; its result, or what it raised, is in the future."""
+        future: Future[T] = Future()
+        self._asked.put((future, function, arguments))
+        return future
+
+
+def _in_turn(asked: queue.SimpleQueue[Any]) -> None:
+    while (task := asked.get()) is not None:
+        future, function, arguments = task
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:  # whoever asked is waiting for it
+            future.set_exception(error)
+        del task, future, function, arguments  # nothing is held while there is nothing to do

@@ -70,7 +70,7 @@ def squares(tmp_path: Path) -> Path:
 def test_version_and_help() -> None:
     assert geoseg("--version").output.startswith("geoseg 0.")
     listed = geoseg("--help").output
-    for command in ("extract", "plan", "models", "doctor", "evaluate", "preview", "train"):
+    for command in ("extract", "plan", "models", "doctor", "evaluate", "export", "preview", "train"):
         assert command in listed
     assert "70 a fault" in " ".join(listed.split())
 
@@ -124,6 +124,16 @@ def test_plan_covers_the_raster_once(tmp_path: Path, transform: object, crs: str
     assert cores.area.sum() == pytest.approx(whole.area)
     assert windows.area.sum() > cores.area.sum() * 1.1
     assert (cores.height * cores.width).sum() == HEIGHT * WIDTH
+
+
+def test_plan_takes_rows_and_columns_apart(tmp_path: Path, raster: Path) -> None:
+    sides = ("--core", "40,100", "--halo", "4,16")
+    assert geoseg("plan", raster, "-o", tmp_path / "tiles.gpkg", *sides).exit_code == 0
+    cores, windows = (gpd.read_file(tmp_path / "tiles.gpkg", layer=name) for name in ("cores", "windows"))
+    assert (cores.height.max(), cores.width.max()) == (40, 100)
+    assert (windows.height.max(), windows.width.max()) == (48, 126)
+    refused = geoseg("plan", raster, "-o", tmp_path / "t.gpkg", "--core", "4x10")
+    assert refused.exit_code == 2 and "rows,columns" in refused.output
 
 
 def test_plan_in_one_layer(tmp_path: Path, raster: Path) -> None:
@@ -185,8 +195,8 @@ def test_a_table_keeps_one_line_per_row_when_piped(squares: Path, tmp_path: Path
     truth = tmp_path / "truth.geojson"
     gpd.read_file(squares).iloc[:1].to_crs(4326).to_file(truth)
     lines = geoseg("evaluate", squares, truth, "--sweep").stdout.splitlines()
-    assert len(lines) == 3
-    assert "matched (IoU >= 0.5)" in lines[0] and "(best F1)" in lines[2] and lines[2].split()[-1] == "1"
+    assert "matched (IoU >= 0.5)" in lines[0] and lines[1].startswith("all") and lines[1].split()[-1] == "1"
+    assert "(best F1)" in lines[2] and lines[2].split()[-1] == "1"
 
 
 def test_evaluate_refuses_what_is_no_vector_file(squares: Path, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def raster(tmp_path: Path) -> Path:
     return write_raster(tmp_path / "a.tif", np.ones((120, 200), np.uint8))
 
 
-def _job(raster: Any) -> Job:
-    return Job.of(raster, Painted(), aoi=None, tiling=None, settings=Settings())
+def _job(raster: Any, settings: Settings | None = None) -> Job:
+    return Job.of(raster, Painted(), aoi=None, tiling=None, settings=settings or Settings())
 
 
 def _merged(shapes: Any) -> Merged:
@@ -41,7 +41,7 @@ def _merged(shapes: Any) -> Merged:
 def test_objects_on_a_gap_of_many_parts_are_compared_with_the_near_ones_only(
     raster: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = _job(raster)
+    job = _job(raster, Settings.model_validate({"shapes": {"resolve_overlaps": False}}))
     # Stripes of two pixels every five: no object lies on one part by half, some lie on several together.
     gap = Gap(geometry=shapely.MultiPolygon([shapely.box(x, 0, x + 2, 120) for x in range(0, 200, 5)]), reason="nodata")
     rng = np.random.default_rng(2)

@@ -10,11 +10,16 @@ import typer
 from geoseg.cli.doctor import doctor
 from geoseg.cli.evaluate import evaluate
 from geoseg.cli.exits import Commands
+from geoseg.cli.export import export
 from geoseg.cli.extract import extract
 from geoseg.cli.models import models
 from geoseg.cli.plan import plan
 from geoseg.cli.preview import preview
+from geoseg.cli.run import run
+from geoseg.cli.stac import stac
+from geoseg.cli.status import status
 from geoseg.cli.train import train
+from geoseg.cli.vectorize import vectorize
 
 app = typer.Typer(
     cls=Commands,
@@ -27,8 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, plan, models, doctor, evaluate, preview, train):
+for command in (extract, vectorize, plan, doctor, evaluate, export, preview, train, run, status, stac):
     app.command()(command)
+app.add_typer(models, name="models")
 
 
 def _version(asked: bool) -> None:

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+# No markup: labels, names and notes come from files, and one with "[/" in it would be an error.
+out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 log = logging.getLogger("geoseg")
 
 _WIDE = 10_000
@@ -56,7 +57,7 @@ def show(table: Table) -> None:
     if out.is_terminal:
         out.print(table, soft_wrap=False)
     else:
-        Console(highlight=False, width=_WIDE).print(table)
+        Console(highlight=False, markup=False, emoji=False, width=_WIDE).print(table)
 
 
 class _JsonLines(logging.Formatter):

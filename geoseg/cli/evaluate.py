@@ -185,7 +185,7 @@ def _lines(found: Evaluation) -> list[str]:
         said = [f"{ranges[k]} {low:.2f}-{high:.2f}" for k, (low, high) in found.intervals.ranges.items() if k in ranges]
         blocks = f"{found.intervals.blocks} blocks of {found.intervals.side:,.0f} {unit}"
         lines.append(f"{found.intervals.level:.0%} range    {', '.join(said)} (bootstrap over {blocks})")
-    if found.masks and found.boxes:
+    if found.masks and found.boxes and found.scores.n_truth:
         masks, boxes = found.masks, found.boxes
         lines.append(f"AP           {masks.ap:.3f}, AP50 {masks.ap50:.3f}, AP75 {masks.ap75:.3f}; boxes {boxes.ap:.3f}")
         low, high = (f"{size:,.0f}" for size in masks.sizes)

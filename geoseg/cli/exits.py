@@ -24,14 +24,15 @@ import typer
 from typer.core import TyperGroup
 
 from geoseg.cli.console import err, log
-from geoseg.errors import GeosegError
+from geoseg.errors import GeosegError, exit_code
 
-BAD_INPUT = 2
 ENVIRONMENT = 4
-FAULT = 70
 INTERRUPTED = 130
 
-_LEFT = {"train": "the last checkpoint is kept, and training goes on from it"}
+_LEFT = {
+    "train": "the last checkpoint is kept, and training goes on from it",
+    "run": "what is done is recorded, and the run goes on from it",
+}
 _NOTHING = "no output is left half-written"
 
 # Typer ships its own copy of click in recent versions, and stands on the real one in others: this is its
@@ -71,17 +72,6 @@ class Commands(TyperGroup):
         except Exception as error:
             _tell(error)
             raise typer.Exit(exit_code(error)) from error
-
-
-def exit_code(error: Exception) -> int:
-    """The exit code that an error means."""
-    if isinstance(error, GeosegError):
-        return error.exit_code
-    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
-        return BAD_INPUT
-    if isinstance(error, OSError | MemoryError | ImportError):
-        return ENVIRONMENT
-    return FAULT
 
 
 def _tell(error: Exception) -> None:

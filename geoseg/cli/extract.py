@@ -12,9 +12,10 @@ import typer
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
 from geoseg.cli.exits import stoppable
 from geoseg.cli.lock import output_lock
-from geoseg.cli.options import distinct, parse_bands, parse_scaling, settings_with
+from geoseg.cli.options import distinct, parse_bands, parse_scaling, parse_sides, settings_with
 from geoseg.cli.progress import progress
 from geoseg.cli.unchanged import unchanged
+from geoseg.tiling import said
 
 if TYPE_CHECKING:
     from geoseg.job import Job
@@ -23,22 +24,33 @@ if TYPE_CHECKING:
 
 def extract(
     raster: Annotated[str, typer.Argument(help="The raster.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .gpkg, .parquet, .fgb or .geojson.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write (.gpkg, .parquet, .fgb, .geojson), or folder.")
+    ],
     model: Annotated[str, typer.Option("--model", "-m", help="Bundled model (see `geoseg models`) or weights file.")],
     aoi: Annotated[str | None, typer.Option(help="Only this area: a vector file, w,s,e,n in degrees, or WKT.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings (TOML); options here win over it.")] = None,
     score_threshold: Annotated[float | None, typer.Option(help="Drop what scores less, 0 to 1.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
-    core: Annotated[int | None, typer.Option(help="Side of a tile's core, in pixels the model sees.")] = None,
-    halo: Annotated[int | None, typer.Option(help="Rim around the core, in the same pixels.")] = None,
+    core: Annotated[
+        str | None,
+        typer.Option(help="Side of a tile's core, in pixels the model sees; ROWS,COLUMNS where they differ."),
+    ] = None,
+    halo: Annotated[str | None, typer.Option(help="Rim around the core, in the same pixels; likewise.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads when run in this process.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads on this machine, of each process.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Processes on this machine; unset: only this one.")] = None,
+    store: Annotated[str | None, typer.Option(help="Keep predictions in this folder (or URL), and use them.")] = None,
     assume_crs: Annotated[str | None, typer.Option(help="CRS of a raster that states none.")] = None,
     bands: Annotated[str | None, typer.Option(help="Which band is which: red=3,green=2,blue=1.")] = None,
     scaling: Annotated[str | None, typer.Option(help="Raster values that become 0 and 255: LOW,HIGH.")] = None,
     stretch: Annotated[
         str | None, typer.Option(help="The same by percentiles, measured once per raster: 2,98.")
     ] = None,
+    regularize: Annotated[
+        str | None, typer.Option(help="Redraw outlines: none, buildings (right angles) or ships (hulls).")
+    ] = None,
+    keep_overlaps: Annotated[bool, typer.Option("--keep-overlaps", help="Let footprints of a class overlap.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that looks open elsewhere.")] = False,
     if_changed: Annotated[
         bool, typer.Option("--if-changed", help="Do nothing where OUTPUT is whole and of this very run.")
@@ -52,21 +64,22 @@ def extract(
     """Find the objects of a raster and write their footprints."""
     start(verbose=verbose, quiet=quiet, log_format=log_format)
     overrides: dict[str, dict[str, Any]] = {
-        "tiling": {"core": core, "halo": halo},
+        "tiling": {"core": parse_sides("--core", core), "halo": parse_sides("--halo", halo)},
         "detect": {"score_threshold": score_threshold, "device": device},
         "raster": {
             "assume_crs": assume_crs,
             "bands": parse_bands(bands),
             "scaling": parse_scaling(scaling, stretch),
         },
-        "engine": {"scheduler": scheduler, "workers": workers},
+        "shapes": {"regularize": regularize, "resolve_overlaps": False if keep_overlaps else None},
+        "engine": {"scheduler": scheduler, "workers": workers, "processes": processes},
     }
     output, report = output.expanduser(), report.expanduser() if report else None
     distinct([output, report], [raster, model, aoi, config])
     settings = settings_with(config, overrides)
     from geoseg.detectors import weights_path
     from geoseg.job import Job, opened
-    from geoseg.sinks import check_output, write
+    from geoseg.sinks import check_output
     from geoseg.sinks.atomic import check_place
 
     check_output(output, force=force)
@@ -81,36 +94,41 @@ def extract(
             return
         # Here at last, for what is heavy in geoseg is torch and dask.
         from geoseg.detectors import load_model
-        from geoseg.extraction import run
+        from geoseg.extraction import run_to
 
         detector = load_model(model, settings.detect.device)
         if dry_run:
             _describe(Job.of(info, detector, aoi=aoi, tiling=None, settings=settings), output)
             return
         with progress(quiet=quiet, plain=log_format is LogFormat.json) as advance:
-            done = run(info, detector, aoi=aoi, settings=settings, progress=advance)
-        write(done.footprints, output, gaps=done.gaps, run=done.report.as_dict(), force=force)
+            done = run_to(
+                info, detector, output, aoi=aoi, settings=settings, store=store, force=force, progress=advance
+            )
         if report:
-            _write_report(done.report, output, report)
-    _summarise(done.report, output)
-    raise typer.Exit(done.report.exit_code)
+            write_report(done, output, report)
+    summarise(done, output)
+    raise typer.Exit(done.exit_code)
 
 
 def _describe(job: Job, output: Path) -> None:
     """What a run would do."""
-    for warning in job.warnings:
+    scope, info = job.scope, job.info
+    for warning in scope.warnings:
         log.warning("%s", warning)
-    grid, tiling = job.grid, job.task.plan.tiling
-    typer.echo(f"raster     {job.info.path}: {job.info.grid.height} x {job.info.grid.width} pixels, {job.info.dtype}")
+    grid, tiling = scope.grid, job.plan.tiling
+    if info is not None:
+        size = f"{info.grid.height} x {info.grid.width} pixels"
+        typer.echo(f"raster     {info.path}: {size}, {info.dtype}")
     typer.echo(f"grid       {grid.height} x {grid.width} pixels of {grid.gsd_m:.3g} m, {grid.crs.name}")
-    typer.echo(f"model      {job.card.name} {job.card.version}: {', '.join(job.card.classes)}")
-    typer.echo(f"threshold  {job.task.threshold:g}")
-    typer.echo(f"tiles      {job.tiles} of core {tiling.core} + halo {tiling.halo} pixels")
+    typer.echo(f"model      {scope.card.name} {scope.card.version}: {', '.join(scope.card.classes)}")
+    typer.echo(f"threshold  {job.threshold:g}")
+    typer.echo(f"tiles      {scope.tiles} of core {said(tiling.core)} + halo {said(tiling.halo)} pixels")
     typer.echo(f"run        {job.identity}")
     typer.echo(f"output     {output}: not written, this is a dry run")
 
 
-def _write_report(done: Report, output: Path, target: Path) -> None:
+def write_report(done: Report, output: Path, target: Path) -> None:
+    """Write the report as JSON, whole or not at all."""
     from geoseg.sinks.atomic import replacing
 
     values = {**done.as_dict(), "output": str(output), "exit_code": done.exit_code}
@@ -118,7 +136,7 @@ def _write_report(done: Report, output: Path, target: Path) -> None:
         draft.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def _summarise(done: Report, output: Path) -> None:
+def summarise(done: Report, output: Path) -> None:
     """The run in a line, and what is missing in another."""
     lost = {reason: area for reason, area in done.gaps_m2.items() if reason not in ("nodata", "outside_aoi")}
     if lost:

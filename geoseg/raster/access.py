@@ -110,7 +110,15 @@ def open_dataset(name: str, driver: str) -> DatasetReader:
     try:
         if is_remote(name):  # finds credentials, which a local file needs none of
             return rasterio.open(name, driver=driver, sharing=False)
-        return DatasetReader(name, driver=driver, sharing=False)
+        # GDAL takes UTF-8, whatever the locale is.
+        spelled = name if driver == "VRT" else os.fsencode(name).decode("utf-8")
+        return DatasetReader(spelled, driver=driver, sharing=False)
+    except UnicodeError:
+        raise RasterError(
+            f"a path that is not UTF-8 ({os.fsencode(name).decode('utf-8', 'backslashreplace')})",
+            allowed="UTF-8 in names of files and folders: GDAL takes no others",
+            remedy="Rename it, or link to it under another name (ln -s)",
+        ) from None
     except READ_ERRORS as error:
         shown = "the VRT" if driver == "VRT" else name
         raise RasterError(

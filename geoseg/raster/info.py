@@ -108,7 +108,8 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
             nodata=_nodata(dataset, roles, name),
             file_block=tuple(dataset.block_shapes[0]),
             acquired=_acquired(dataset),
-            name=os.path.basename(name.rstrip("/")),
+            # In a locale that is not UTF-8, Python has escapes for what no table can hold.
+            name=os.fsencode(os.path.basename(name.rstrip("/"))).decode("utf-8", "replace"),
             key=key_of(name, dataset, mosaic, mask_file),
             driver=driver,
             access=access,

@@ -10,6 +10,7 @@ import geopandas as gpd
 
 from geoseg.errors import ConfigError
 from geoseg.sinks.atomic import check_place
+from geoseg.sinks.dataset import check_dataset, is_dataset
 from geoseg.sinks.flatgeobuf import write as write_flatgeobuf
 from geoseg.sinks.geojson import write as write_geojson
 from geoseg.sinks.gpkg import check_replaceable
@@ -17,8 +18,9 @@ from geoseg.sinks.gpkg import write as write_gpkg
 from geoseg.sinks.output import Output
 from geoseg.sinks.parquet import write as write_parquet
 from geoseg.sinks.provenance import written_run
+from geoseg.sinks.tables import RowStream
 
-__all__ = ["SINKS", "check_output", "check_suffix", "write", "written_run"]
+__all__ = ["SINKS", "RowStream", "check_output", "check_suffix", "write", "write_stream", "written_run"]
 
 Sink = Callable[[Output], None]
 SINKS: dict[str, Sink] = {
@@ -69,15 +71,40 @@ def write(
     return target
 
 
+def write_stream(
+    rows: RowStream,
+    path: str | Path,
+    *,
+    gaps: gpd.GeoDataFrame | None = None,
+    run: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> Path:
+    """As :func:`write`, of rows that are not in memory together.
+
+    Raises:
+        ConfigError: as :func:`write`.
+        SinkError: likewise.
+    """
+    target = check_suffix(path)
+    SINKS[target.suffix.lower()](Output(target=target, footprints=rows, gaps=gaps, run=run, force=force))
+    return target
+
+
 def check_output(path: str | Path, *, force: bool = False) -> Path:
     """The path of an output, once nothing is known that would refuse it: to ask before hours of work.
 
     Raises:
-        ConfigError: another suffix.
+        ConfigError: another suffix; none is that of a folder, for a dataset.
         SinkError: the folder cannot be written to, or a GeoPackage there is open for editing or holds
             layers that geoseg did not write.
     """
-    target = check_suffix(path)
+    target = Path(path).expanduser()
+    if is_dataset(target):
+        check_dataset(target, force=force)
+        if not target.exists():
+            check_place(target)
+        return target
+    target = check_suffix(target)
     check_place(target)
     if target.suffix.lower() == ".gpkg":
         check_replaceable(target, force=force)

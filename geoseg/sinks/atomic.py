@@ -17,6 +17,8 @@ from pathlib import Path
 from geoseg.errors import SinkError
 
 _LEFTOVER_S = 24 * 3600
+_NOTHING = 64 * 1024
+"""Free bytes of a full disk, at most: what a library could not write any more does not count as used."""
 _REMEDIES = {
     errno.ENOSPC: "The disk is full: make room, or write elsewhere",
     errno.EDQUOT: "The disk quota is used up: make room, or write elsewhere",
@@ -65,13 +67,13 @@ def replacing(
         with _gdal_readable(drafts) as shown:
             yield shown
         for draft in drafts:
-            _flush(draft)
-        with _signals_held():
+            flush(draft)
+        with signals_held():
             make_way()
             for draft, final in reversed(list(zip(drafts, finals, strict=True))):
                 os.replace(draft, final)
             with suppress(OSError):  # not every file system can (CIFS, FUSE, Windows), and the files are in place
-                _flush(target.parent)
+                flush(target.parent)
     except failures as error:
         raise write_failed(target, error) from error
     finally:
@@ -96,13 +98,21 @@ def check_place(target: Path) -> None:
 def write_failed(target: Path, error: BaseException) -> SinkError:
     """The SinkError for what a library raised while writing ``target``."""
     number = error.errno if isinstance(error, OSError) else None
-    if number is None and "full" in str(error).lower():  # SQLite: "database or disk is full"
-        number = errno.ENOSPC
+    if number is None and ("full" in str(error).lower() or _full(target.parent)):
+        number = errno.ENOSPC  # SQLite says "database or disk is full", GDAL often nothing of the kind
     return SinkError(
         f"{printable(target)} could not be written ({printable(error)})",
         remedy=_REMEDIES.get(number or 0, "Check the disk, the folder and its permissions")
         + ". What stood there before is intact",
     )
+
+
+def _full(folder: Path) -> bool:
+    """Whether next to nothing can be written there any more."""
+    try:
+        return shutil.disk_usage(folder).free < _NOTHING
+    except OSError:
+        return False
 
 
 def printable(text: object) -> str:
@@ -146,7 +156,7 @@ def _gdal_readable(drafts: list[Path]) -> Iterator[list[Path]]:
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
+def signals_held() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM wait for the end of the block; in other threads they do not interrupt anyway."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -164,7 +174,7 @@ def _signals_held() -> Iterator[None]:
             signal.raise_signal(late)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Have a file's or folder's content on the disk: a rename may else outlive the bytes it names."""
     handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:

@@ -23,6 +23,16 @@ PALETTE: tuple[RGB, ...] = (
 )
 """Strong on imagery, and told apart from each other."""
 
+ERROR_COLOURS: dict[str, RGB] = {
+    "missed": (214, 30, 30),  # red
+    "false": (31, 86, 200),  # blue
+    "poor outline": (228, 172, 0),  # amber
+    "duplicate": (214, 39, 170),  # magenta
+    "split": (112, 72, 196),  # violet
+    "merged": (0, 150, 130),  # teal
+}
+"""Kind of an error against the truth -> its colour."""
+
 # Against what they lie on: roofs are mostly warm or grey, water is blue or dark.
 _PINNED = {"building": 1, "ship": 0}
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import geopandas as gpd
-import pyogrio
-
 from geoseg.sinks import tables
 from geoseg.sinks.output import Output, write_with_siblings
 
@@ -21,14 +18,13 @@ def write(output: Output) -> None:
     write_with_siblings(_write_layer, output)
 
 
-def _write_layer(draft: Path, layer: str, table: gpd.GeoDataFrame) -> None:
-    pyogrio.write_dataframe(
+def _write_layer(draft: Path, layer: str, table: tables.Table) -> None:
+    tables.write_layer(
         table,
         draft,
         layer=layer,
         driver="FlatGeobuf",
-        geometry_type=tables.geometry_kind(table),
-        promote_to_multi=True,
+        multi=True,
         # GDAL's writer cannot index a layer without rows.
         layer_options={"SPATIAL_INDEX": "YES" if len(table) else "NO"},
     )

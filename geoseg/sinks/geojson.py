@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import geopandas as gpd
-import pyogrio
-
 from geoseg.errors import ConfigError
 from geoseg.sinks import tables
 from geoseg.sinks.output import Output, write_with_siblings
@@ -30,17 +27,16 @@ def write(output: Output) -> None:
     write_with_siblings(_write_layer, output)
 
 
-def _write_layer(draft: Path, layer: str, table: gpd.GeoDataFrame) -> None:
+def _write_layer(draft: Path, layer: str, table: tables.Table) -> None:
     # GDAL projects, cuts at 180 degrees, orders the rings and rounds, all by this one option.
     options = {"RFC7946": "YES", "COORDINATE_PRECISION": "7", "WRITE_BBOX": "YES", "ID_FIELD": "id"}
-    if "id" not in table.columns:
+    if "id" not in tables.attributes(table):
         del options["ID_FIELD"]
-    pyogrio.write_dataframe(
+    tables.write_layer(
         table,
         draft,
         layer=layer,
         driver="GeoJSON",
-        geometry_type=tables.geometry_kind(table),
-        promote_to_multi=False,
+        multi=False,
         layer_options=options,
     )

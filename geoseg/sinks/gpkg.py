@@ -26,6 +26,7 @@ from geoseg.sinks.output import Output, naming_the_column
 _DESCRIPTIONS = {
     "footprints": "Objects found, one row each",
     "gaps": "Ground that was not examined, and why",
+    "errors": "What differs from the truth, one row each",
     "run": "Where the footprints come from",
     "layer_styles": "QGIS styles",
 }
@@ -49,12 +50,23 @@ def write(output: Output) -> None:
         SinkError: it cannot be written, somebody may miss what stands there (:func:`check_replaceable`), or it
             does not hold what was written.
     """
-    date, layers, target = tables.run_date(output.run), output.layers(), output.target
-    check_replaceable(target, force=output.force)
+    _write_file(output.target, output.layers(), output.run, force=output.force)
+
+
+def write_errors(target: Path, errors: gpd.GeoDataFrame, *, force: bool = False) -> None:
+    """Write a layer ``errors`` with its QGIS style, by its column ``kind``; errors as for :func:`write`."""
+    _write_file(target, {"errors": tables.flat(errors)}, None, force=force)
+
+
+def _write_file(
+    target: Path, layers: Mapping[str, tables.Table], run: Mapping[str, Any] | None, *, force: bool
+) -> None:
+    date = tables.run_date(run)
+    check_replaceable(target, force=force)
 
     def make_way() -> None:
-        check_replaceable(target, force=output.force)  # again: the work before may have taken a while
-        if output.force:
+        check_replaceable(target, force=force)  # again: the work before may have taken a while
+        if force:
             _remove_sidecars(target)
 
     with replacing(target, library_errors=(*tables.GDAL_ERRORS, sqlite3.Error), make_way=make_way) as (draft,):
@@ -64,33 +76,32 @@ def write(output: Output) -> None:
                     _write_layer(draft, name, table)
         with closing(sqlite3.connect(draft)) as db, db:
             _write_styles(db, layers, date)
-            if output.run is not None:
-                _write_run(db, output.run, date)
+            if run is not None:
+                _write_run(db, run, date)
         for name, table in layers.items():
             _check_counts(draft, name, table)
 
 
-def geometry_column(table: gpd.GeoDataFrame) -> str:
+def geometry_column(table: tables.Table) -> str:
     """Name of the geometry column in the file: ``geom``, or another where an attribute has that name."""
     return _free_name("geom", table)
 
 
-def _free_name(wanted: str, table: gpd.GeoDataFrame) -> str:
+def _free_name(wanted: str, table: tables.Table) -> str:
     taken = {name.lower() for name in tables.attributes(table)}  # SQLite's names ignore case
     while wanted in taken:
         wanted += "_"
     return wanted
 
 
-def _write_layer(draft: Path, name: str, table: gpd.GeoDataFrame) -> None:
-    pyogrio.write_dataframe(
+def _write_layer(draft: Path, name: str, table: tables.Table) -> None:
+    tables.write_layer(
         table,
         draft,
         layer=name,
         driver="GPKG",
         dataset_options={"VERSION": "1.3"},  # read without a warning by GDAL before 3.7 (QGIS 3.22, 3.28)
-        geometry_type=tables.geometry_kind(table),
-        promote_to_multi=True,
+        multi=True,
         layer_options={
             "GEOMETRY_NAME": geometry_column(table),
             "FID": _free_name("fid", table),
@@ -100,12 +111,14 @@ def _write_layer(draft: Path, name: str, table: gpd.GeoDataFrame) -> None:
     )
 
 
-def _write_styles(db: sqlite3.Connection, layers: Mapping[str, gpd.GeoDataFrame], date: datetime) -> None:
+def _write_styles(db: sqlite3.Connection, layers: Mapping[str, tables.Table], date: datetime) -> None:
     db.execute(_LAYER_STYLES)
     for name, table in layers.items():
         columns = tables.attributes(table)
         if name == "gaps":
             qml = qgis_style.gaps_qml(columns, tables.texts(table, "reason"))
+        elif name == "errors":
+            qml = qgis_style.errors_qml(columns)
         else:
             qml = qgis_style.footprints_qml(columns, tables.texts(table, "label"))
         db.execute(
@@ -135,7 +148,7 @@ def _register(db: sqlite3.Connection, table: str, date: datetime) -> None:
     )
 
 
-def _check_counts(draft: Path, layer: str, table: gpd.GeoDataFrame) -> None:
+def _check_counts(draft: Path, layer: str, table: tables.Table) -> None:
     """All who count must agree: SQL, GDAL's note, a reader, and the R-tree (of the rows with a shape)."""
     with closing(sqlite3.connect(draft)) as db:
         rows = {
@@ -146,8 +159,7 @@ def _check_counts(draft: Path, layer: str, table: gpd.GeoDataFrame) -> None:
         found = {name: db.execute(query).fetchone()[0] for name, query in rows.items()}
         (health,) = db.execute("PRAGMA quick_check(1)").fetchone()
     found["reader"] = tables.read_count(draft, layer)
-    shapes = int((~(table.geometry.is_empty | table.geometry.isna())).sum())
-    expected = {**dict.fromkeys(found, len(table)), "R-tree": shapes}
+    expected = {**dict.fromkeys(found, len(table)), "R-tree": tables.shape_count(table)}
     if found != expected or health != "ok":
         raise SinkError(
             f"the layer {layer!r} should count {expected} but counts {found}; SQLite finds it {health!r}",

@@ -27,8 +27,8 @@ class Output:
 
     target: Path
     """Where; its suffix is one of the formats'."""
-    footprints: gpd.GeoDataFrame
-    """The table."""
+    footprints: tables.Table
+    """The table, or a stream of its rows."""
     gaps: gpd.GeoDataFrame | None = None
     """Ground that was not examined; None: nothing is said of it."""
     run: Mapping[str, Any] | None = None
@@ -36,13 +36,14 @@ class Output:
     force: bool = False
     """Replace also what somebody may miss."""
 
-    def layers(self) -> dict[str, gpd.GeoDataFrame]:
+    def layers(self) -> dict[str, tables.Table]:
         """Name -> table, ready to be written: a plain index, one CRS.
 
         Raises:
             ConfigError: two columns of the same name.
         """
-        found = {"footprints": tables.flat(self.footprints)}
+        whole = isinstance(self.footprints, gpd.GeoDataFrame)
+        found: dict[str, tables.Table] = {"footprints": tables.flat(self.footprints) if whole else self.footprints}
         if self.gaps is not None:
             found["gaps"] = tables.flat(tables.same_crs(self.gaps, self.footprints))
         return found
@@ -58,7 +59,7 @@ def run_file(target: Path) -> Path:
     return target.with_name(f"{target.name}.run.json")
 
 
-def write_with_siblings(write_layer: Callable[[Path, str, gpd.GeoDataFrame], None], output: Output) -> None:
+def write_with_siblings(write_layer: Callable[[Path, str, tables.Table], None], output: Output) -> None:
     """Write a format that holds one layer: the gaps go to a second file, the run to a JSON file beside it."""
     layers = output.layers()
     gaps, run = output.gaps_file, run_file(output.target)
@@ -85,12 +86,15 @@ def remove_stale(paths: Iterable[Path]) -> None:
 
 
 @contextmanager
-def naming_the_column(layer: str, table: gpd.GeoDataFrame) -> Iterator[None]:
+def naming_the_column(layer: str, table: tables.Table) -> Iterator[None]:
     """Turn what a library says of a table that its format cannot hold into one message that names the column.
 
     Raises:
         ConfigError: the block ended with such an error.
     """
+    if not isinstance(table, gpd.GeoDataFrame):  # of the one schema, which every format holds
+        yield
+        return
     try:
         yield
     except (ValueError, TypeError, NotImplementedError, FieldError) as error:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
+from numpy.typing import NDArray
 
 from geoseg.errors import SinkError
 from geoseg.sinks import tables
@@ -44,6 +45,9 @@ def write(output: Output) -> None:
 
     with replacing(output.target, *siblings, library_errors=(pa.ArrowException,), make_way=make_way) as drafts:
         for draft, (name, table) in zip(drafts, layers.items(), strict=True):
+            if not isinstance(table, gpd.GeoDataFrame):
+                write_rows(draft, table, output.run)
+                continue
             with naming_the_column(name, table):
                 arrow = to_arrow(hilbert_sorted(table))
             _write_one(draft, arrow, output.run)
@@ -54,19 +58,73 @@ def hilbert_sorted(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     shapeless = (table.geometry.is_empty | table.geometry.isna()).to_numpy()
     order = np.flatnonzero(~shapeless)
     if len(order):
-        distance = table.geometry.iloc[order].hilbert_distance().to_numpy()
+        shapes = table.geometry.iloc[order]
+        distance = shapes.hilbert_distance(total_bounds=shapes.total_bounds).to_numpy()
         order = order[np.argsort(distance, kind="stable")]
     return table.iloc[np.concatenate([order, np.flatnonzero(shapeless)])]
 
 
+def write_rows(path: Path, rows: tables.RowStream, run: Mapping[str, Any] | None) -> None:
+    """Write a stream in Hilbert order. A copy of the rows is on the disk meanwhile, beside ``path``; in memory are 12
+    bytes per row, and a row group."""
+    spool = path.with_name(f"{path.name}.rows")
+    with pa.OSFile(str(spool), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as copy:
+        found = _Extent()
+        for batch in rows.batches(tables.BATCH):
+            copy.write_table(batch)
+            found.add(batch, rows)
+    with pa.memory_map(str(spool)) as source:
+        whole, order = pa.ipc.open_file(source).read_all(), found.order()
+        schema = with_boxes(rows.schema.empty_table()).schema
+        geo = _geo({**_named(rows.crs), "geometry_types": sorted(found.kinds), **_around(rows.bounds)})
+        schema = schema.with_metadata({b"geo": geo, **_note(run)})
+        with pq.ParquetWriter(path, schema, compression="zstd") as out:
+            for start in range(0, max(len(order), 1), ROW_GROUP):
+                some = with_boxes(whole.take(pa.array(order[start : start + ROW_GROUP])))
+                out.write_table(some.replace_schema_metadata(schema.metadata), row_group_size=ROW_GROUP)
+    spool.unlink()
+    _check(path, len(rows))
+
+
+class _Extent:
+    """What of all rows has to be known before the first is written."""
+
+    def __init__(self) -> None:
+        self.kinds: set[str] = set()
+        self.distances: list[NDArray[np.uint32]] = []
+
+    def add(self, batch: pa.Table, rows: tables.RowStream) -> None:
+        shapes = gpd.GeoSeries(shapely.from_wkb(batch.column("geometry").to_numpy(zero_copy_only=False)))
+        self.kinds |= set(shapes.geom_type)
+        self.distances.append(shapes.hilbert_distance(total_bounds=rows.bounds).to_numpy(np.uint32))
+
+    def order(self) -> NDArray[np.int64]:
+        return np.argsort(np.concatenate([np.zeros(0, np.uint32), *self.distances]), kind="stable")
+
+
+def with_boxes(table: pa.Table) -> pa.Table:
+    """With a ``bbox`` column, of a table whose ``geometry`` is WKB."""
+    shapes = shapely.from_wkb(table.column("geometry").to_numpy(zero_copy_only=False))
+    return table.append_column("bbox", _boxes(shapes))
+
+
 def _write_one(draft: Path, arrow: pa.Table, run: Mapping[str, Any] | None) -> None:
-    if run is not None:
-        note = json.dumps(dict(tables.run_items(run)), ensure_ascii=True).encode()
-        arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), RUN_KEY: note})
+    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **_note(run)})
     pq.write_table(arrow, draft, compression="zstd", row_group_size=ROW_GROUP)
-    read_back = pq.read_metadata(draft).num_rows
-    if read_back != arrow.num_rows:
-        raise SinkError(f"{arrow.num_rows} rows were written but {read_back} are read back", remedy="Check the disk")
+    _check(draft, arrow.num_rows)
+
+
+def _note(run: Mapping[str, Any] | None) -> dict[bytes, bytes]:
+    """The run, as metadata."""
+    if run is None:
+        return {}
+    return {RUN_KEY: json.dumps(dict(tables.run_items(run)), ensure_ascii=True).encode()}
+
+
+def _check(path: Path, expected: int) -> None:
+    read_back = pq.read_metadata(path).num_rows
+    if read_back != expected:
+        raise SinkError(f"{expected} rows were written but {read_back} are read back", remedy="Check the disk")
 
 
 def to_arrow(table: gpd.GeoDataFrame) -> pa.Table:
@@ -79,12 +137,14 @@ def to_arrow(table: gpd.GeoDataFrame) -> pa.Table:
     arrow = pa.Table.from_pandas(table.drop(columns=name).pipe(_plain), preserve_index=False)
     arrow = arrow.append_column(name, pa.array(shapely.to_wkb(shapes, flavor="iso"), type=pa.binary()))
     arrow = arrow.append_column(covering, _boxes(shapes))
-    geo = {
-        "version": "1.1.0",
-        "primary_column": name,
-        "columns": {name: {**_column(table), "covering": {"bbox": {e: [covering, e] for e in _EDGES}}}},
-    }
-    return arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), b"geo": json.dumps(geo).encode()})
+    geo = _geo(_column(table), name=name, covering=covering)
+    return arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), b"geo": geo})
+
+
+def _geo(column: Mapping[str, Any], *, name: str = "geometry", covering: str = "bbox") -> bytes:
+    """The metadata of GeoParquet for a file with one geometry column."""
+    entry = {"encoding": "WKB", **column, "covering": {"bbox": {edge: [covering, edge] for edge in _EDGES}}}
+    return json.dumps({"version": "1.1.0", "primary_column": name, "columns": {name: entry}}).encode()
 
 
 def _plain(table: Any) -> Any:
@@ -97,15 +157,15 @@ def _plain(table: Any) -> Any:
 def _column(table: gpd.GeoDataFrame) -> dict[str, Any]:
     """The geometry column's entry: encoding, CRS as PROJJSON (null: unknown), kinds of geometry, extent."""
     kinds = table.geometry.dropna().geom_type + table.geometry.dropna().has_z.map({True: " Z", False: ""})
-    entry: dict[str, Any] = {
-        "encoding": "WKB",
-        "geometry_types": sorted(set(kinds)),
-        "crs": None if table.crs is None else _without_member_ids(table.crs.to_json_dict()),
-    }
-    extent = table.total_bounds
-    if np.isfinite(extent).all():
-        entry["bbox"] = extent.tolist()
-    return entry
+    return {"geometry_types": sorted(set(kinds)), **_named(table.crs), **_around(table.total_bounds)}
+
+
+def _named(crs: Any) -> dict[str, Any]:
+    return {"crs": None if crs is None else _without_member_ids(crs.to_json_dict())}
+
+
+def _around(bounds: Any) -> dict[str, Any]:
+    return {"bbox": [float(edge) for edge in bounds]} if np.isfinite(bounds).all() else {}
 
 
 def _without_member_ids(projjson: Any) -> Any:

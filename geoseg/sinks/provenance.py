@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from geoseg.sinks.dataset import RUN_FILE
 from geoseg.sinks.gpkg import read_only
 from geoseg.sinks.output import run_file
 from geoseg.sinks.parquet import RUN_KEY
@@ -19,10 +20,12 @@ from geoseg.sinks.parquet import RUN_KEY
 def written_run(path: str | Path) -> dict[str, str | None]:
     """The ``run`` that :func:`geoseg.sinks.write` was given for the output at ``path``, every value as text.
 
-    Empty where there is no such file, it names no run, or it cannot be read: it is then an output of no known run.
+    Empty where there is no such output, it names no run, or it cannot be read: it is then an output of no known run.
     """
     target = Path(path).expanduser()
     try:
+        if target.is_dir():
+            return _as_run(json.loads((target / RUN_FILE).read_text(encoding="utf-8")))
         if not target.is_file():
             return {}
         if target.suffix.lower() == ".gpkg":

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from geoseg.sinks.colours import RGB, darker, label_colours
+from geoseg.sinks.colours import ERROR_COLOURS, RGB, darker, label_colours
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _FILL_ALPHA = 89  # 35 % of 255: the roof or hull under the fill stays visible
@@ -51,8 +51,22 @@ FIELD_LOOKS: dict[str, FieldLook] = {
     "cut_by_edge": FieldLook(alias="Cut by the data's edge"),
     "reason": FieldLook(alias="Why not examined"),
     "detail": FieldLook(alias="Detail"),
+    "kind": FieldLook(alias="Error"),
+    "iou": FieldLook(alias="IoU with the true object", digits=3),
+    "objects": FieldLook(alias="Objects involved"),
+    "review": FieldLook(alias="Review"),
 }
 """Column -> how QGIS shows it; other columns are shown as they are."""
+
+_REVIEWS = {
+    "not judged": "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}",  # what QGIS's value map takes for null
+    "keep: right as it is": "keep",
+    "wrong: no such object": "wrong",
+    "edited: its outline was mended": "edited",
+    "added: it was missed": "added",
+}
+# What was drawn has no id; what was changed in any way, and not judged, was mended.
+_REVIEWED = """coalesce("review", if("id" IS NULL, 'added', 'edited'))"""
 
 
 def footprints_qml(columns: Sequence[str], labels: Iterable[str]) -> str:
@@ -77,6 +91,18 @@ def gaps_qml(columns: Sequence[str], reasons: Iterable[str]) -> str:
     renderer = _categories("reason", names, symbols) if "reason" in columns else _single(symbols[-1])
     tip = 'Not examined: <b>[% "reason" %]</b><br/>[% coalesce("detail", \'\') %]'
     return _qml(renderer, columns=columns, map_tip=tip if {"reason", "detail"} <= set(columns) else "")
+
+
+def errors_qml(columns: Sequence[str]) -> str:
+    """The style of errors: a colour per kind, the same in every file."""
+    other = _fill(_GREY)
+    symbols = [_fill(colour) for colour in ERROR_COLOURS.values()]
+    tip = '<b>[% "kind" %]</b> [% coalesce(round("score", 2), \'\') %]<br/>[% "detail" %]'
+    return _qml(
+        _categories("kind", list(ERROR_COLOURS), [*symbols, other]) if "kind" in columns else _single(other),
+        columns=columns,
+        map_tip=tip if {"kind", "score", "detail"} <= set(columns) else "",
+    )
 
 
 def _qml(renderer: ET.Element, *, columns: Sequence[str], map_tip: str) -> str:
@@ -105,6 +131,19 @@ def _fields(root: ET.Element, columns: Sequence[str]) -> None:
             ET.SubElement(options, "Option", name="AllowNull", type="bool", value="true")
             ET.SubElement(options, "Option", name="Precision", type="int", value=str(look.digits))
             ET.SubElement(options, "Option", name="Style", type="QString", value="SpinBox")
+    if "review" in columns:
+        _review(root, configuration)
+
+
+def _review(root: ET.Element, configuration: ET.Element) -> None:
+    """A list to choose from, and values that QGIS sets by itself on drawing and on editing a feature."""
+    field = ET.SubElement(configuration, "field", name="review", configurationFlags="None")
+    config = ET.SubElement(ET.SubElement(field, "editWidget", type="ValueMap"), "config")
+    values = ET.SubElement(ET.SubElement(config, "Option", type="Map"), "Option", name="map", type="List")
+    for shown, value in _REVIEWS.items():
+        ET.SubElement(ET.SubElement(values, "Option", type="Map"), "Option", name=shown, type="QString", value=value)
+    defaults = ET.SubElement(root, "defaults")
+    ET.SubElement(defaults, "default", field="review", expression=_REVIEWED, applyOnUpdate="1")
 
 
 def _categories(attribute: str, values: Sequence[str], symbols: Sequence[ET.Element]) -> ET.Element:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import geopandas as gpd
 import pandas as pd
+import pyarrow as pa
 import pyogrio
 import shapely
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, GeometryError
@@ -30,6 +31,38 @@ UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
 """The date of an output whose run says no date: writing again must not change a byte."""
 
 
+class RowStream(Protocol):
+    """Polygons that are not in memory together: footprints, in the schema of docs/outputs.md."""
+
+    def __len__(self) -> int:
+        """Rows."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The attributes in order, then ``geometry`` as WKB."""
+
+    @property
+    def crs(self) -> Any:
+        """Of the geometry, as pyproj has it."""
+
+    @property
+    def labels(self) -> list[str]:
+        """What is in the column ``label``, sorted."""
+
+    @property
+    def bounds(self) -> Any:
+        """``(4,)`` around all of them, in the CRS; NaN where there are none."""
+
+    def batches(self, size: int) -> Iterator[pa.Table]:
+        """Tables of ``size`` rows (the last one of fewer), in order."""
+
+
+Table: TypeAlias = gpd.GeoDataFrame | RowStream
+"""What a sink writes."""
+BATCH = 4096
+"""Rows of a stream at a time."""
+
+
 def flat(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """The table with a plain index; an index with a name becomes a column, as when geopandas writes.
 
@@ -44,13 +77,17 @@ def flat(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     return plain
 
 
-def attributes(table: gpd.GeoDataFrame) -> list[str]:
+def attributes(table: Table) -> list[str]:
     """Names of all columns but the geometry."""
+    if not isinstance(table, gpd.GeoDataFrame):
+        return list(table.schema.names[:-1])
     return [str(column) for column in table.columns if column != table.geometry.name]
 
 
-def texts(table: gpd.GeoDataFrame, column: str) -> list[str]:
+def texts(table: Table, column: str) -> list[str]:
     """The different values of a column as sorted text, nulls left out; none where there is no such column."""
+    if not isinstance(table, gpd.GeoDataFrame):
+        return table.labels if column == "label" else []
     if column not in table.columns:
         return []
     return sorted({str(value) for value in table[column].dropna().unique()})
@@ -63,12 +100,53 @@ def all_polygons(table: gpd.GeoDataFrame) -> bool:
     return found <= {int(kind) for kind in kinds}
 
 
-def geometry_kind(table: gpd.GeoDataFrame) -> str | None:
+def geometry_kind(table: Table) -> str | None:
     """``MultiPolygon`` for polygons, declared even with no rows; None lets GDAL say for other geometries."""
-    return "MultiPolygon" if all_polygons(table) else None
+    return "MultiPolygon" if not isinstance(table, gpd.GeoDataFrame) or all_polygons(table) else None
 
 
-def same_crs(gaps: gpd.GeoDataFrame, table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+def shape_count(table: Table) -> int:
+    """Rows with a geometry that is not empty."""
+    if not isinstance(table, gpd.GeoDataFrame):
+        return len(table)
+    return int((~(table.geometry.is_empty | table.geometry.isna())).sum())
+
+
+def write_layer(table: Table, path: Path, *, multi: bool, **options: Any) -> None:
+    """Have GDAL write a table, all at once or, of a stream, some rows at a time in one go.
+
+    Args:
+        table: the table.
+        path: the file.
+        multi: whether polygons are written as MultiPolygons of one.
+        options: of ``pyogrio.write_dataframe`` and ``pyogrio.write_arrow`` alike.
+    """
+    kind = geometry_kind(table)
+    if isinstance(table, gpd.GeoDataFrame):
+        pyogrio.write_dataframe(table, path, geometry_type=kind, promote_to_multi=multi, **options)
+        return
+    reader = pa.RecordBatchReader.from_batches(table.schema, _batches(table, multi=multi))
+    epsg = None if table.crs is None else table.crs.to_epsg()
+    crs = f"EPSG:{epsg}" if epsg else None if table.crs is None else table.crs.to_wkt("WKT1_GDAL")
+    pyogrio.write_arrow(reader, path, geometry_name="geometry", geometry_type=kind, crs=crs, **options)
+
+
+def _batches(table: RowStream, *, multi: bool) -> Iterator[pa.RecordBatch]:
+    for batch in table.batches(BATCH):
+        if multi:
+            batch = batch.set_column(batch.num_columns - 1, "geometry", _promoted(batch.column("geometry")))
+        yield from batch.to_batches()
+
+
+def _promoted(column: pa.ChunkedArray) -> pa.Array:
+    """WKB with each polygon as a MultiPolygon of one."""
+    shapes = shapely.from_wkb(column.to_numpy(zero_copy_only=False))
+    single = shapely.get_type_id(shapes) == shapely.GeometryType.POLYGON
+    shapes[single] = shapely.multipolygons(shapes[single][:, None])
+    return pa.array(shapely.to_wkb(shapes, flavor="iso"), type=pa.binary())
+
+
+def same_crs(gaps: gpd.GeoDataFrame, table: Table) -> gpd.GeoDataFrame:
     """The gaps in the CRS of the footprints."""
     if gaps.crs is None or table.crs is None or gaps.crs == table.crs:
         return gaps

@@ -1,0 +1,75 @@
+"""Footprints again from kept predictions, against the run that kept them: a real model, a generated town.
+
+    python benchmarks/vectorize.py [--times 2] [--model buildings] [--least 50]
+
+The sample town is laid side by side ``times`` x ``times``; every second copy is mirrored, so that no copy ends where
+the next begins. Both commands write a GeoPackage, on the same threads. Exits 1 where ``geoseg vectorize`` is less than
+``least`` times as fast as ``geoseg extract``, or its footprints are not the same. Compared are seconds of CPU, which
+other work on the machine stretches less than those of the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def make(path: Path, times: int) -> None:
+    """The sample town, several times."""
+    import numpy as np
+    import rasterio
+
+    with rasterio.open(ROOT / "data_samples" / "town.tif") as source:
+        pixels, profile = source.read(), source.profile
+    pair = np.concatenate([pixels, pixels[:, :, ::-1]], axis=2)
+    square = np.concatenate([pair, pair[:, ::-1]], axis=1)
+    height, width = (side * times for side in pixels.shape[1:])
+    whole = np.tile(square, (1, -(-times // 2), -(-times // 2)))[:, :height, :width]
+    with rasterio.open(path, "w", **{**profile, "height": height, "width": width}) as out:
+        out.write(whole)
+
+
+def main() -> int:
+    """Run both and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=2)
+    parser.add_argument("--model", default="buildings")
+    parser.add_argument("--least", type=float, default=50.0)
+    given = parser.parse_args()
+    import geopandas as gpd
+
+    import geoseg
+    from geoseg.extraction import run_store_to, run_to
+
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home)
+        make(folder / "town.tif", given.times)
+        model = geoseg.load_model(given.model)
+        told = {}
+        began, cpu = time.perf_counter(), time.process_time()
+        done = run_to(folder / "town.tif", model, folder / "run.gpkg", store=folder / "store")
+        told.update(extract_s=time.perf_counter() - began, extract_cpu_s=time.process_time() - cpu)
+        began, cpu = time.perf_counter(), time.process_time()
+        run_store_to(folder / "store", folder / "again.gpkg")
+        told.update(vectorize_s=time.perf_counter() - began, vectorize_cpu_s=time.process_time() - cpu)
+        one, other = (gpd.read_file(folder / f"{name}.gpkg", layer="footprints") for name in ("run", "again"))
+        same = one.equals(other)
+        kept = sum(path.stat().st_size for path in (folder / "store").rglob("*") if path.is_file())
+    ratio = told["extract_cpu_s"] / told["vectorize_cpu_s"]
+    facts = {"tiles": done.tiles_examined, "footprints": done.footprints, "megapixels": done.megapixels}
+    print(
+        json.dumps(
+            {**told, "ratio": ratio, "same": same, "store_bytes_per_mp": kept / done.megapixels, **facts}, indent=2
+        )
+    )
+    return 0 if same and ratio >= given.least else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

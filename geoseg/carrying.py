@@ -1,0 +1,243 @@
+"""How a run is carried out: its blocks, then the squares over them, on whatever workers there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import compress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import geopandas as gpd
+
+from geoseg.blocks import BlockResult, lost_block, name_of
+from geoseg.engine import Engine
+from geoseg.errors import GeosegError, ResourceError
+from geoseg.gaps import Gap
+from geoseg.ground import Ground
+from geoseg.job import Job
+from geoseg.report import Report, extent_text, versions
+from geoseg.sinks.dataset import write_piece
+from geoseg.squares import Ladder, MergeTask, ShapeTask, Square, SquareResult
+from geoseg.store import Store
+from geoseg.tiling import Block
+from geoseg.totals import Totals
+from geoseg.work import Parts, Rows, Stream
+
+T = TypeVar("T")
+
+Progress = Callable[[int, int], None]
+"""Called with the tiles done and the tiles in all, of those with ground that is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Carried:
+    """What a run came to."""
+
+    stream: Stream
+    """The footprints, on disk."""
+    squares: tuple[Square, ...]
+    """Whose rows they are: one for each part of the stream, in order."""
+    gaps: list[Gap]
+    """All ground that was not examined, a gap per reason, in grid pixels."""
+    totals: Totals
+    """The counts."""
+
+
+def open_engine(job: Job) -> AbstractContextManager[Engine]:
+    """The workers that the settings ask for."""
+    asked = job.settings.engine
+    return Engine.open(scheduler=asked.scheduler, workers=asked.workers, processes=asked.processes)
+
+
+def carry_out(job: Job, parts: Parts, store: Store | None, engine: Engine, progress: Progress | None = None) -> Carried:
+    """Do all blocks that are not done yet, then the squares.
+
+    Raises:
+        GeosegError: as :func:`geoseg.extract`.
+    """
+    totals = _blocks(job, parts, store, engine, progress)
+    totals.check()
+    parts.clear("merged-")
+    parts.clear("shaped-")
+    gaps = job.gaps(totals.gaps)
+    found = _squares(job, parts, job.ground(gaps), None if totals.apart else engine)
+    stream = Stream(parts=parts, rows=tuple(rows for _, rows in found), crs=job.output_crs)
+    return Carried(stream=stream, squares=tuple(square for square, _ in found), gaps=gaps, totals=totals)
+
+
+def write_pieces(carried: Carried, folder: Path, run: Mapping[str, Any], engine: Engine) -> None:
+    """Have the workers write the footprints to a folder, a file per square; one file where there are none.
+
+    Raises:
+        SinkError: a file cannot be written.
+    """
+    task = PieceTask(stream=carried.stream, squares=carried.squares, folder=folder, run=run)
+    if not carried.squares:
+        task(Square(level=0, row=0, col=0))
+    for square, result in _mapped(None if carried.totals.apart else engine, task, iter(carried.squares)):
+        _checked(square, result)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PieceTask:
+    """Writes one file of a dataset."""
+
+    stream: Stream
+    """All footprints."""
+    squares: tuple[Square, ...]
+    """Whose rows they are, in order."""
+    folder: Path
+    """Where the files go."""
+    run: Mapping[str, Any]
+    """Provenance."""
+
+    def __call__(self, square: Square) -> None:
+        """Write the rows of one square.
+
+        Raises:
+            SinkError: they cannot be written.
+        """
+        rows = tuple(rows for at, rows in zip(self.squares, self.stream.rows, strict=True) if at == square)
+        piece = replace(self.stream, rows=rows)
+        write_piece(self.folder / f"part-{square.level}-{square.row}-{square.col}.parquet", piece, self.run)
+
+
+def _blocks(job: Job, parts: Parts, store: Store | None, engine: Engine, progress: Progress | None) -> Totals:
+    totals, scope, asked = Totals(), job.scope, job.settings.engine
+    tiles, told = scope.tiles if progress else 0, False
+
+    def to_do() -> Iterator[Block]:
+        for block in job.plan.blocks(within=scope.within):
+            part = parts.find(name_of(block))
+            result = None if part is None else BlockResult.of(part)
+            if result is not None and result.counts.final:
+                totals.add(result)
+            else:
+                yield block
+
+    results = engine.map(
+        job.task(parts, store),
+        to_do(),
+        retries=asked.retries,
+        limit_s=asked.block_timeout_s,
+        gpu=job.examiner is not None,
+    )
+    with closing(results):
+        for block, result in results:
+            if isinstance(result, Exception):
+                why = totals.why(block, result)
+                result, part = lost_block(block, why, list(compress(block.tiles, scope.asked(block.tiles))))
+                parts.put(name_of(block), part)
+            elif result.data is not None:
+                parts.save(name_of(block), result.data)
+                totals.apart = True
+            totals.add(result)
+            totals.check_early()
+            if progress:
+                progress(totals.planned, tiles)
+                told = True
+    if progress and not told:  # nothing was left to do
+        progress(totals.planned, tiles)
+    return totals
+
+
+def _squares(job: Job, parts: Parts, ground: Ground, engine: Engine | None) -> list[tuple[Square, Rows]]:
+    """Both rounds; the squares with rows, in a fixed order."""
+    rows, cols = job.scope.blocks
+    ladder = Ladder(plan=job.plan, rows=rows, cols=cols)
+    merge = MergeTask(ladder=ladder, parts=parts, shaping=ground.shaping, threshold=job.threshold)
+    shape = ShapeTask(ladder=ladder, parts=parts, ground=ground)
+    found: list[tuple[Square, Rows]] = []
+    for level in ladder.rungs:
+        for _ in _done(engine, merge, ladder.squares(level), parts, "merged"):
+            pass
+    for level in ladder.rungs:
+        for square, facts in _done(engine, shape, ladder.squares(level), parts, "shaped"):
+            if facts["rows"]:
+                found.append((square, _rows(square.name("shaped"), facts)))
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def _done(
+    engine: Engine | None, task: Callable[[Square], SquareResult], squares: Iterator[Square], parts: Parts, kind: str
+) -> Iterator[tuple[Square, dict[str, Any]]]:
+    """Squares of one rung as they are done."""
+    for square, result in _mapped(engine, task, squares):
+        done = _checked(square, result)
+        if done.data is not None:
+            parts.save(square.name(kind), done.data)
+        yield square, done.facts
+
+
+def _mapped(
+    engine: Engine | None, task: Callable[[Square], T], squares: Iterator[Square]
+) -> Iterator[tuple[Square, T | Exception]]:
+    """On the workers; one after the other where they do not see the folder."""
+    if engine is None:
+        yield from ((square, task(square)) for square in squares)
+        return
+    results = engine.map(task, squares)
+    with closing(results):
+        yield from results
+
+
+def _checked(square: Square, result: T | Exception) -> T:
+    """What was made of a square: nothing can be left out here.
+
+    Raises:
+        GeosegError: it could not be made.
+    """
+    if not isinstance(result, Exception):
+        return result
+    if isinstance(result, GeosegError):
+        raise result
+    raise ResourceError(
+        f"seams that could not be merged, at row {square.row}, column {square.col} of level {square.level} "
+        f"({type(result).__name__}: {result})",
+        remedy="Look after the workers' memory and disk, and run the same command again: it goes on from here",
+    ) from result
+
+
+def _rows(name: str, facts: dict[str, Any]) -> Rows:
+    return Rows(
+        name=name, count=facts["rows"], top=facts["top"], labels=tuple(facts["labels"]), bounds=tuple(facts["bounds"])
+    )
+
+
+def report_of(job: Job, carried: Carried, began: datetime, gaps: gpd.GeoDataFrame) -> Report:
+    """A run in numbers, once it is done."""
+    total, scope, tiling = carried.totals, job.scope, job.plan.tiling
+    told = total.examined + total.unreadable + total.failed
+    areas: Mapping[str, float] = dict(zip(gaps["reason"], gaps["area_m2"].round(2), strict=True))
+    return Report(
+        run=job.identity,
+        raster=scope.name,
+        raster_key=scope.key,
+        model=scope.card.name,
+        model_version=scope.card.version,
+        started=began.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        seconds=round((datetime.now(UTC) - began).total_seconds(), 3),
+        gsd_m=scope.grid.gsd_m,
+        model_gsd_m=scope.card.gsd_m,
+        core=tiling.core,
+        halo=tiling.halo,
+        block=tiling.block,
+        score_threshold=job.threshold,
+        aoi=scope.aoi_text,
+        extent=extent_text(scope.grid),
+        tiles_planned=total.planned,
+        tiles_examined=total.examined,
+        tiles_empty=total.planned - told,
+        tiles_unreadable=total.unreadable,
+        tiles_failed=total.failed,
+        devices=tuple(sorted(total.devices)),
+        megapixels=total.pixels / 1e6,
+        footprints=len(carried.stream),
+        gaps_m2=areas,
+        settings=job.settings.model_dump(mode="json"),
+        warnings=scope.warnings,
+        versions=versions(),
+    )

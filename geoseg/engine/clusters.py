@@ -1,0 +1,182 @@
+"""Where tasks are done: threads of this process, processes of this machine, or the user's own cluster."""
+
+# distributed leaves most of its client untyped.
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dask import config as dask_config
+from distributed import Client, LocalCluster, Scheduler, SpecCluster, Worker
+
+from geoseg.errors import ResourceError
+
+START_S = 120.0
+"""Seconds that processes of this machine may take to start: each imports geoseg, and perhaps torch."""
+_OPTIONS = {
+    "distributed.worker.profile.enabled": False,
+    # What dask remembers of tasks that are done grows to these numbers: nobody asks.
+    "distributed.admin.log-length": 100,
+    "distributed.admin.low-level-log-length": 100,
+    # Dask does without a process that has died and is not back so soon: 15 s are short for one that imports torch.
+    "distributed.deploy.lost-worker-timeout": START_S,
+}
+
+GPU_SHARE = 1 / 16
+"""What a task takes of a worker's resource ``GPU``: not all of it, for the other threads are to read and outline
+meanwhile. In a process one thread at a time runs the network anyway."""
+
+
+def no_workers(patience_s: float) -> ResourceError:
+    """What is said of a cluster without workers."""
+    return ResourceError(
+        f"a dask cluster with no workers for {patience_s:g} s",
+        allowed="at least one worker",
+        remedy="Start workers (dask worker tcp://...) and run the same command again",
+    )
+
+
+@contextmanager
+def remote(address: str, patience_s: float) -> Iterator[Client]:
+    """The user's own cluster, with at least one worker.
+
+    Raises:
+        ResourceError: the scheduler does not answer, or gets no worker, for ``patience_s``.
+    """
+    try:
+        client = Client(address, timeout=patience_s, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ResourceError(
+            f"a dask scheduler at {address} that does not answer ({error})",
+            allowed="the address of a running scheduler, such as tcp://host:8786",
+            remedy="Start one (dask scheduler), or leave the scheduler out to work in this process",
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=patience_s)
+        except TimeoutError:
+            raise no_workers(patience_s) from None
+        yield client
+
+
+@contextmanager
+def processes(count: int, threads: int) -> Iterator[Client]:
+    """A cluster of ``count`` processes with ``threads`` threads each, on loopback, for as long as the block runs.
+
+    Raises:
+        ResourceError: the processes do not come up.
+    """
+    with tempfile.TemporaryDirectory(prefix="geoseg-", ignore_cleanup_errors=True) as scratch, _quiet():
+        try:
+            cluster = LocalCluster(
+                n_workers=count,
+                threads_per_worker=threads,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                local_directory=scratch,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            )
+        except (OSError, TimeoutError, RuntimeError) as error:
+            raise ResourceError(
+                f"{count} processes that could not be started ({error})",
+                remedy="Take fewer ([engine] processes), or none: threads of this process then do the work",
+            ) from error
+        with cluster, Client(cluster, set_as_default=False) as client:
+            try:
+                client.wait_for_workers(count, timeout=START_S)
+            except TimeoutError:
+                raise no_workers(START_S) from None
+            yield client
+
+
+class _Offline:
+    """No network port: dask would serve HTTP on all interfaces whatever ``dashboard_address`` says."""
+
+    def start_http_server(self, *args: object, **kwargs: object) -> None:
+        """Start nothing."""
+
+
+class _OfflineScheduler(_Offline, Scheduler):
+    pass
+
+
+class _OfflineWorker(_Offline, Worker):
+    async def close(self, timeout: float = 30.0, **options: Any) -> str | None:  # type: ignore[override]
+        """Wait for a block at work a moment only: after Ctrl-C its thread ends alone, or with the process."""
+        return await super().close(timeout=min(timeout, 1.0), **options)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[Client]:
+    """A scheduler and one worker of ``count`` threads inside this process, talking through memory."""
+    with tempfile.TemporaryDirectory(prefix="geoseg-", ignore_cleanup_errors=True) as scratch, _quiet():
+        cluster = SpecCluster(
+            scheduler={"cls": _OfflineScheduler, "options": {"protocol": "inproc://", "dashboard": False}},
+            workers={
+                0: {
+                    "cls": _OfflineWorker,
+                    "options": {
+                        "protocol": "inproc://",
+                        "nthreads": count,
+                        "dashboard": False,
+                        "local_directory": scratch,
+                        # Dask would judge the whole process by this limit and pause its only worker for good.
+                        "memory_limit": 0,
+                    },
+                }
+            },
+            silence_logs=logging.CRITICAL,
+        )
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No log lines of dask's, and no statistical profiler: it walks every thread's stack each 10 ms."""
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with dask_config.set(_OPTIONS):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def cpu_count() -> int:
+    """Threads where nothing is said: one per CPU that this process may use, 8 at most, but two: one reads and outlines
+    while the network runs in the other."""
+    try:
+        usable = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        usable = os.cpu_count() or 1
+    return max(2, min(8, usable))
+
+
+def room(client: Client, *, with_gpu: bool) -> tuple[int, dict[str, float]]:
+    """Worker threads that may get a task at this moment, and what a task asks for; 0 where nobody answers."""
+    try:
+        if with_gpu and (asked := gpu(client)):
+            found = client.scheduler_info()["workers"].values()
+            return sum(worker["nthreads"] for worker in found if worker["resources"].get("GPU")), asked
+        return sum(client.nthreads().values()), {}
+    except (OSError, TimeoutError, ValueError):
+        return 0, {}
+
+
+def gpu(client: Client) -> dict[str, float]:
+    """The resource to ask for: none where no worker declares one."""
+    try:
+        found = client.scheduler_info()["workers"].values()
+    except (OSError, TimeoutError, ValueError):
+        return {}
+    return {"GPU": GPU_SHARE} if any(worker["resources"].get("GPU") for worker in found) else {}

@@ -1,0 +1,102 @@
+"""What tasks call: put into every worker process once, under a token that the tasks carry."""
+
+# distributed leaves most of its client untyped.
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from distributed import Client, Worker, WorkerPlugin, get_worker
+from distributed.comm.core import CommClosedError
+
+from geoseg.errors import GeosegError, RasterError, ResourceError
+from geoseg.watch import HungError, Watched
+
+TRIES = 10
+"""How often workers are told of the job, if one that is being told dies each time."""
+_FUNCTIONS: dict[str, Watched] = {}
+"""What the tasks of a run call, by the run's token. A task carries the token, so a model of many megabytes
+reaches each worker once, and in this process is never copied at all."""
+
+
+def call(token: str, item: Any) -> Any:
+    """What a task does. A :class:`GeosegError` is an answer: it comes back as a value, and is not tried again."""
+    try:
+        return _FUNCTIONS[token](item)
+    except HungError as error:
+        error.worker = get_worker().address
+        return error
+    except Exception as error:
+        if isinstance(error, GeosegError) and not isinstance(error, RasterError):
+            return error
+        # What it came from need not be picklable, and dask would then say that and not what happened.
+        error.__cause__ = error.__context__ = None
+        raise
+
+
+class _Install(WorkerPlugin):
+    """Puts the run's function into every worker, those that join later or come back included."""
+
+    def __init__(self, token: str, function: Watched) -> None:
+        self.name, self.token, self.function = f"geoseg-{token}", token, function
+
+    def setup(self, worker: Worker) -> None:
+        _FUNCTIONS[self.token] = self.function
+
+    def teardown(self, worker: Worker) -> None:
+        if (function := _FUNCTIONS.pop(self.token, None)) is not None:
+            function.close()
+
+
+def _register(client: Client, plugin: _Install) -> None:
+    """Put it into all workers: again, where one of them dies while it is told."""
+    for left in reversed(range(TRIES)):
+        try:
+            client.register_plugin(plugin)
+            return
+        except CommClosedError:
+            if not left:
+                raise
+            time.sleep(1.0)
+
+
+@contextmanager
+def installed(client: Client, function: Watched, *, elsewhere: bool) -> Iterator[str]:
+    """The token under which ``function`` can be called where the client's tasks run.
+
+    Args:
+        client: of the cluster.
+        function: what to call.
+        elsewhere: whether the workers are other processes, to which it must be sent.
+
+    Raises:
+        ResourceError: it cannot be sent.
+    """
+    token = uuid.uuid4().hex
+    if not elsewhere:
+        _FUNCTIONS[token] = function
+        try:
+            yield token
+        finally:
+            _FUNCTIONS.pop(token, None)
+            function.close()
+        return
+    plugin = _Install(token, function)
+    try:
+        _register(client, plugin)
+    except Exception as error:
+        raise ResourceError(
+            f"workers that cannot take the job ({type(error).__name__}: {error})",
+            allowed="a detector that can be pickled, and geoseg installed on every worker",
+            remedy="Install the same geoseg, and the code of your detector, on the workers",
+        ) from error
+    try:
+        yield token
+    finally:
+        with suppress(Exception):
+            client.unregister_worker_plugin(plugin.name)

@@ -1,0 +1,148 @@
+"""From merged outlines to footprints: which are kept, which are cut, and how they lie on the ground."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from geoseg.config import Settings
+from geoseg.errors import ConfigError
+from geoseg.footprints import EDGE_PX, Keys, Told, at_edge, drawn, on_ground
+from geoseg.gaps import Gap
+from geoseg.scope import Scope
+from geoseg.seams import Merged
+from geoseg.shaping import Shaping, shaped
+
+STRAIGHT_PX = 1e-6
+"""Pixels that a vertex may lie off a line and still be on it: the noise of cutting and uniting."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ground:
+    """All that decides what becomes of an object once it is whole. A function of each group of rows alone."""
+
+    scope: Scope
+    """What the run is of."""
+    settings: Settings
+    """All of them."""
+    gaps: tuple[Gap, ...]
+    """All ground that was not examined."""
+    run: str
+    """The run's identity."""
+
+    @cached_property
+    def shaping(self) -> Shaping:
+        """How merged outlines are brought into shape."""
+        return Shaping.of(self.settings.shapes, self.scope.card, self.scope.grid)
+
+    @cached_property
+    def _gaps(self) -> list[_Gap]:
+        return [_Gap.of(gap) for gap in self.gaps]
+
+    def footprints(self, merged: Merged) -> tuple[gpd.GeoDataFrame, Keys]:
+        """Objects with a point in the AOI and most of their area on valid ground, in shape, on the ground.
+
+        Args:
+            merged: whole groups of objects (:func:`geoseg.shaping.together`), as :func:`unseamed` leaves them.
+
+        Returns:
+            Rows in order, twins not numbered yet, and what they are ordered by.
+        """
+        cut = self._cut(merged.outlines.geometry)  # by what was seen, not by what is drawn
+        merged = replace(merged, outlines=shaped(merged.outlines, self.shaping))
+        there = ~shapely.is_empty(merged.outlines.geometry)
+        merged, cut = merged.take(there), cut[there]
+        wanted = self._wanted(merged.outlines.geometry)
+        scope = self.scope
+        told = Told(card=scope.card, raster=scope.name, raster_key=scope.key, acquired=scope.acquired, run=self.run)
+        table, keys = drawn(merged.take(wanted), grid=scope.grid, area=scope.grid.window, told=told, cut=cut[wanted])
+        large = table["area_m2"].to_numpy() >= self.settings.vectorize.min_area_m2
+        if not large.all():
+            table = table[large].reset_index(drop=True)
+            keys = Keys(top=keys.top[large], left=keys.left[large], shape=keys.shape[large])
+        return in_crs(table, self.settings), keys
+
+    def _wanted(self, geometry: NDArray[Any]) -> NDArray[np.bool_]:
+        keep = np.ones(len(geometry), np.bool_)
+        if self.scope.aoi is not None:
+            # The very point of lon and lat: of the same polygon, which another order of its vertices might move.
+            points = shapely.point_on_surface(on_ground(shapely.normalize(geometry), self.scope.grid))
+            shapely.prepare(self.scope.aoi)
+            keep &= shapely.intersects(self.scope.aoi, self.scope.grid.geometry_to_pixel(points))
+        area = shapely.area(geometry)
+        for gap in self._gaps:
+            if gap.reason in ("nodata", "suspect_missing"):
+                keep &= gap.under(geometry) <= 0.5 * area
+        return keep
+
+    def _cut(self, geometry: NDArray[Any]) -> NDArray[np.bool_]:
+        """Where an object comes to ground that was not examined and may go on there."""
+        cut = at_edge(geometry, self.scope.grid, self.scope.grid.window)
+        for gap in self._gaps:
+            if gap.reason != "outside_aoi":  # around the AOI a halo's width is examined too
+                cut[gap.near(geometry)] = True
+        if self.scope.reach is not None:
+            shapely.prepare(self.scope.reach)
+            cut |= ~shapely.covers(self.scope.reach, geometry)
+        return cut
+
+
+def in_crs(table: gpd.GeoDataFrame, settings: Settings) -> gpd.GeoDataFrame:
+    """A table in the CRS that the settings ask for."""
+    return table.to_crs(parse_crs(settings.output.crs)) if settings.output.crs else table
+
+
+def parse_crs(text: str) -> CRS:
+    """The CRS that a setting names.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    try:
+        return CRS.from_user_input(text)
+    except CRSError as error:
+        raise ConfigError(f"output.crs = {text!r}", allowed="a CRS such as EPSG:4326") from error
+
+
+def unseamed(merged: Merged) -> Merged:
+    """Without the vertices that pieces leave on straight lines where they were united: an outline, and the id that
+    comes from it, should not tell how the raster was tiled."""
+    geometry = merged.outlines.geometry.copy()
+    united = merged.n_tiles > 1
+    # Normal form starts a ring at its lowest leftmost vertex, a corner: the one vertex that would not be looked at.
+    geometry[united] = shapely.simplify(shapely.normalize(geometry[united]), STRAIGHT_PX)
+    return replace(merged, outlines=replace(merged.outlines, geometry=geometry))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Gap:
+    """The polygons of a gap, to be looked up by place: there may be very many."""
+
+    reason: str
+    parts: NDArray[Any]
+    tree: shapely.STRtree
+
+    @staticmethod
+    def of(gap: Gap) -> _Gap:
+        parts = shapely.get_parts(gap.geometry)
+        return _Gap(reason=gap.reason, parts=parts, tree=shapely.STRtree(parts))
+
+    def under(self, geometry: NDArray[Any]) -> NDArray[np.float64]:
+        """``(n,)`` area of each object that lies on the gap."""
+        rows, of_part = self.tree.query(geometry, predicate="intersects")
+        found = np.bincount(
+            rows, shapely.area(shapely.intersection(geometry[rows], self.parts[of_part])), len(geometry)
+        )
+        return found.astype(np.float64)
+
+    def near(self, geometry: NDArray[Any]) -> NDArray[np.int64]:
+        """Rows of objects that come to the gap."""
+        return np.unique(self.tree.query(geometry, predicate="dwithin", distance=EDGE_PX)[0])

@@ -1,0 +1,70 @@
+"""A copy of footprints that an analyst corrects in QGIS: a field ``review`` and a form that offers its values."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from geoseg.errors import SinkError
+from geoseg.sinks import qgis_style
+from geoseg.sinks.atomic import printable, replacing
+from geoseg.sinks.gpkg import check_replaceable, read_only
+
+REVIEW = ("keep", "wrong", "edited", "added")
+"""What an analyst may say of a footprint; nothing: not judged."""
+
+
+def review_path(footprints: Path) -> Path:
+    """Where the copy goes unless told otherwise: ``town.gpkg`` becomes ``town.review.gpkg``."""
+    return footprints.with_name(f"{footprints.stem}.review{footprints.suffix}")
+
+
+def write_review(footprints: Path, target: Path, *, force: bool = False) -> Path:
+    """Copy a GeoPackage that geoseg wrote, with a column ``review`` (text, null) and the style of a review.
+
+    Args:
+        footprints: what ``geoseg extract`` wrote; it stays as it is.
+        target: file to write, by rename.
+        force: replace what stands there, corrections and all.
+
+    Raises:
+        SinkError: not such a file, the same file, or there is one at ``target`` already.
+    """
+    if target.exists() and footprints.exists() and target.samefile(footprints):
+        raise SinkError(f"{printable(target)}, which is the footprints' own file", remedy="Write to another name")
+    if target.exists() and not force:
+        raise SinkError(
+            f"{printable(target)} stands already and may hold corrections",
+            remedy="Go on correcting it, write to another name, or pass --force, which drops it",
+        )
+    check_replaceable(target, force=force)
+    columns, labels = _described(footprints)
+    with replacing(target, library_errors=(sqlite3.Error,)) as (draft,):
+        shutil.copyfile(footprints, draft)
+        with closing(sqlite3.connect(draft)) as db, db:
+            if "review" not in columns:
+                db.execute("ALTER TABLE footprints ADD COLUMN review TEXT")
+                columns = [*columns, "review"]
+            qml = qgis_style.footprints_qml(columns, labels)
+            db.execute("UPDATE layer_styles SET styleQML = ? WHERE f_table_name = 'footprints'", (qml,))
+    return target
+
+
+def _described(footprints: Path) -> tuple[list[str], list[str]]:
+    """Attributes and labels of the footprints in a file of geoseg's."""
+    remedy = "Give the .gpkg that geoseg extract wrote; geoseg.write makes one of a table"
+    if not footprints.is_file():
+        raise SinkError(f"{printable(footprints)}, which is no file", remedy=remedy)
+    try:
+        with closing(read_only(footprints)) as db:
+            geometry = db.execute("SELECT column_name FROM gpkg_geometry_columns WHERE table_name = 'footprints'")
+            hidden = {str(name) for (name,) in geometry}
+            shape = db.execute("PRAGMA table_info(footprints)").fetchall()
+            labels = [str(row[0]) for row in db.execute("SELECT DISTINCT label FROM footprints WHERE label NOT NULL")]
+            db.execute("SELECT styleQML FROM layer_styles LIMIT 1").fetchone()
+    except sqlite3.Error as error:
+        said = f"{printable(footprints)}, which is no GeoPackage of geoseg's ({error})"
+        raise SinkError(said, remedy=remedy) from error
+    return [str(row[1]) for row in shape if not row[5] and str(row[1]) not in hidden], labels

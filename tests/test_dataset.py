@@ -1,0 +1,96 @@
+"""A folder of GeoParquet files instead of one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from painted import Painted, write_raster
+from test_squares import _speckled
+
+from geoseg import Settings, Tiling
+from geoseg.errors import SinkError
+from geoseg.extraction import extract_to, run
+from geoseg.sinks import check_output, dataset, written_run
+
+TILING = Tiling(core=24, halo=8, block=1)
+PLAIN = Settings.model_validate({"engine": {"workers": 2}})
+
+
+@pytest.fixture(scope="module")
+def raster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_raster(tmp_path_factory.mktemp("dataset") / "scene.tif", _speckled(5, 150, 230), "rotated")
+
+
+def _rows(table: gpd.GeoDataFrame) -> list[tuple[Any, ...]]:
+    plain = pd.DataFrame(table.drop(columns="geometry")).assign(geometry=table.geometry.to_wkb()).sort_values("id")
+    return list(plain[["id", "label", "score", "area_m2", "n_tiles", "geometry"]].itertuples(index=False, name=None))
+
+
+def test_a_dataset_holds_what_a_file_holds(raster: Path, tmp_path: Path) -> None:
+    report = extract_to(raster, Painted(), tmp_path / "out", tiling=TILING, settings=PLAIN)
+    expected = run(raster, Painted(), tiling=TILING, settings=PLAIN).footprints
+    found = gpd.read_parquet(tmp_path / "out")
+    assert _rows(found) == _rows(expected) and found.crs == expected.crs and report.footprints == len(found)
+    assert len(list((tmp_path / "out").glob("part-*.parquet"))) > 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.lock", "out"]
+    for piece in (tmp_path / "out").glob("*.parquet"):
+        geo = json.loads(pq.read_metadata(piece).metadata[b"geo"])
+        assert geo["version"] == "1.1.0" and "covering" in geo["columns"]["geometry"]
+    x0, y0, x1, y1 = expected.iloc[[0]].total_bounds
+    assert expected["id"].iloc[0] in set(gpd.read_parquet(tmp_path / "out", bbox=(x0, y0, x1, y1))["id"])
+    assert written_run(tmp_path / "out")["run"] == report.run
+    assert len(gpd.read_parquet(tmp_path / "out" / "_gaps" / "gaps.parquet")) == 0
+
+
+def test_a_dataset_of_nothing_has_the_schema(tmp_path: Path) -> None:
+    import numpy as np
+
+    empty = write_raster(tmp_path / "empty.tif", np.zeros((50, 70), np.uint8))
+    extract_to(empty, Painted(), tmp_path / "out", tiling=TILING, settings=PLAIN)
+    extract_to(empty, Painted(), tmp_path / "out.parquet", tiling=TILING, settings=PLAIN)
+    extract_to(empty, Painted(), tmp_path / "out.gpkg", tiling=TILING, settings=PLAIN)
+    columns = list(run(empty, Painted(), settings=PLAIN).footprints.columns)
+    for found in (
+        gpd.read_parquet(tmp_path / "out"),
+        gpd.read_parquet(tmp_path / "out.parquet"),
+        gpd.read_file(tmp_path / "out.gpkg", layer="footprints"),
+    ):
+        assert len(found) == 0 and [name for name in found.columns if name != "bbox"] == columns
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_dataset_is_replaced_whole(
+    raster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    if not at_once:
+        monkeypatch.setattr(dataset, "_exchanged", lambda *_: False)
+    elif sys.platform != "linux":
+        pytest.skip("only Linux exchanges folders")
+    target = tmp_path / "out"
+    extract_to(raster, Painted(), target, tiling=Tiling(core=24, halo=8, block=1), settings=PLAIN)
+    before = {path.name for path in target.iterdir()}
+    report = extract_to(raster, Painted(), target, tiling=Tiling(core=50, halo=8, block=1), settings=PLAIN)
+    after = {path.name for path in target.iterdir()}
+    assert (
+        after != before and written_run(target)["core"] == "50" and len(gpd.read_parquet(target)) == report.footprints
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.lock", "out"]
+
+
+def test_a_folder_of_others_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    check_output(tmp_path / "out")
+    (tmp_path / "out" / "thesis.docx").write_text("years of work")
+    with pytest.raises(SinkError, match="geoseg did not write"):
+        check_output(tmp_path / "out")
+    check_output(tmp_path / "out", force=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SinkError, match="is a file"):
+        check_output(tmp_path / "file")

@@ -1,132 +1,104 @@
-"""Peak memory of a run follows the tile and the batch, not the raster: 20,000 x 20,000 against 5,000 x 5,000.
+"""Peak memory of driver and workers follows tile, batch and open seams: not the raster's size, nor how many blocks.
 
-    python benchmarks/memory.py [--sides 5000 20000] [--limit 1.10]
+    python -m benchmarks.memory [--sides 5000 40000] [--blocks 100 20000] [--limit 1.10]
 
-Each raster is made, extracted from with a stub detector and written as a GeoPackage, in processes of their own.
-The peak is the kernel's high-water mark of resident memory (VmHWM, Linux). Exits 1 where the ratio of the
-largest raster's peak to the smallest's exceeds the limit.
+Each raster is made, extracted from and written as a GeoPackage, in processes of their own: a driver, and one worker
+process of two threads. Objects are equally dense everywhere, every other one on a seam. The peak is the kernel's
+high-water mark of resident memory (VmHWM, Linux). Exits 1 where the largest raster's peak, of driver or worker, is more
+than the limit times the smallest's. --sides: pixels, in blocks of 4 x 4 tiles of 512. --blocks: of one tile of 64.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
-STEP = 256
-"""Pixels between objects, both ways: four per core of 512, every other one on a corner of four tiles."""
-RADIUS = 20
-"""Of an object, in pixels."""
+import psutil
+
+STEP = {512: 256, 64: 64}
+"""Pixels between objects by the side of a core: some lie on corners of four tiles."""
 
 
-def make(path: Path, side: int) -> None:
-    """A tiled, deflated 3-band raster of repeated noise, north-up at 0.3 m."""
-    import numpy as np
-    import rasterio
-    from affine import Affine
-    from rasterio.windows import Window
-
-    noise = np.random.default_rng(7).integers(60, 90, (3, 512, 512), dtype=np.uint8)
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=side,
-        width=side,
-        count=3,
-        dtype="uint8",
-        crs="EPSG:32645",
-        transform=Affine(0.3, 0, 350_000, 0, -0.3, 3_050_000),
-        tiled=True,
-        blockxsize=512,
-        blockysize=512,
-        compress="deflate",
-        zlevel=1,
-        photometric="rgb",
-        num_threads=2,
-    ) as out:
-        for row in range(0, side, 512):
-            height = min(512, side - row)
-            strip = np.tile(noise[:, :height], (1, 1, -(-side // 512)))[:, :, :side]
-            out.write(strip, window=Window(0, row, side, height))
-
-
-def extract(path: Path) -> None:
+def extract(path: Path, core: int) -> None:
     """One whole run, printed as JSON."""
-    import numpy as np
+    from benchmarks.discs import discs
+    from geoseg.config import Settings
+    from geoseg.extraction import extract_to
 
-    import geoseg
-
-    ticks = (np.arange(28) + 0.5) / 14 - 1
-    disc = (1.5 - np.hypot(*np.meshgrid(ticks, ticks))).clip(0, 1).astype(np.float32)
-
-    class Stub:
-        """Sees a disc around every STEP-th pixel, cut at its window."""
-
-        card = geoseg.ModelCard(classes=("disc",), core=512, halo=64)
-
-        def predict(self, chips: list[geoseg.Chip]) -> list[geoseg.Instances]:
-            return [self.one(chip) for chip in chips]
-
-        def one(self, chip: geoseg.Chip) -> geoseg.Instances:
-            window = chip.tile.window
-            rows, cols = (
-                np.arange(-(-start // STEP) * STEP, end, STEP) - start
-                for start, end in ((window.row_off, window.row_end), (window.col_off, window.col_end))
-            )
-            y, x = (axis.ravel() for axis in np.meshgrid(rows, cols, indexing="ij"))
-            return geoseg.Instances(
-                boxes=np.column_stack([x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS]),
-                scores=np.full(len(x), 0.9),
-                labels=np.zeros(len(x)),
-                masks=[disc] * len(x),
-            )
-
+    model = discs(core, core // 8, step=STEP[core], radius=STEP[core] // 13)
+    engine = {"processes": 1, "workers": 2}
+    settings = Settings.model_validate({"engine": engine, "tiling": {"block": 4 if core == 512 else 1}})
     began = time.monotonic()
-    footprints = geoseg.extract(path, Stub(), settings=geoseg.Settings.model_validate({"engine": {"workers": 2}}))
-    geoseg.write(footprints, path.with_suffix(".gpkg"))
-    print(json.dumps({"footprints": len(footprints), "seconds": time.monotonic() - began, "peak_mib": peak_mib()}))
+    report = extract_to(path, model, path.with_suffix(".gpkg"), settings=settings)
+    print(json.dumps({"footprints": report.footprints, "seconds": time.monotonic() - began}))
 
 
-def peak_mib() -> float:
-    """High-water mark of this process's resident memory, in MiB."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+def peaks(process: psutil.Process, found: dict[int, tuple[str, float]]) -> None:
+    """Note the high-water marks of a driver and its workers, MiB by process."""
+    for each in [process, *process.children(recursive=True)]:
+        with suppress(psutil.Error, OSError, IndexError):
+            command = " ".join(each.cmdline())
+            kind = "driver" if each.pid == process.pid else "worker" if "spawn_main" in command else ""
+            status = Path(f"/proc/{each.pid}/status").read_text()
+            if kind:
+                found[each.pid] = kind, int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def measure(side: int, core: int, folder: Path) -> dict[str, float]:
+    """MiB of driver and worker on a raster of ``side`` pixels."""
+    from benchmarks.discs import make
+
+    path = make(folder / f"{side}.tif", side)
+    own = [sys.executable, "-m", "benchmarks.memory", "--path", str(path), "--core", str(core)]
+    run = subprocess.Popen(own, stdout=subprocess.PIPE, text=True)
+    seen: dict[int, tuple[str, float]] = {}
+    while run.poll() is None:
+        with suppress(psutil.Error):
+            peaks(psutil.Process(run.pid), seen)
+        time.sleep(0.3)
+    assert run.stdout is not None and run.returncode == 0
+    told = json.loads(run.stdout.read().splitlines()[-1])
+    found = {kind: max(mib for k, mib in seen.values() if k == kind) for kind in ("driver", "worker")}
+    tiles = math.ceil(side / core)
+    blocks = math.ceil(tiles / 4) ** 2 if core == 512 else tiles**2
+    print(
+        f"{side:,} x {side:,} px, {blocks:,} blocks: driver {found['driver']:.0f} MiB, worker {found['worker']:.0f} "
+        f"MiB; {told['footprints']:,} footprints, {told['seconds']:.0f} s",
+        flush=True,
+    )
+    for file in folder.iterdir():
+        file.unlink()
+    return found
 
 
 def main() -> int:
-    """Measure all sides, print, compare."""
+    """Measure all sizes, print, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sides", type=int, nargs="+", default=[5_000, 20_000], help="sides of the rasters, pixels")
+    parser.add_argument("--sides", type=int, nargs="*", default=[5_000, 40_000], help="sides of rasters, pixels")
+    parser.add_argument("--blocks", type=int, nargs="*", default=[100, 20_000], help="numbers of blocks")
     parser.add_argument("--limit", type=float, default=1.10, help="largest ratio of peaks that passes")
-    parser.add_argument("--step", choices=["make", "extract"], help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.step:
-        make(options.path, options.sides[0]) if options.step == "make" else extract(options.path)
+    if options.path:
+        extract(options.path, options.core)
         return 0
-    peaks = {}
+    worst = 0.0
     with tempfile.TemporaryDirectory(prefix="geoseg-") as folder:
-        for side in sorted(options.sides):
-            path = Path(folder) / f"{side}.tif"
-            own = [sys.executable, __file__, "--path", str(path), "--sides", str(side), "--step"]
-            subprocess.run([*own, "make"], check=True)
-            done = subprocess.run([*own, "extract"], check=True, capture_output=True, text=True)
-            found = json.loads(done.stdout.splitlines()[-1])
-            peaks[side] = found["peak_mib"]
-            print(
-                f"{side} x {side}: peak {found['peak_mib']:.0f} MiB, {found['footprints']} footprints, "
-                f"{side * side / 1e6 / found['seconds']:.1f} MP/s",
-                flush=True,
-            )
-            path.unlink()
-    ratio = peaks[max(peaks)] / peaks[min(peaks)]
-    print(f"ratio {ratio:.3f} (limit {options.limit:.2f})")
-    return 0 if ratio <= options.limit else 1
+        for core, sizes in ((512, options.sides), (64, [math.isqrt(blocks) * 64 for blocks in options.blocks])):
+            found = [measure(side, core, Path(folder)) for side in sorted(sizes)]
+            for kind in ("driver", "worker") if found else ():
+                ratio = found[-1][kind] / found[0][kind]
+                worst = max(worst, ratio)
+                print(f"{kind}: ratio {ratio:.3f} (limit {options.limit:.2f})", flush=True)
+    return 0 if worst <= options.limit else 1
 
 
 if __name__ == "__main__":

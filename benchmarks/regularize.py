@@ -183,7 +183,9 @@ def iou(one: Geometries, other: Geometries) -> Floats:
 def corners(geometry: Geometries) -> NDArray[np.int64]:
     """Corners of each: vertices where the outline turns by more than ten degrees (a wall that ends at a neighbour's
     wall has a vertex there, and is no corner)."""
-    rings, owner = shapely.get_rings(geometry, return_index=True)
+    parts, of = shapely.get_parts(geometry, return_index=True)
+    rings, part = shapely.get_rings(parts, return_index=True)
+    owner = of[part]
     count = np.zeros(len(geometry), np.int64)
     for ring, row in zip(rings, owner, strict=True):
         step = np.diff(shapely.get_coordinates(ring), axis=0)

@@ -36,9 +36,13 @@ class Boxes:
 
     card: geoseg.ModelCard
     digest: str = ""
+    blind: bool = False
+    """Whether it is not to be asked."""
 
     def predict(self, chips: list[geoseg.Chip]) -> list[geoseg.Instances]:
         """One set of instances per chip."""
+        if self.blind:
+            raise AssertionError("asked, although what it would say is kept")
         return [self._one(chip) for chip in chips]
 
     def _one(self, chip: geoseg.Chip) -> geoseg.Instances:
@@ -46,7 +50,7 @@ class Boxes:
         if (pixels == KILLER).any():
             os.kill(os.getpid(), signal.SIGSEGV)
         if (pixels == SLEEPER).any():
-            time.sleep(60)
+            time.sleep(600)
         components, _ = scipy.ndimage.label(pixels >= 200)
         found = scipy.ndimage.find_objects(components)
         return geoseg.Instances(

@@ -11,6 +11,7 @@ import geopandas as gpd
 import pytest
 import shapely
 from archive_scenes import configured
+from stac_servers import item, item_collection
 
 from geoseg.archive import RunConfig, Scene, read_run_config
 from geoseg.archive.inputs import scenes
@@ -80,7 +81,7 @@ def test_indexes(folder: Path, suffix: str) -> None:
     first, second = found(folder, index=path.name, index_column="where")
     assert first.href == str(folder / "in" / "b.tif")
     assert first.acquired == datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC) and second.acquired is None
-    assert first.extra["bbox"] == pytest.approx([85.0, 27.0, 85.1, 27.3])
+    assert first.extra["extent"] == pytest.approx([85.0, 27.0, 85.1, 27.3])
     with pytest.raises(ConfigError, match="without a column 'path'"):
         found(folder, index=path.name)
 
@@ -94,18 +95,31 @@ def test_an_index_that_is_none(folder: Path) -> None:
         found(folder, index="empty.gpkg")
 
 
-def test_a_search_is_asked_with_its_keys(folder: Path) -> None:
-    asked: list[dict[str, Any]] = []
+def test_a_search_in_a_catalogue_beside_the_runs_file(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found_there = [item(number) for number in range(3)]
+    found_there[1]["assets"] = {}
+    item_collection(found_there, folder / "in" / "items.json")
+    asked = {"url": "in/items.json", "ids": ["scene-00", "scene-01"]}
+    both = found(folder, stac=asked, paths=["in/a.tif"])
+    assert [scene.name for scene in both] == ["a.tif", "scene-00"]
+    assert both[1].acquired is not None and len(both[1].extra["extent"]) == 4
+    assert "passed by: " in caplog.text and "scene-01" in caplog.text
+    for wrong in ({"url": "x", "colections": ["a"]}, {"url": "x", "query": {"n": {"below": 3}}}):
+        with pytest.raises(ValueError, match=r"colections|no comparison"):
+            configured(folder, input={"stac": wrong})
 
-    def search(**keys: Any) -> list[Scene]:
-        asked.append(keys)
-        return [Scene(href="/x.tif", name="item")]
 
-    config = configured(folder, input={"stac": {"url": "catalog.json"}, "paths": ["in/a.tif"]})
-    assert [scene.name for scene in scenes(config, search)] == ["a.tif", "item"]
-    assert asked == [{"url": "catalog.json"}]
-    with pytest.raises(ConfigError, match="without a search"):
-        list(scenes(config))
+def test_paths_in_the_settings_of_each_raster_start_from_the_file(folder: Path) -> None:
+    config = configured(folder, store={"folder": "stores"}, raster={"roots": ["more"]})
+    assert config.settings.store.folder == str(folder / "stores")
+    assert config.settings.raster.roots == (str(folder / "more"),)
+    assert configured(folder, store={"folder": "s3://b/k"}).settings.store.folder == "s3://b/k"
+
+
+@pytest.mark.parametrize("output", ["", ".", "scenes", "scenes/a.gpkg", "./scenes"])
+def test_the_merged_layer_may_not_take_the_place_of_the_outputs(folder: Path, output: str) -> None:
+    with pytest.raises(ValueError, match=r"merge\.output"):
+        configured(folder, merge={"output": output})
 
 
 def test_a_file_is_read_and_its_paths_start_from_it(tmp_path: Path) -> None:
@@ -139,7 +153,7 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, said: 
 
 def test_the_whole_example_names_every_key() -> None:
     text = (Path(__file__).parent.parent / "configs" / "runs" / "archive.toml").read_text()
-    for section in ("archive", "input", "merge"):
+    for section in ("archive", "input", "merge", "stac", "store"):
         kind: Any = RunConfig.model_fields[section].annotation
         for key in kind.model_fields:
             assert f"\n{key} = " in text or f"\n# {key} = " in text, key

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from archive_scenes import day
 
 from geoseg.archive import Manifest, Scene
 from geoseg.archive.manifest import FILE, signature
-from geoseg.errors import ConfigError
+from geoseg.archive.outcome import verdict
+from geoseg.errors import ConfigError, SinkError
 
 
 def scenes(*names: str) -> list[Scene]:
@@ -131,3 +134,65 @@ def test_a_signature_tells_contents_masks_and_copies_apart(tmp_path: Path) -> No
     assert second != first
     (tmp_path / "a.tif.msk").write_bytes(b"mask")
     assert signature(path) != second
+
+
+def test_what_a_kill_left_half_written_is_rolled_back_by_who_reads(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        begin(manifest, *(f"{i}.tif" for i in range(200)))
+    db = sqlite3.connect(tmp_path / FILE)
+    db.execute("PRAGMA cache_size = 1")  # changed pages go to the disk before the commit
+    db.execute("UPDATE scene SET state = 'done', name = hex(randomblob(2000))")
+    for path in tmp_path.glob(f"{FILE}*"):  # as a power cut leaves them
+        shutil.copyfile(path, tmp_path / "copy" / path.name)
+    db.close()
+    assert (tmp_path / "copy" / f"{FILE}-journal").stat().st_size > 0
+    with Manifest.opened(tmp_path / "copy") as manifest:
+        assert manifest.counts() == {"pending": 200}
+        with pytest.raises(SinkError), Manifest.opened(tmp_path / "copy") as reader:
+            reader.note(state="ended")
+
+
+def test_a_manifest_is_not_locked_while_inputs_are_looked_for(tmp_path: Path) -> None:
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        begin(manifest, "a.tif")
+
+        def slow() -> Iterator[Scene]:
+            yield from scenes("a.tif", "b.tif")
+            with sqlite3.connect(tmp_path / FILE, timeout=0.0) as other:
+                other.execute("BEGIN EXCLUSIVE")
+            other.close()
+
+        assert manifest.begin(slow(), "{stem}", ".gpkg", state="running") == 2
+        assert manifest.fact("state") == "running"
+
+        def broken() -> Iterator[Scene]:
+            yield from scenes("c.tif")
+            raise ConfigError("a catalogue that ends early")
+
+        with pytest.raises(ConfigError):
+            manifest.begin(broken(), "{stem}", ".gpkg", state="other")
+        assert (manifest.count("pending"), manifest.fact("state")) == (2, "running")
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        (("done", "same"), 0),
+        (("done", "refused"), 1),
+        (("parts", "same"), 1),
+        (("refused", "refused"), 2),
+        (("refused", "same"), 2),
+        (("locked",), 3),
+        (("failed", "failed"), 4),
+        (("failed", "refused"), 1),
+        ((), 0),
+    ],
+)
+def test_the_exit_code_of_a_run(tmp_path: Path, states: tuple[str, ...], code: int) -> None:
+    codes = {"parts": 1, "refused": 2, "locked": 3, "failed": 4}
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        begin(manifest, *(f"{number}.tif" for number in range(len(states))))
+        for number, state in enumerate(states, start=1):
+            manifest.update(number, state=state, code=codes.get(state, 0))
+        assert verdict(manifest) == code and verdict(manifest, stopped=130) == 130

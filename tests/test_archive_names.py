@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.archive import Scene
-from geoseg.archive.names import LONGEST, check_template, distinct, fit, folded, named
+from geoseg.archive.names import LONGEST, check_template, distinct, fit, folded, named, plain
 
 
 @settings(max_examples=40)
@@ -33,6 +33,7 @@ def test_what_a_name_becomes() -> None:
     assert fit("..") == fit("") == "_"
     assert fit("NUL") == "_NUL" and fit("nul.tif") == "_nul.tif"
     assert fit("a\udcffb") == "a_b"
+    assert fit("a.gaps") == "a.gaps_"
     long = [fit("x" * 300), fit("x" * 299 + "y")]
     assert long[0] != long[1] and all(len(name) == LONGEST for name in long)
     assert len(fit("北" * 300).encode()) <= LONGEST
@@ -63,3 +64,8 @@ def test_a_scene_is_checked_and_its_date_is_utc() -> None:
         Scene(href="", name="x")
     moment = Scene(href=str(Path("/x")), name="x", acquired=datetime(2026, 3, 4, 12)).acquired
     assert moment == datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+
+def test_what_a_terminal_is_shown() -> None:
+    assert plain("é 北 'q'\"") == "é 北 'q'\""
+    assert plain("a\x1b[31m\n\udcff") == "a\\x1b[31m\\n\\udcff"

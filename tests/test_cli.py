@@ -421,7 +421,7 @@ def test_options_win_over_the_settings_file(tmp_path: Path, raster: Path, weight
     ("arguments", "word"),
     [
         (["--core", 16, "--halo", 32], "halo"),
-        (["--score-threshold", 7], "score_threshold"),
+        (["--score-threshold", 7], "--score-threshold"),
         (["--bands", "red=0"], "--bands"),
         (["--bands", "red=3,green"], "--bands"),
         (["--scaling", "1"], "--scaling"),

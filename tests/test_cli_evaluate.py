@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 import geoseg
 from geoseg.cli import app
 from geoseg.coco import read_coco
+from geoseg.evaluation import examined
+from geoseg.sinks.provenance import run_file
 
 TRANSFORM = Affine.translation(500_000, 3_000_000) @ Affine.rotation(10) @ Affine.scale(0.5, -0.5)
 
@@ -108,6 +110,16 @@ def test_a_run_with_an_aoi_is_judged_inside_it(ground: tuple[Path, Path], tmp_pa
     told = run("evaluate", tmp_path / "part.gpkg", truth, "--aoi", whole)
     assert "what it did not see is missed" in told.output
     assert json.loads(run("evaluate", tmp_path / "part.gpkg", truth, "--aoi", whole, "--json").stdout)["n_truth"] == 50
+
+
+def test_an_area_noted_in_a_file_opens_no_other_file(ground: tuple[Path, Path], tmp_path: Path) -> None:
+    raster, truth = ground
+    part = extracted(raster, tmp_path / "part.geojson")
+    noted = json.loads(run_file(part).read_text(encoding="utf-8"))
+    for aoi in (str(truth), {"a": 1}, "/vsicurl/http://127.0.0.1:9/a.gpkg"):
+        run_file(part).write_text(json.dumps({**noted, "aoi": aoi}), encoding="utf-8")
+        found = examined(part)
+        assert found is not None and found.said.startswith("its raster")
 
 
 def test_a_whole_run_is_judged_on_its_raster(ground: tuple[Path, Path], tmp_path: Path) -> None:

@@ -230,8 +230,9 @@ def test_results(tmp_path: Path) -> None:
     truth = read_coco(written(sound(), tmp_path))
     one = {"image_id": 1, "category_id": 3, "segmentation": [[1, 1, 5, 1, 5, 4]], "score": 0.5}
     path = tmp_path / "results.json"
-    path.write_text(json.dumps([one, {**one, "score": 1}]))
+    path.write_text(json.dumps([{**one, "id": 0}, {**one, "id": 0, "score": 1}]))  # ids that mean nothing
     found = read_results(path, truth)
+    assert [a.id for a in found.annotations] == [1, 2]
     assert [a.score for a in found.annotations] == [0.5, 1.0] and found.images == truth.images
     for wrong in ({**one, "score": None}, {**one, "image_id": 2}, 5):
         path.write_text(json.dumps([wrong]))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from hypothesis import given, settings
@@ -149,6 +150,28 @@ def test_labels_must_agree_where_both_sides_have_them() -> None:
     assert scores.to_dict()["by_label"]["ship"]["n_truth"] == 2
 
 
+def test_a_missing_label_shortens_no_other() -> None:
+    """numpy's text is as long as the shortest value where one is missing: boats and buildings were both "b"."""
+    shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10))
+    pred = table(shapes, label=["building", "boat", None])
+    scores = evaluate(pred, table(shapes, label=["boat", "boat", None]))
+    assert scores.n_matched == 2 and set(scores.by_label) == {"", "boat", "building"}
+    assert evaluate(pred, table(shapes, label=[None] * 3)).n_matched == 3, "no label at all: any pairs with any"
+
+
+@pytest.mark.parametrize("score", [[50, 99], [-2.0, 0.5], [np.inf, 0.5], ["0.5", "high"]])
+def test_scores_that_are_no_scores_are_refused(score: list[object]) -> None:
+    shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10))
+    with pytest.raises(ConfigError, match="0 to 1, or none"):
+        evaluate(table(shapes, score=score), table(shapes))
+
+
+def test_scores_may_be_missing_or_text() -> None:
+    shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10))
+    for score in ([None, 0.5], ["0.25", "0.5"], pd.array([pd.NA, 0.5], dtype="Float64")):
+        assert sweep(table(shapes, score=score), table(shapes)).best[1].f1 == 1.0
+
+
 def test_labels_that_never_meet_are_told(caplog: pytest.LogCaptureFixture) -> None:
     shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10))
     pred, truth = table(shapes, label=["building"] * 2, score=[0.9, 0.4]), table(shapes, label=["yes", "house"])
@@ -200,5 +223,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     shapes = boxes((0, 0, 10, 10))
     with pytest.raises(ConfigError, match="some have none"):
         evaluate(table(shapes), table(shapes, None))
+    with pytest.raises(ConfigError, match="a str to compare"):
+        evaluate("pred.gpkg", table(shapes))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="threshold of 0"):
         match(shapes, shapes, iou=0.0)

@@ -48,8 +48,10 @@ def compact() -> MaskRCNNDetector:
 
 def torchvisions() -> MaskRCNNDetector:
     torch.manual_seed(6)
-    architecture = {"family": "torchvision", "backbone": "resnet18", "detections": 40}
+    architecture = {"family": "torchvision", "backbone": "resnet18", "detections": 20}
     net = build_torchvision(family_of(architecture), 2)
+    # Fewer, for the test's time: torchvision's heads are wide.
+    net.rpn._pre_nms_top_n = net.rpn._post_nms_top_n = {"training": 60, "testing": 60}
     net.roi_heads.box_predictor.cls_score.weight.data *= 20
     return MaskRCNNDetector.of(net, replace(CARD, architecture=architecture), device="cpu")
 
@@ -59,7 +61,7 @@ def test_the_file_follows_the_network_at_any_size(make: type[MaskRCNNDetector]) 
     """In float32, for untrained boxes are so alike that a rounding to bfloat16 decides which of two stays."""
     detector = make()
     session = Session(export_onnx(detector)[0], "cpu")
-    for size in ((128, 192), (70, 310), (256, 61)):
+    for size in ((70, 150), (192, 61)):
         images = torch.from_numpy(np.random.default_rng(1).normal(size=(1, 3, *size)).astype(np.float32))
         with torch.inference_mode():
             boxes, labels, scores, masks = _Graph(detector.net).eval()(images)
@@ -77,9 +79,9 @@ def test_a_trained_model_finds_the_same_as_its_export(samples: Path) -> None:
     detector = load_model("ships", device="cpu")
     exported = OnnxDetector.of(*export_onnx(detector), device="cpu")
     with rasterio.open(samples / "harbour.tif") as source:
-        pixels = source.read(window=((100, 400), (50, 430)))
-    [tile] = Tiling(core=400, halo=0).plan(Window(row_off=0, col_off=0, height=300, width=380)).tiles()
-    chip = Chip(tile=tile, pixels=pixels, valid=np.ones((300, 380), bool))
+        pixels = source.read(window=((100, 300), (50, 310)))
+    [tile] = Tiling(core=400, halo=0).plan(Window(row_off=0, col_off=0, height=200, width=260)).tiles()
+    chip = Chip(tile=tile, pixels=pixels, valid=np.ones((200, 260), bool))
     [ours], [theirs] = detector.predict([chip]), exported.predict([chip])
     sure = ours.scores > 0.6
     assert sure.sum() >= 3

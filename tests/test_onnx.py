@@ -143,8 +143,9 @@ def test_yolo_that_suppressed_its_doubles_itself(yolo: tuple[Yolo, bytes]) -> No
             scores, labels = rows[:, 4:6].max(dim=1, keepdim=True)
             corners = torch.cat([rows[:, :2] - rows[:, 2:4] / 2, rows[:, :2] + rows[:, 2:4] / 2], dim=1)
             best = scores[0, 0].topk(50).indices
-            out = torch.cat([corners, scores, labels.float(), rows[:, 6:]], dim=1)
-            return out[:, :, best].transpose(1, 2), prototypes
+            out = torch.cat([corners, scores, labels.float(), rows[:, 6:]], dim=1)[:, :, best]
+            filled = torch.cat([out, torch.full_like(out[:, :, :3], -1.0)], dim=2)  # to a fixed number of rows
+            return filled.transpose(1, 2), prototypes
 
     net, _ = yolo
     data = exported(Suppressed(net), (HEIGHT, WIDTH), outputs=["output0", "output1"])
@@ -243,7 +244,7 @@ class Pasted(torch.nn.Module):
         else:
             masks = F.interpolate(plane[None, :, 8:36, 12:40].expand(3, -1, -1, -1).reshape(1, 3, 28, 28), (28, 28))[0]
             masks = masks[:, None]
-        return self.boxes + plane.mean() * 1e-6, torch.tensor([1, 2, 1]), scores, masks
+        return self.boxes + plane.mean() * 1e-6, torch.tensor([1, 2, 0]), scores, masks
 
 
 @pytest.mark.parametrize("planes", [False, True], ids=["over boxes", "planes"])
@@ -336,6 +337,12 @@ def test_devices_that_are_not_there_are_refused(yolo: tuple[Yolo, bytes]) -> Non
         for device in ("cuda", "cuda:1", "tensorrt"):
             with pytest.raises(ResourceError, match="onnxruntime-gpu"):
                 Session(yolo[1], device)
+
+
+def test_bytes_are_run_as_what_they_were_checked_as() -> None:
+    """onnxruntime would take its own format by the letters at its beginning, which nobody looked into."""
+    with pytest.raises(ModelError, match="protobuf parsing failed"):
+        Session(b"\x10\0\0\0ORTM" + bytes(200), "cpu")
 
 
 # --- files ------------------------------------------------------------------------------------------------

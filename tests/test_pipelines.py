@@ -27,14 +27,14 @@ def test_a_folder_is_done_once_and_says_what_is_missing(tmp_path: Path, weights:
     command = (rasters, outputs, "--model", weights, "--settings", settings, "--merged", "all.gpkg")
     first = flow(*command)
     assert first.returncode == 1, first.stderr
-    assert "1 done, 1 refused" in first.stdout and "HTML page" in first.stderr
+    assert "1 done, 1 refused" in first.stdout and "HTML page" in first.stderr, (first.stdout, first.stderr)
     assert (outputs / "scenes" / "good.tif.gpkg").exists() and (outputs / "all.gpkg").exists()
     told = json.loads((outputs / "summary.json").read_text())
     assert told["config"]["detect"]["score_threshold"] == 0.3
     (rasters / "page.tif").unlink()
     again = flow(*command)
     assert again.returncode == 0, again.stderr
-    assert "(1 unchanged)" in again.stdout
+    assert "(1 unchanged)" in again.stdout, (again.stdout, again.stderr)
 
 
 def test_no_folder_is_bad_input(tmp_path: Path, weights: Path) -> None:

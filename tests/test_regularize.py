@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely.affinity import rotate, translate
 
+from geoseg.errors import ConfigError
 from geoseg.instances import Instances
 from geoseg.regularize import fit_hulls, regularize_buildings, resolve_overlaps
 from geoseg.regularize.frame import dominant_angles
@@ -165,7 +166,7 @@ def test_walls_that_a_network_draws_apart_become_one(bend: float) -> None:
     assert shared(found) > 0.8 * shared(row) > 2 * shared(raw)
 
 
-def test_a_round_building_stays_as_it_is() -> None:
+def test_a_round_building_stays_round() -> None:
     silo = table([shapely.Point(100, 100).buffer(14)])
     assert iou(regularize_buildings(silo), silo)[0] > 0.97
 
@@ -175,6 +176,37 @@ def test_courtyards_stay() -> None:
     found = regularize_buildings(seen(table([translate(block, 200, 200)])))[0]
     assert len(found.interiors) == 1
     assert len(shapely.get_coordinates(found)) == 10
+
+
+def test_an_object_of_two_parts_is_redrawn_in_both() -> None:
+    """A strip of which one tile missed its piece is one footprint of two parts."""
+    parts = [
+        rotate(shapely.box(0, 0, 40, 18), 20, origin=(0, 0)),
+        rotate(shapely.box(55, 0, 90, 18), 20, origin=(0, 0)),
+    ]
+    truth = table([translate(part, 200, 200) for part in parts])
+    raw = table([shapely.multipolygons(seen(truth, noise=0.05))])
+    whole = table([shapely.multipolygons(truth)])
+    found = regularize_buildings(raw)
+    assert shapely.get_num_geometries(found)[0] == 2
+    assert len(shapely.get_coordinates(found)) == 10 < len(shapely.get_coordinates(raw))
+    assert iou(found, whole)[0] > max(0.97, iou(raw, whole)[0])
+    assert np.degrees(dominant_angles(raw)) == pytest.approx(20, abs=1)
+
+
+def test_a_ship_under_a_bridge_has_one_hull() -> None:
+    ship = shapely.Polygon([(0, 0), (80, 0), (100, 8), (80, 16), (0, 16)])
+    cut = ship - shapely.box(45, -1, 50, 17)
+    hulls = fit_hulls(table([ship, cut]))
+    assert hulls.length == pytest.approx([100, 100], abs=1) and hulls.beam[1] == pytest.approx(16, abs=1.5)
+    assert hulls.fit[1] > 0.85
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    with pytest.raises(ConfigError, match="tolerance of -1"):
+        regularize_buildings(table([shapely.box(0, 0, 9, 5)]), tolerance=-1)
+    with pytest.raises(ConfigError, match="without area"):
+        fit_hulls(table([shapely.Polygon()]))
 
 
 def test_nothing_is_nothing() -> None:

@@ -75,6 +75,7 @@ def test_a_digest_names_what_went_wrong(tmp_path: Path) -> None:
     assert "| rasters | 2 done, 1 refused (1 unchanged) |" in text
     assert "| b.tif: refused | an HTML page \\| no raster |" in text
     assert "a.tif" not in text
+    assert digest_example._cell("<b>`x`|y\nz") == "&lt;b&gt;\\`x\\`\\|y z"
 
 
 @pytest.mark.parametrize(("code", "mailed"), [(0, False), (1, True), (2, True), (3, False), (4, True)])

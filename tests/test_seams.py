@@ -343,6 +343,13 @@ def test_whoever_sees_it_best_decides_what_an_object_scores() -> None:
     assert 0 < heard(0.5) <= 0.4
 
 
+def test_where_all_score_enough_the_least_score_changes_nothing() -> None:
+    plan = Tiling(core=(60, 45), halo=16).plan(AREA)
+    seen = see(things(3), plan)
+    assert rows_of(merge(seen, plan, least=0.3)) == rows_of(merge(seen, plan))
+    assert len(merge(seen, plan, least=0.9)) < len(merge(seen, plan))
+
+
 def test_a_fragment_with_a_high_score_does_not_win() -> None:
     plan = Tiling(core=60, halo=20).plan(Window(row_off=0, col_off=0, height=60, width=120))
     house = shapely.box(50, 20, 70, 38)

@@ -20,7 +20,7 @@ from stac_servers import GEOTIFF, Answer, Server, item, item_collection, real_ap
 
 from geoseg.errors import ConfigError, GeosegError, RasterError, ResourceError
 from geoseg.raster import Access
-from geoseg.stac import StacSettings, finder, search
+from geoseg.stac import StacSettings, search
 from geoseg.stac.filters import Wanted, _interval
 from geoseg.stac.reach import Reach, shown
 
@@ -479,19 +479,6 @@ def test_comparisons_are_those_of_numbers(values: list[int], limit: int, operato
 
 
 # --- as a run over an archive asks
-
-
-def test_keys_of_a_settings_file(catalogue: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (catalogue.parent / "aoi.wkt").write_text("-")
-    find = finder(root=catalogue.parent)
-    assert names(find(url="catalog.json", collections=["a"], max_items=2)) == scene_names([0, 1])
-    assert names(find(url="catalog.json", asset="about", ids=["scene-05"])) == ["scene-05"]
-    assert names(find(url="catalog.json", asset="absent", ids=["scene-05"])) == []
-    assert "passed by" in caplog.text
-    with pytest.raises(ConfigError, match="colections"):
-        find(url="catalog.json", colections=["a"])
-    with pytest.raises(ConfigError, match="no comparison"):
-        find(url="catalog.json", query={"n": {"below": 3}})
 
 
 def test_files_need_no_client_and_the_web_says_what_is_missing(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from referencing import Registry, Resource
 from stac_model.schema import MLModelProperties
 
 import geoseg
-from geoseg.archive import run_archive
+from geoseg.archive import describe_run, run_archive
 from geoseg.detectors import model_card
 from geoseg.errors import ConfigError, SinkError
 from geoseg.raster import open_raster
@@ -36,7 +36,6 @@ from geoseg.stac import (
     CollectionNote,
     Product,
     StacSettings,
-    describe_run,
     item_of,
     search,
     write_collection,
@@ -299,7 +298,8 @@ def test_a_run_over_an_archive_is_described(tmp_path: Path, caplog: pytest.LogCa
     before = {path: path.read_bytes() for path in done.folder.rglob("*.json")}
     assert describe_run(done.folder, model=BOXES.card, note=CollectionNote(title="Boxes")) == target
     assert {path: path.read_bytes() for path in done.folder.rglob("*.json")} == before
-    (tmp_path / "in" / "a.tif").unlink()  # its Item stays
+    (tmp_path / "in" / "a.tif").unlink()  # its Item stays, also where it is older than the output
+    os.utime(done.folder / "scenes" / "a.gpkg", (2**32, 2**32))
     describe_run(done.folder, model=BOXES.card, note=CollectionNote(title="Boxes"))
     assert {path: path.read_bytes() for path in done.folder.rglob("*.json")} == before
     assert "no new Item" in caplog.text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -130,3 +132,34 @@ def test_a_question_needs_no_full_stop() -> None:
     assert str(ModelError("a word", allowed="others", remedy="Did you mean 'that'?")) == (
         "a word. Allowed: others. Did you mean 'that'?"
     )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"classes": "building"},
+        {"bands": "red"},
+        {"classes": [1, 2]},
+        {"classes": ["a\x1b[31m"]},
+        {"notes": "\x1b]0;a title\x07"},
+        {"version": 2},
+        {"core": 512.5},
+        {"halo": True},
+        {"gsd_m": "0.3"},
+        {"score_threshold": None},
+        {"mean": ["a"], "std": ["b"]},
+        {"architecture": ["maskrcnn"]},
+    ],
+    ids=lambda v: next(iter(v)),
+)
+def test_a_card_holds_what_it_says(values: dict[str, Any]) -> None:
+    """Text is no list of letters, and somebody else's notes do not steer the terminal that shows them."""
+    with pytest.raises(ModelError):
+        ModelCard(**{"classes": ("a",), **values})
+    with pytest.raises(ModelError):
+        ModelCard.from_json(json.dumps({"classes": ["a"], **values}))
+
+
+def test_a_card_nested_without_end_is_refused() -> None:
+    with pytest.raises(ModelError, match="cannot be read"):
+        ModelCard.from_json('{"classes": ["a"], "architecture": ' + "[" * 100_000 + "]" * 100_000 + "}")

@@ -186,6 +186,13 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_listed(tmp_path: Path, yolo
     assert listed.exit_code == 0 and "broken.safetensors" in listed.stderr
 
 
+def test_notes_of_somebody_else_are_shown_as_they_are(tmp_path: Path, yolo: bytes) -> None:
+    card = YOLO.replace("core = 96", 'core = 96\nnotes = "good [/at] [bold]roofs[/bold] :house:"')
+    add_model(given(tmp_path, "x.onnx", yolo), given(tmp_path, "card.toml", card))
+    listed = geoseg("models")
+    assert listed.exit_code == 0 and "good [/at] [bold]roofs[/bold] :house:" in listed.stdout
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -196,6 +203,12 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_listed(tmp_path: Path, yolo
         (YOLO.replace('["building", "shed"]', '["building"]'), "numbers per box"),
         (YOLO.replace('"onnx"', '"maskrcnn"'), "maskrcnn|cannot be built"),
         (YOLO.replace("= 16", "= "), "not TOML"),
+        ("x = " + "[" * 5000, "not TOML"),
+        (YOLO.replace("= 96", "= 96.5"), "whole pixels"),
+        (YOLO.replace("= 96", '= "96"'), "whole pixels"),
+        (YOLO.replace("= 0.3", '= "0.3"'), "a number"),
+        (YOLO.replace('"shed"', '"sh\\u001b[31med"'), "control characters"),
+        (YOLO + 'notes = "x"', "notes"),
         (YOLO.replace("[0, 0, 0]", "[0, 0]"), "means"),
     ],
 )

@@ -115,8 +115,8 @@ def show(title: str, pairs: Matches, rows: list[Agreement]) -> None:
 
 def differences(tiled: gpd.GeoDataFrame, window: gpd.GeoDataFrame, pairs: Matches) -> gpd.GeoDataFrame:
     """Everything that was found, labelled by who found it."""
-    alone, missed = tiled.drop(tiled.index[pairs.pred]), window.drop(window.index[pairs.truth])
-    both = tiled.iloc[pairs.pred]
+    found, seen = np.isin(np.arange(len(tiled)), pairs.pred), np.isin(np.arange(len(window)), pairs.truth)
+    both, alone, missed = tiled[found], tiled[~found], window[~seen]
     named = {"in both": both, "tiled alone": alone, "one window alone": missed}
     return gpd.GeoDataFrame(
         pd.concat([table.assign(label=name) for name, table in named.items()], ignore_index=True), crs=tiled.crs

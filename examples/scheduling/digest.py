@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from html import escape
 from pathlib import Path
 
 
@@ -21,9 +23,14 @@ def digest(outputs: Path) -> str:
     ]
     for scene in summary.get("scenes", []):
         if scene["state"] not in ("done", "same", "gone"):
-            said = str(scene.get("error") or scene.get("gaps_m2") or "").replace("|", "\\|").replace("\n", " ")
-            lines.append(f"| {scene['name']}: {scene['state']} | {said} |")
+            said = str(scene.get("error") or scene.get("gaps_m2") or "")
+            lines.append(f"| {_cell(scene['name'])}: {scene['state']} | {_cell(said)} |")
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Words from outside, as a table in Markdown takes them: no markup, no HTML."""
+    return re.sub(r"([\\|`*_\[\]])", r"\\\1", escape(" ".join(text.split()), quote=False))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from geoseg.archive.names import check_template
 from geoseg.config import Fraction, Names, Section, Settings, read_sections
+from geoseg.stac.settings import StacSettings
 
 Format = Literal["gpkg", "parquet", "fgb", "geojson"]
 
@@ -49,8 +50,8 @@ class InputSettings(Section):
     """A vector file of footprints (GeoParquet, GeoPackage, GeoJSON, ...) with a column of paths."""
     index_column: str = "path"
     """That column."""
-    stac: dict[str, Any] | None = None
-    """A STAC search: the arguments of geoseg.stac.search."""
+    stac: StacSettings | None = None
+    """A search in a STAC API or a static catalogue."""
 
 
 class MergeSettings(Section):
@@ -69,6 +70,17 @@ class MergeSettings(Section):
     """CRS of the layer. Unset: that of the outputs where they agree, else EPSG:4326."""
 
 
+class CollectionSettings(Section):
+    """What a run produced as STAC: an Item beside each output, and the run's Collection."""
+
+    write: bool = False
+    """Whether they are written at the end of the run."""
+    licence: Annotated[str, Field(min_length=1)] = "other"
+    """Of the outputs: an SPDX identifier, or other."""
+    title: str = ""
+    """Of the Collection, one line."""
+
+
 class RunConfig(Settings):
     """A run over an archive: the settings of a run, and its inputs and outputs."""
 
@@ -78,20 +90,28 @@ class RunConfig(Settings):
     """Where the rasters are."""
     merge: MergeSettings = MergeSettings()
     """The layer over all of them."""
+    stac: CollectionSettings = CollectionSettings()
+    """STAC of what was produced."""
     _root: Path = PrivateAttr(default_factory=Path.cwd)
 
     @model_validator(mode="after")
     def _whole(self) -> RunConfig:
         check_template(self.archive.name)
         given = self.input
+        if self.merge.output is not None and Path(self.merge.output).parts[:1] in ((), ("scenes",)):
+            raise ValueError(f"merge.output {self.merge.output!r} would take the place of the scenes' own outputs")
         if not (given.globs or given.paths or given.list or given.index or given.stac):
             raise ValueError("[input] names no raster: it needs globs, paths, list, index or stac")
         return self
 
     @property
     def settings(self) -> Settings:
-        """Those of each run."""
-        return Settings.model_validate({name: getattr(self, name) for name in Settings.model_fields})
+        """Those of each raster, their paths absolute: they go to processes that may be anywhere."""
+        given = {name: getattr(self, name) for name in Settings.model_fields}
+        given["raster"] = self.raster.model_copy(update={"roots": tuple(str(self.path(r)) for r in self.raster.roots)})
+        if self.store.folder is not None and "://" not in self.store.folder:
+            given["store"] = self.store.model_copy(update={"folder": str(self.path(self.store.folder))})
+        return Settings.model_validate(given)
 
     @property
     def folder(self) -> Path:
@@ -102,10 +122,13 @@ class RunConfig(Settings):
         """A path of the file: what is relative starts from the file's own folder."""
         return self._root / Path(text).expanduser()
 
-    @property
-    def root(self) -> Path:
-        """The folder that relative paths start from."""
-        return self._root
+    def file(self, text: str) -> Path | None:
+        """The file that a text names; None where it names none, such as an area in words."""
+        try:
+            path = self.path(text)
+            return path if path.is_file() else None
+        except (OSError, RuntimeError, ValueError):  # a name that no file can have: a long WKT, an unknown ~user
+            return None
 
     def rooted(self, folder: Path) -> RunConfig:
         """The same, with relative paths that start from ``folder``."""
@@ -122,4 +145,4 @@ def read_run_config(path: str | Path) -> RunConfig:
     """
     path = Path(path).expanduser()
     config = read_sections(path, RunConfig, remedy="See configs/runs/archive.toml, which has every key")
-    return config.rooted(path.absolute().parent)
+    return config.rooted(path.parent.resolve())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 from geoseg.archive.config import RunConfig
 from geoseg.archive.crew import Crew, Died, Hand
 from geoseg.archive.manifest import Manifest, signature
-from geoseg.archive.record import Done, Failed, Looked, Record, State
+from geoseg.archive.names import plain
+from geoseg.archive.record import BAD, WRITTEN, Done, Failed, Looked, Record, State
 from geoseg.archive.worker import Orders, Task
 from geoseg.sinks import written_run
 
@@ -45,7 +45,7 @@ class Drive:
         self.archive = config.archive
         self.crew = Crew(orders, config.archive.at_once, config.archive.scene_timeout_s)
         self._began: dict[int, float] = {}
-        self._row = Counter[str]()
+        self._row = 0
         self._total, self._done = manifest.count("pending"), 0
 
     def __enter__(self) -> Drive:
@@ -152,7 +152,7 @@ class Drive:
     def _died(self, number: int, died: Died) -> None:
         record = self.manifest.get(number)
         if not died.hung and record.tries <= self.archive.retries:
-            log.warning("%s: %s; tried again", record.name, died.why)
+            log.warning("%s: %s; tried again", plain(record.name), died.why)
             self.manifest.update(number, state="pending", error=died.why)
             return
         self._failed(number, Failed(code=4, error=died.why))
@@ -167,8 +167,8 @@ class Drive:
             self.manifest.update(number, state="pending", error=failed.error, code=failed.code)
             raise Stopped(failed.error, failed.code)
         self._finish(number, failed.state, error=failed.error, code=failed.code)
-        if self._row["environment"] >= self.archive.give_up_after:
-            many = f"{self._row['environment']} scenes in a row failed by the environment"
+        if self._row >= self.archive.give_up_after:
+            many = f"{self._row} scenes in a row failed by the environment"
             raise Stopped(f"{many}, the last so: {failed.error}")
 
     def _finish(self, number: int, state: State, **values: Any) -> None:
@@ -176,7 +176,10 @@ class Drive:
         began = self._began.pop(number, None)
         seconds = 0.0 if began is None else round(time.monotonic() - began, 3)
         self.manifest.update(number, state=state, seconds=seconds, ended=_now(), tiles=None, **values)
-        self._row["environment"] = self._row["environment"] + 1 if values.get("code") == 4 else 0
+        if values.get("code") == 4:
+            self._row += 1
+        elif state in WRITTEN and not values.get("unchanged"):  # only what was worked on tells of the environment
+            self._row = 0
         self._done += 1
         if self.progress:
             self.progress(self._done, self._total)
@@ -202,6 +205,7 @@ def dated(plan: str, record: Record) -> str:
 
 def _say(record: Record) -> None:
     """One line of log on a scene."""
+    name = plain(record.name)
     fields = {
         "scene": record.name,
         "state": record.state,
@@ -209,15 +213,15 @@ def _say(record: Record) -> None:
         "seconds": record.seconds,
         "output": record.output,
     }
-    if record.state in ("refused", "locked", "failed"):
-        log.warning("%s: %s: %s", record.name, record.state, record.error, extra={"fields": fields})
+    if record.state in BAD:
+        log.warning("%s: %s: %s", name, record.state, plain(record.error or ""), extra={"fields": fields})
     elif record.unchanged:
-        log.debug("%s: unchanged", record.name, extra={"fields": fields})
+        log.debug("%s: unchanged", name, extra={"fields": fields})
     elif record.state == "same":
-        log.info("%s: the content of scene %s, done once", record.name, record.same_as, extra={"fields": fields})
+        log.info("%s: the content of scene %s, done once", name, record.same_as, extra={"fields": fields})
     else:
         missing = ", parts missing" if record.state == "parts" else ""
-        text = f"{record.name}: {record.footprints:,} footprints in {record.seconds:.1f} s{missing}"
+        text = f"{name}: {record.footprints:,} footprints in {record.seconds:.1f} s{missing}"
         log.info("%s", text, extra={"fields": fields})
 
 

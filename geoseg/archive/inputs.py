@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,26 @@ import pandas as pd
 import shapely
 
 from geoseg.archive.config import RunConfig
-from geoseg.archive.scene import Scene
-from geoseg.errors import ConfigError
+from geoseg.errors import ConfigError, GeosegError
+from geoseg.job import access_of
 from geoseg.raster.access import is_remote
+from geoseg.stac.scene import Scene
+from geoseg.stac.search import search
+from geoseg.stac.settings import StacSettings
 from geoseg.vectors import read_table
 
 log = logging.getLogger("geoseg")
 
-Search = Callable[..., Iterable[Scene]]
-"""What finds scenes by ``[input] stac``, whose keys are its arguments: :func:`geoseg.stac.search`."""
-
 _MAGIC = "*?["
 
 
-def scenes(config: RunConfig, search: Search | None = None) -> Iterator[Scene]:
+def scenes(config: RunConfig) -> Iterator[Scene]:
     """All scenes of a run, in the order of the settings; one that is named twice comes twice.
 
     Raises:
-        ConfigError: a list or an index that cannot be used, a pattern in a folder that is not there, or a search
-            where there is nothing to search with.
+        ConfigError: a list or an index that cannot be used, a pattern in a folder that is not there, or a catalogue
+            that is none or leads where it may not.
+        ResourceError: a catalogue's server fails.
     """
     given = config.input
     for pattern in given.globs:
@@ -44,9 +46,7 @@ def scenes(config: RunConfig, search: Search | None = None) -> Iterator[Scene]:
     if given.index is not None:
         yield from _indexed(config.path(given.index), given.index_column, config)
     if given.stac is not None:
-        if search is None:
-            raise ConfigError("[input] stac without a search", remedy="Pass search=geoseg.stac.search")
-        yield from search(**given.stac)
+        yield from search(_rooted(given.stac, config), access_of(config.raster), passed_by=_passed_by)
 
 
 def at(path: str, config: RunConfig, **known: Any) -> Scene:
@@ -108,7 +108,21 @@ def _indexed(path: Path, column: str, config: RunConfig) -> Iterator[Scene]:
             raise ConfigError(
                 f"the index {path} with an empty path in a row", remedy="Fill the column, or drop the row"
             )
-        yield at(text.strip(), config, acquired=_moment(moment), extra={"bbox": extent} if extent else {})
+        yield at(text.strip(), config, acquired=_moment(moment), extra={"extent": extent} if extent else {})
+
+
+def _rooted(wanted: StacSettings, config: RunConfig) -> StacSettings:
+    """A search with paths that start where the run's do: a URL is no such path, nor is an AOI in words."""
+    moved = {}
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", wanted.url):
+        moved["url"] = str(config.path(wanted.url))
+    if wanted.aoi is not None and (aoi := config.file(wanted.aoi)) is not None:
+        moved["aoi"] = str(aoi)
+    return wanted.model_copy(update=moved)
+
+
+def _passed_by(item: str, error: GeosegError) -> None:
+    log.warning("passed by: %s", error)
 
 
 def _extents(table: Any) -> list[list[float] | None]:

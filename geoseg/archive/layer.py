@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import shapely
 from pyproj import CRS
 
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.reading import gaps_of
 from geoseg.archive.record import Record
-from geoseg.archive.spool import Spool
 from geoseg.errors import SinkError
-from geoseg.footprints import empty
+from geoseg.footprints import COLUMNS, empty
 from geoseg.measures import measure
 from geoseg.report import EXPECTED
 from geoseg.sinks import write, write_stream
 from geoseg.sinks.dataset import check_dataset, finish, is_dataset
+from geoseg.work.rows import rows_schema, wkb
 
 _Rows = Iterator[tuple[Record, gpd.GeoDataFrame]]
 
@@ -51,7 +53,7 @@ def write_layer(target: Path, rows: _Rows, *, manifest: Manifest, crs: CRS, run:
             count = _write_parts(rows, crs, work / "parts")
             finish(work / "parts", target, gaps=gaps, run={**facts, "footprints": count})
         else:
-            spool = Spool(work / "rows.arrow", (table for _, table in rows), crs)
+            spool = _Spool(work / "rows.arrow", (table for _, table in rows), crs)
             write_stream(spool, target, gaps=gaps, run={**facts, "footprints": len(spool)})
     except OSError as error:
         raise SinkError(f"{target} could not be written ({error})", remedy="The old one is intact") from error
@@ -96,7 +98,7 @@ def gaps_table(manifest: Manifest, crs: CRS) -> gpd.GeoDataFrame:
 
 def _lost(record: Record) -> gpd.GeoDataFrame | None:
     """All the ground of a scene of which nothing came, where it is known."""
-    extent = record.extent or record.extra.get("bbox")
+    extent = record.extent or record.extra.get("extent")
     if not extent:
         return None
     west, south, east, north = extent
@@ -104,3 +106,51 @@ def _lost(record: Record) -> gpd.GeoDataFrame | None:
     area = measure(np.array([shape], dtype=object), CRS.from_epsg(4326))["area_m2"]
     facts = {"reason": ["failed"], "detail": [str(record.error)[:200]], "area_m2": area, "raster": [record.name]}
     return gpd.GeoDataFrame(facts, geometry=[shape], crs=4326)
+
+
+class _Spool:
+    """Rows on their way to one file: on disk, for what is written needs to know of all of them before the first."""
+
+    def __init__(self, path: Path, tables: Iterable[gpd.GeoDataFrame], crs: CRS) -> None:
+        """Write all rows of ``tables``, which are in ``crs``, to ``path``."""
+        self.schema, self.crs = rows_schema(), crs
+        self._path, self._count, self._labels = path, 0, set[str]()
+        self._bounds = np.full((1, 4), np.nan)
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, self.schema) as writer:
+            for table in tables:
+                if len(table):
+                    self._note(table)
+                    writer.write_table(_as_arrow(table))
+
+    def _note(self, table: gpd.GeoDataFrame) -> None:
+        self._count += len(table)
+        self._labels |= set(table["label"].dropna())
+        both = np.vstack([self._bounds, table.total_bounds])
+        self._bounds = np.hstack([np.fmin.reduce(both[:, :2]), np.fmax.reduce(both[:, 2:])])[None]
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def labels(self) -> list[str]:
+        """What is in the column ``label``, sorted."""
+        return sorted(self._labels)
+
+    @property
+    def bounds(self) -> Any:
+        """``(4,)`` around all rows; NaN where there are none."""
+        return self._bounds[0]
+
+    def batches(self, size: int) -> Iterator[pa.Table]:
+        """Tables of ``size`` rows, out of the file as they are asked for."""
+        with pa.memory_map(str(self._path)) as file:
+            rows = pa.ipc.open_file(file).read_all()
+            for start in range(0, rows.num_rows, size):
+                yield rows.slice(start, size)
+
+
+def _as_arrow(table: gpd.GeoDataFrame) -> pa.Table:
+    """Footprints as Arrow has them, the geometry as WKB."""
+    schema = rows_schema()
+    columns = [pa.Array.from_pandas(table[field.name], type=field.type) for field in schema if field.name in COLUMNS]
+    return pa.Table.from_arrays([*columns, wkb(table.geometry.to_numpy())], schema=schema)

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import IO, Any, get_args
 
 from geoseg.archive.names import distinct, folded, named
 from geoseg.archive.record import Record, State
-from geoseg.archive.scene import Scene
 from geoseg.errors import ConfigError, SinkError
+from geoseg.stac.scene import Scene
 
 FILE = "manifest.sqlite"
 OUTPUTS = "scenes"
@@ -27,7 +29,6 @@ OUTPUTS = "scenes"
 _VERSION = 1
 _APPLICATION = 0x67656F73  # "geos": a file of another program is told from ours
 _PAGE = 500
-_BATCH = 2000
 
 _SCHEMA = """
 CREATE TABLE fact (key TEXT PRIMARY KEY, value TEXT);
@@ -64,9 +65,13 @@ class Manifest:
         if not create and not path.is_file():
             raise ConfigError(f"{folder}, which holds no {FILE}", allowed="the folder of a run that was begun")
         try:
-            db = sqlite3.connect(path.absolute().as_uri() + ("" if create else "?mode=ro"), uri=True, timeout=30.0)
+            # Not mode=ro: what a kill left half-written is rolled back by whoever reads next, which writes.
+            mode = "rwc" if create else "rw"
+            db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30.0)
             try:
                 _check(db, path, create=create)
+                if not create:
+                    db.execute("PRAGMA query_only = ON")
                 yield cls(folder, db)
             finally:
                 db.close()
@@ -89,19 +94,25 @@ class Manifest:
         finally:
             db.close()
 
-    def begin(self, scenes: Iterable[Scene], template: str, suffix: str) -> int:
+    def begin(self, scenes: Iterable[Scene], template: str, suffix: str, **facts: Any) -> int:
         """Start a round over ``scenes``: what is not among them any more is ``gone``, all others are ``pending``.
 
-        All at once or not at all. A scene keeps its number and its output's name for ever.
+        All at once or not at all, the ``facts`` of the run with them. A scene keeps its number and its output's name
+        for ever.
 
         Returns:
             How many scenes there are; one that is named twice is one.
         """
-        with self._db:
+        with self._db, tempfile.TemporaryFile() as kept:
+            # First all of them: a search takes minutes, and the manifest is not to be locked meanwhile.
+            for scene in scenes:
+                pickle.dump(scene, kept)
+            kept.seek(0)
             self._db.execute("BEGIN IMMEDIATE")
             turn = int(self.fact("round") or 0) + 1
-            self._put("round", turn)
-            for scene in scenes:
+            for key, value in {**facts, "round": turn}.items():
+                self._put(key, value)
+            for scene in _unpickled(kept):
                 self._want(scene, turn, template, suffix)
             self._db.execute("UPDATE scene SET state = 'gone' WHERE round < ?", (turn,))
             self._db.execute(
@@ -211,6 +222,12 @@ class Manifest:
         query = f"SELECT {', '.join(_FIELDS)} FROM scene WHERE {where}"
         for row in self._db.execute(query, values).fetchall():
             yield Record(**{name: _value(name, cell) for name, cell in zip(_FIELDS, row, strict=True)})
+
+
+def _unpickled(kept: IO[bytes]) -> Iterator[Scene]:
+    with suppress(EOFError):
+        while True:
+            yield pickle.load(kept)
 
 
 class _Taken:

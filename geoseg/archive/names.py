@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Container
 from pathlib import PurePosixPath
 
-from geoseg.archive.scene import Scene
+from geoseg.stac.scene import Scene
 
 FIELDS = ("stem", "name", "date", "number")
 LONGEST = 120
@@ -43,14 +43,21 @@ def fit(text: str) -> str:
     than :data:`LONGEST` is cut and gets a checksum of all of it.
     """
     text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode("utf-8"))
-    plain = "".join(mark if mark.isalnum() or mark in "-_.+ " else "_" for mark in text)
-    plain = plain.strip(" .").lstrip("-") or "_"
-    if plain.split(".")[0].lower() in _RESERVED:
-        plain = f"_{plain}"
-    if len(plain.encode()) > LONGEST:
-        kept = plain.encode()[: LONGEST - 9].decode("utf-8", "ignore").rstrip(" .")
-        plain = f"{kept}-{zlib.crc32(text.encode()):08x}"
-    return plain
+    name = "".join(mark if mark.isalnum() or mark in "-_.+ " else "_" for mark in text)
+    name = name.strip(" .").lstrip("-") or "_"
+    if name.split(".")[0].lower() in _RESERVED:
+        name = f"_{name}"
+    if name.lower().endswith(".gaps"):  # beside x.parquet lies x.gaps.parquet
+        name += "_"
+    if len(name.encode()) > LONGEST:
+        kept = name.encode()[: LONGEST - 9].decode("utf-8", "ignore").rstrip(" .")
+        name = f"{kept}-{zlib.crc32(text.encode()):08x}"
+    return name
+
+
+def plain(text: str) -> str:
+    """``text`` as a terminal may show it: what would steer it, or is no text at all, as escapes."""
+    return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text)
 
 
 def distinct(name: str, taken: Container[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geoseg.archive.manifest import Manifest
+from geoseg.archive.record import BAD, WRITTEN
 
 INTERRUPTED = 130
 
@@ -47,8 +48,8 @@ def verdict(manifest: Manifest, *, stopped: int = 0) -> int:
     """
     if stopped:
         return stopped
-    good, bad = manifest.count("done", "same"), manifest.count("refused", "locked", "failed")
-    if not bad:
+    if not manifest.count(*BAD):
         return 1 if manifest.count("parts") else 0
     codes = manifest.codes()
-    return codes.pop() if not good and not manifest.count("parts") and len(codes) == 1 else 1
+    # Not "same", which is as good as the scene that it is the same as.
+    return codes.pop() if not manifest.count(*WRITTEN) and len(codes) == 1 else 1

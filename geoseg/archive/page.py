@@ -10,6 +10,8 @@ from typing import Any, TextIO
 
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.record import BAD, Record
+from geoseg.raster.access import is_remote
+from geoseg.stac.reach import shown
 
 ROWS = 2_000
 """Scenes that a table lists; the JSON has all."""
@@ -124,7 +126,7 @@ def _write_map(out: TextIO, manifest: Manifest) -> None:
     """Where the scenes lie, in degrees, coloured by state."""
     boxes = []
     for record, _ in zip(manifest.records(), range(BOXES), strict=False):
-        extent = record.extent or record.extra.get("bbox")
+        extent = record.extent or record.extra.get("extent")
         if extent and extent[0] <= extent[2]:
             boxes.append((tuple(map(float, extent)), record))
     if not boxes:
@@ -213,8 +215,8 @@ def _row(record: Record) -> list[str]:
 
 
 def _named(record: Record) -> str:
-    name, path = (text.encode("utf-8", "backslashreplace").decode() for text in (record.name, record.href))
-    return f"<span title='{escape(path)}'>{escape(name)}</span>"
+    path = shown(record.href) if is_remote(record.href) else record.href  # a URL's query may hold a key
+    return f"<span title='{escape(path)}'>{escape(record.name)}</span>"
 
 
 def _state(record: Record) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from geoseg.archive.config import RunConfig
 from geoseg.archive.drive import untouched
-from geoseg.archive.inputs import Search, scenes
+from geoseg.archive.inputs import scenes
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.run import ordered, plan_of
 from geoseg.detectors import Detector
@@ -33,7 +33,7 @@ class Rehearsal:
     """Path and output of the first of them."""
 
 
-def rehearse(config: RunConfig, *, model: Detector | None = None, search: Search | None = None) -> Rehearsal:
+def rehearse(config: RunConfig, *, model: Detector | None = None) -> Rehearsal:
     """Check settings, model, AOI and inputs, and say what would be done. Nothing is written, no raster opened.
 
     Raises:
@@ -42,7 +42,7 @@ def rehearse(config: RunConfig, *, model: Detector | None = None, search: Search
     orders = ordered(config, model)
     plan = plan_of(orders, config)
     with Manifest.copied(config.folder) as manifest:
-        count = manifest.begin(scenes(config, search), config.archive.name, f".{config.archive.format}")
+        count = manifest.begin(scenes(config), config.archive.name, f".{config.archive.format}")
         unchanged, first = 0, list[tuple[str, str]]()
         for record in manifest.records("pending"):
             unchanged += untouched(record, plan, config.folder)

@@ -16,8 +16,9 @@ from typing import Any
 from geoseg.aoi import Area, read_aoi
 from geoseg.archive.beat import beating
 from geoseg.archive.config import RunConfig
+from geoseg.archive.describing import describe
 from geoseg.archive.drive import Drive, Stopped
-from geoseg.archive.inputs import Search, scenes
+from geoseg.archive.inputs import scenes
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.merging import merge_scenes
 from geoseg.archive.outcome import INTERRUPTED, Outcome, verdict
@@ -29,7 +30,8 @@ from geoseg.ground import parse_crs
 from geoseg.job import card_of, tiling_of
 from geoseg.locks import output_lock
 from geoseg.report import versions
-from geoseg.sinks import check_suffix
+from geoseg.sinks import check_output, check_suffix
+from geoseg.stac.writing import CollectionNote
 
 log = logging.getLogger("geoseg")
 
@@ -41,7 +43,6 @@ def run_archive(
     config: RunConfig,
     *,
     model: Detector | None = None,
-    search: Search | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Every raster of ``config`` through one model: those done already are skipped, bad ones recorded and passed by.
@@ -52,7 +53,6 @@ def run_archive(
     Args:
         config: from :func:`read_run_config`.
         model: a detector of one's own instead of ``[archive] model``; it is pickled to the processes that work.
-        search: what ``[input] stac`` is looked up with: ``geoseg.stac.search``.
         progress: called with scenes done and scenes in all.
 
     Raises:
@@ -66,9 +66,7 @@ def run_archive(
     with output_lock(folder / "run"), beating(folder), Manifest.opened(folder, create=True) as manifest:
         began = time.monotonic()
         archive = config.archive
-        count = manifest.begin(scenes(config, search), archive.name, f".{archive.format}")
-        manifest.note(**_facts(config, orders), count=count, warnings=[])
-        if not count:
+        if not manifest.begin(scenes(config), archive.name, f".{archive.format}", **_facts(config, orders)):
             log.warning("no scene is among the inputs: there is nothing to do")
             manifest.note(warnings=["no scene is among the inputs"])
         stopped, why, merged = 0, "", None
@@ -76,6 +74,7 @@ def run_archive(
             with Drive(manifest, orders, config, plan_of(orders, config), progress) as drive:
                 drive.run()
             merged = _merged(config, manifest)
+            _described(config, manifest, orders, merged)
         except Stopped as error:
             stopped, why = error.code, str(error)
         except GeosegError as error:  # such as a merged layer that cannot be written
@@ -102,16 +101,18 @@ def ordered(config: RunConfig, model: Detector | None) -> Orders:
     for crs in (settings.output.crs, config.merge.crs):
         if crs:
             parse_crs(crs)
-    if config.merge.output and Path(config.merge.output).suffix:
-        check_suffix(config.merge.output)
+    if config.merge.output:
+        target = merged_path(config)
+        if target.parent.is_dir():
+            check_output(target)
+        elif target.suffix:
+            check_suffix(target)
     if model is None:
-        name = config.archive.model
-        there = config.path(name)
-        which = str(there) if there.is_file() else name
+        which = str(config.file(config.archive.model) or config.archive.model)
         weights_path(which)
-        card, digest, model_or_name = model_card(which), model_digest(which), which
+        card = model_card(which)
         tiling_of(settings, card)
-        return Orders(model=model_or_name, card=card, digest=digest, settings=settings, aoi=_aoi(config))
+        return Orders(model=which, card=card, digest=model_digest(which), settings=settings, aoi=_aoi(config))
     return Orders(
         model=model, card=card_of(model), digest=getattr(model, "digest", ""), settings=settings, aoi=_aoi(config)
     )
@@ -119,7 +120,7 @@ def ordered(config: RunConfig, model: Detector | None) -> Orders:
 
 def plan_of(orders: Orders, config: RunConfig) -> str:
     """A hash of all that decides what comes of a raster but the raster: 32 hex digits."""
-    settings = orders.settings.model_dump(mode="json", exclude={"engine"})
+    settings = orders.settings.model_dump(mode="json", exclude={"engine", "store"})
     del settings["tiling"]["block"], settings["detect"]["batch"], settings["detect"]["device"]
     parts = {
         "card": orders.card.to_json(),
@@ -137,15 +138,7 @@ def _aoi(config: RunConfig) -> Area | None:
     aoi = config.archive.aoi
     if aoi is None:
         return None
-    there = config.path(aoi) if len(aoi) < 4096 else None
-    return read_aoi(str(there) if there is not None and _is_file(there) else aoi)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that no file can have: a long WKT
-        return False
+    return read_aoi(str(config.file(aoi) or aoi))
 
 
 def _made(folder: Path) -> Path:
@@ -168,6 +161,8 @@ def _facts(config: RunConfig, orders: Orders) -> dict[str, Any]:
         "exit_code": None,
         "stopped": "",
         "merged": None,
+        "warnings": [],
+        "weights": orders.model if isinstance(orders.model, str) else None,
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "processes": config.archive.at_once,
@@ -179,8 +174,22 @@ def _facts(config: RunConfig, orders: Orders) -> dict[str, Any]:
 def _merged(config: RunConfig, manifest: Manifest) -> Path | None:
     if config.merge.output is None or not manifest.count("done", "parts"):
         return None  # where nothing came of any scene, an earlier layer stays
-    target = manifest.folder / Path(config.merge.output).expanduser()
-    return merge_scenes(manifest, config.merge, target)
+    return merge_scenes(manifest, config.merge, merged_path(config))
+
+
+def merged_path(config: RunConfig) -> Path:
+    """Where the layer over all scenes goes; to be asked only where there is to be one."""
+    return config.folder / Path(config.merge.output or "").expanduser()
+
+
+def _described(config: RunConfig, manifest: Manifest, orders: Orders, merged: Path | None) -> None:
+    """Tell of what was produced as STAC, where that is asked for and there is something."""
+    if not config.stac.write or not manifest.count("done", "parts"):
+        return
+    model = orders.model if isinstance(orders.model, str) else orders.card
+    outputs = {} if merged is None else {"merged": merged}
+    note = CollectionNote(title=config.stac.title, licence=config.stac.licence, outputs=outputs)
+    describe(manifest, model, note)
 
 
 def _ended(manifest: Manifest, stopped: int, why: str, merged: Path | None, seconds: float) -> Outcome:

@@ -48,7 +48,7 @@ class Status:
     failed: tuple[Mapping[str, Any], ...]
     """The first hundred of which nothing came: ``name``, ``state``, ``error``."""
     eta_s: float | None
-    """Seconds to go, from the pace of the scenes that had to be worked on; None: not known."""
+    """Seconds to go, at the mean pace so far; None: not known."""
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON has it."""

@@ -13,7 +13,9 @@ from geoseg.archive.manifest import Manifest
 from geoseg.archive.outcome import Outcome
 from geoseg.archive.page import write_page
 from geoseg.archive.record import Record
+from geoseg.raster.access import is_remote
 from geoseg.sinks.atomic import replacing
+from geoseg.stac.reach import shown
 
 JSON, HTML = "summary.json", "summary.html"
 
@@ -33,7 +35,7 @@ def write_summary(manifest: Manifest, outcome: Outcome) -> tuple[Path, Path]:
             for number, record in enumerate(manifest.records()):
                 out.write((",\n    " if number else "\n    ") + json.dumps(scene_values(record), default=str))
             out.write("\n  ]\n}\n")
-        with page_draft.open("w", encoding="utf-8") as out:
+        with page_draft.open("w", encoding="utf-8", errors="backslashreplace") as out:
             write_page(out, head, manifest)
     return data, page
 
@@ -77,7 +79,7 @@ def scene_values(record: Record) -> dict[str, Any]:
     values: dict[str, Any] = {
         "id": record.id,
         "name": record.name,
-        "path": record.href,
+        "path": shown(record.href) if is_remote(record.href) else record.href,
         "state": record.state,
         "output": record.output if record.state in ("done", "parts") else None,
         "unchanged": record.unchanged or None,

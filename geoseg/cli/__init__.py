@@ -15,6 +15,7 @@ from geoseg.cli.extract import extract
 from geoseg.cli.models import models
 from geoseg.cli.plan import plan
 from geoseg.cli.preview import preview
+from geoseg.cli.review import review
 from geoseg.cli.run import run
 from geoseg.cli.stac import stac
 from geoseg.cli.status import status
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, vectorize, plan, doctor, evaluate, export, preview, train, run, status, stac):
+for command in (extract, vectorize, plan, doctor, evaluate, export, preview, review, train, run, status, stac):
     app.command()(command)
 app.add_typer(models, name="models")
 

@@ -13,7 +13,6 @@ from geoseg.cli.progress import progress
 
 if TYPE_CHECKING:
     from geoseg.archive import Outcome, RunConfig
-    from geoseg.archive.inputs import Search
 
 
 def run(
@@ -37,26 +36,16 @@ def run(
         stoppable(),
         progress(quiet=quiet, plain=log_format is LogFormat.json, unit="scenes") as advance,
     ):
-        done = run_archive(settings, search=searching(settings), progress=advance)
+        done = run_archive(settings, progress=advance)
     _summarise(done)
     raise typer.Exit(done.exit_code)
-
-
-def searching(settings: RunConfig) -> Search | None:
-    """What a run's ``[input] stac`` is looked up with; None where it has none."""
-    if settings.input.stac is None:
-        return None
-    from geoseg.job import access_of
-    from geoseg.stac import finder
-
-    return finder(access_of(settings.raster), root=settings.root)
 
 
 def _describe(settings: RunConfig) -> None:
     """What a run would do."""
     from geoseg.archive.rehearsal import rehearse
 
-    found = rehearse(settings, search=searching(settings))
+    found = rehearse(settings)
     typer.echo(f"model      {found.model}")
     typer.echo(f"folder     {found.folder}")
     typer.echo(f"scenes     {found.scenes}")

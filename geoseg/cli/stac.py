@@ -21,7 +21,7 @@ def stac(
 ) -> None:
     """Write a STAC Item beside each output of a run, and the run's Collection."""
     start(verbose=verbose, quiet=quiet, log_format=log_format)
+    from geoseg.archive import describe_run
     from geoseg.stac import CollectionNote
-    from geoseg.stac.run import describe_run
 
     typer.echo(describe_run(folder, model=model, note=CollectionNote(title=title, licence=licence)))

@@ -37,6 +37,8 @@ def status(
 
 
 def _tell(found: Status) -> None:
+    from geoseg.archive.names import plain
+
     typer.echo(f"{found.folder}: {_STATES[found.state]}")
     ended = f", ended {found.ended}" if found.ended else ""
     code = "" if found.exit_code is None else f", exit code {found.exit_code}"
@@ -49,8 +51,8 @@ def _tell(found: Status) -> None:
     typer.echo(f"footprints {found.footprints:,}")
     for scene in found.running:
         tiles = f", {scene['tiles_done']:,} of {scene['tiles']:,} tiles" if scene["tiles"] else ""
-        typer.echo(f"  at work: {scene['name']} ({scene['seconds']:.0f} s{tiles})")
+        typer.echo(f"  at work: {plain(scene['name'])} ({scene['seconds']:.0f} s{tiles})")
     for scene in found.failed:
-        typer.echo(f"  {scene['state']}: {scene['name']}: {scene['error']}")
+        typer.echo(f"  {scene['state']}: {plain(scene['name'])}: {plain(str(scene['error']))}")
     if found.state == "running":
         typer.echo(f"left       {found.left:,}" + (f", {duration(found.eta_s)} to go" if found.eta_s else ""))

@@ -17,6 +17,7 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Weights file to write; else CONFIG's name here.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's curves.")] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
     log_format: LogFormatOption = LogFormat.text,
@@ -29,5 +30,5 @@ def train(
     config = config.expanduser()
     target = (output or Path(f"{config.stem}.safetensors")).expanduser()
     with stoppable():
-        path = run(read_train_config(config), target, device=device, log=log.info)
+        path = run(read_train_config(config), target, device=device, log=log.info, tensorboard=tensorboard)
     typer.echo(path)

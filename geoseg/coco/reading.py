@@ -67,7 +67,7 @@ def read_results(path: str | Path, truth: Coco) -> Coco:
     try:
         for i, value in enumerate(content):
             if isinstance(value, dict):
-                value.setdefault("id", i + 1)
+                value["id"] = i + 1  # as pycocotools does: what detectors write there means nothing
                 _number(value.get("score"), f"[{i}].score")
         found, warnings = _annotations(content, {image.id: image for image in truth.images}, truth.classes)
     except _Wrong as wrong:

@@ -47,10 +47,10 @@ def coco_of(footprints: gpd.GeoDataFrame, grid: Grid, file_name: str, *, form: F
     frame = shapely.box(0, 0, grid.width, grid.height)
     seen = np.flatnonzero(~shapely.is_missing(pixels) & shapely.intersects(pixels, frame))
     inside = shapely.intersection(shapely.make_valid(pixels[seen]), frame)
-    labels = _column(table, "label", _NO_LABEL).astype(str)
+    labels = column_of(table, "label", _NO_LABEL).astype(str)
     classes = {number: name for number, name in enumerate(sorted(set(labels.tolist()) or {_NO_LABEL}), 1)}
     numbers = {name: number for number, name in classes.items()}
-    scores, ignore = _column(table, "score", None), ignored(table)
+    scores, ignore = column_of(table, "score", None), ignored(table)
     annotations: list[Annotation] = []
     for row, shape in zip(seen, inside, strict=True):
         segmentation = _segmentation(shape, grid, form)
@@ -160,7 +160,7 @@ def _segmentation(shape: Any, grid: Grid, form: Form) -> Rle | tuple[Any, ...] |
     return tuple(shapely.get_coordinates(part)[:-1] for part in parts)
 
 
-def _column(table: gpd.GeoDataFrame, name: str, otherwise: Any) -> Any:
+def column_of(table: gpd.GeoDataFrame, name: str, otherwise: Any) -> Any:
     """``(n,)`` values of a column with ``otherwise`` for nulls, and everywhere where there is no such column."""
     values = np.full(len(table), otherwise, dtype=object)
     if name in table:

@@ -14,6 +14,8 @@ from geoseg.instances import Chip, Instances
 
 REGULARIZE = ("none", "buildings", "ships")
 """Ways to redraw outlines."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What would steer a terminal that shows it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +60,11 @@ class ModelCard:
     def __post_init__(self) -> None:
         for name in ("classes", "bands", "mean", "std"):
             value = getattr(self, name)
+            if isinstance(value, str):
+                raise ModelError(f"a model card with {name} = {value!r}", allowed=f"a list, such as [{value!r}]")
             if value is not None:
                 object.__setattr__(self, name, tuple(value))
+        self._check_types()
         if not self.classes or not all(self.classes):
             raise ModelError(f"a model card with classes {self.classes!r}", allowed="at least one name")
         if self.gsd_m is not None and not 0.001 <= self.gsd_m <= 10_000:
@@ -76,6 +81,21 @@ class ModelCard:
             )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ModelError(f"the model name {self.name!r}", allowed="letters, digits, '.', '_', '-'")
+
+    def _check_types(self) -> None:
+        """A card may be somebody else's, and travels as JSON, which promises no types."""
+        texts: list[Any] = [self.name, self.version, self.licence, self.training_data, self.notes]
+        for text in [*texts, *(self.classes or ()), *(self.bands or ())]:
+            if not isinstance(text, str) or _CONTROL.search(text):
+                raise ModelError(f"a model card with {text!r}", allowed="text without control characters")
+        numbers: list[Any] = [self.score_threshold, *([] if self.gsd_m is None else [self.gsd_m]), *(self.mean or ())]
+        for number in [*numbers, *(self.std or ())]:
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                raise ModelError(f"a model card with {number!r}", allowed="a number")
+        if type(self.core) is not int or type(self.halo) is not int:
+            raise ModelError(f"a model card with core {self.core!r} and halo {self.halo!r}", allowed="whole pixels")
+        if not isinstance(self.architecture, dict):
+            raise ModelError(f"a model card with the architecture {self.architecture!r}", allowed="keys and values")
 
     def _check_normalisation(self) -> None:
         if (self.mean is None) != (self.std is None):
@@ -103,7 +123,7 @@ class ModelCard:
             if unknown:
                 raise ModelError(f"a model card with unknown keys {sorted(unknown)}")
             return cls(**values)
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"a model card that cannot be read ({error})") from error
 
 

@@ -136,7 +136,7 @@ def _beside(path: Path) -> dict[str, Any]:
         values = json.loads(card_file(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path}, an ONNX file without {card_file(path).name} beside it", remedy=REMEDY) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{card_file(path)}, which cannot be read ({error})", remedy=REMEDY) from error
     if not isinstance(values, dict):
         raise ModelError(f"{card_file(path)}, which holds no card", remedy=REMEDY)

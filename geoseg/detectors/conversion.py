@@ -66,7 +66,7 @@ def read_mask2former(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     folder = path if path.is_dir() else path.parent
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder}, without a config.json that can be read ({error})") from error
     if not isinstance(config, dict):
         raise ModelError(f"{folder / 'config.json'}, which is no object")

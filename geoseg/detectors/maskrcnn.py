@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
 
 from geoseg.detectors.base import ModelCard
-from geoseg.detectors.canvas import FLOOR, not_elsewhere, warn_full
+from geoseg.detectors.canvas import FLOOR, SMALLEST, by_canvas, not_elsewhere, prepared, warn_full
 from geoseg.detectors.device import pick_device, reduced_precision
 from geoseg.detectors.suppression import mask_doubles
 from geoseg.errors import ModelError
@@ -69,26 +67,14 @@ class MaskRCNNDetector:
         Raises:
             ModelError: pixels that are not uint8, or not one band per mean of the card.
         """
-        by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for i, chip in enumerate(chips):
-            self._check(chip)
-            by_size[_padded(chip.pixels.shape[1]), _padded(chip.pixels.shape[2])].append(i)
         found: dict[int, Instances] = {}
-        for size, members in by_size.items():
+        for size, members in by_canvas(chips, stride=STRIDE).items():
             found.update(zip(members, self._predict_equal([chips[i] for i in members], size), strict=True))
         return [found[i] for i in range(len(chips))]
 
-    def _check(self, chip: Chip) -> None:
-        if chip.pixels.dtype != np.uint8 or chip.pixels.shape[0] != len(self.card.mean or ()):
-            raise ModelError(
-                f"{chip.pixels.shape[0]} band(s) of {chip.pixels.dtype} for the model {self.card.name!r}",
-                allowed=f"{len(self.card.mean or ())} bands of uint8",
-                remedy="Declare bands and scaling in the settings ([raster] bands, scaling)",
-            )
-
     @torch.inference_mode()
     def _predict_equal(self, chips: list[Chip], size: tuple[int, int]) -> list[Instances]:
-        images = self._images(chips, size)
+        images = prepared(chips, size, self.card, self.device).contiguous(memory_format=torch.channels_last)
         shapes = [(chip.pixels.shape[1], chip.pixels.shape[2]) for chip in chips]
         with reduced_precision(self.device):
             features = self.net.backbone(images)
@@ -101,16 +87,6 @@ class MaskRCNNDetector:
                 boxes[i], scores[i], labels[i] = boxes[i][mine], scores[i][mine], labels[i][mine]
             masks = self._masks(features, boxes, labels, size)
         return [_instances(*parts) for parts in zip(boxes, scores, labels, masks, strict=True)]
-
-    def _images(self, chips: list[Chip], size: tuple[int, int]) -> Tensor:
-        """``(n, bands, *size)`` normalised on the device, from uint8; padding is the mean."""
-        mean = torch.tensor(self.card.mean, device=self.device).view(-1, 1, 1)
-        std = torch.tensor(self.card.std, device=self.device).view(-1, 1, 1)
-        out = torch.zeros((len(chips), len(mean), *size), device=self.device)
-        for i, chip in enumerate(chips):
-            raw = torch.from_numpy(np.ascontiguousarray(chip.pixels)).to(self.device, non_blocking=True)
-            out[i, :, : raw.shape[1], : raw.shape[2]] = (raw.float() - mean) / std
-        return out.contiguous(memory_format=torch.channels_last)
 
     def _boxes(
         self,
@@ -144,13 +120,9 @@ def _arrive(net: MaskRCNN, card: ModelCard, wanted: str, digest: str) -> MaskRCN
     return MaskRCNNDetector.of(net, card, device=wanted, digest=digest)
 
 
-def _padded(pixels: int) -> int:
-    return -(-pixels // STRIDE) * STRIDE
-
-
 def _instances(boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor) -> Instances:
     boxes, scores, labels = boxes.float().cpu(), scores.float().cpu(), labels.cpu()
-    good = ((boxes[:, 2:] - boxes[:, :2]) > 0.5).all(dim=1)
+    good = ((boxes[:, 2:] - boxes[:, :2]) > SMALLEST).all(dim=1)
     boxes, scores, labels, masks = boxes[good], scores[good], labels[good], masks[good]
     keep = mask_doubles(boxes, scores, masks)
     return Instances(

@@ -102,18 +102,18 @@ def build(architecture: Mapping[str, Any], classes: int) -> MaskRCNN:
         mask_predictor=MaskRCNNPredictor(a.mask_head[-1], a.mask_head[-1], classes + 1),
     )
     for part in (net.backbone, net.rpn.head, net.roi_heads.box_predictor, net.roi_heads.mask_predictor):
-        part.register_forward_hook(_full_precision)
+        part.register_forward_hook(full_precision)
     return net
 
 
-def _full_precision(module: nn.Module, inputs: object, output: Any) -> Any:
+def full_precision(module: nn.Module, inputs: object, output: Any) -> Any:
     """Hand on float32 whatever autocast computed in: torchvision makes anchors, boxes and even mask numbers in the
     dtype of what it is given, and bfloat16 holds no odd whole number above 256."""
     if isinstance(output, Tensor):
         return output.float()
     if isinstance(output, dict):
         return type(output)((key, value.float()) for key, value in output.items())
-    return type(output)(_full_precision(module, inputs, value) for value in output)
+    return type(output)(full_precision(module, inputs, value) for value in output)
 
 
 def _mask_head(channels: int, widths: Sequence[int]) -> nn.Sequential:

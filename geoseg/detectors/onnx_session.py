@@ -68,6 +68,8 @@ class Session:
         options.intra_op_num_threads = torch.get_num_threads()
         # Other threads read and vectorize while the network waits for its next call.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Only what was checked: onnxruntime would also take its own format, if the same bytes could be read as that.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         options.log_severity_level = 3
         try:
             self._session: Any = ort.InferenceSession(data, options, providers=providers)

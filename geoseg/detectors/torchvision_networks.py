@@ -10,7 +10,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from geoseg.detectors.families import TorchvisionArchitecture
-from geoseg.detectors.network import _full_precision
+from geoseg.detectors.network import full_precision
 from geoseg.errors import ModelError
 
 
@@ -52,5 +52,5 @@ def build_torchvision(architecture: TorchvisionArchitecture, classes: int) -> Ma
     if a.mask_hidden != 256:
         net.roi_heads.mask_predictor = MaskRCNNPredictor(256, a.mask_hidden, classes + 1)
     for part in (net.backbone, net.rpn.head, net.roi_heads.box_predictor, net.roi_heads.mask_predictor):
-        part.register_forward_hook(_full_precision)
+        part.register_forward_hook(full_precision)
     return net

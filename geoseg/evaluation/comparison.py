@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from geoseg.coco.writing import ignored
-from geoseg.evaluation.frame import check_near, common_frame, counted
+from geoseg.coco.writing import column_of, ignored
+from geoseg.evaluation.frame import check_near, common_frame, counted, scores_of
 from geoseg.evaluation.matching import Matches, Overlaps, assign, box_overlaps, overlaps
 from geoseg.evaluation.scores import Scores, Sweep
 
@@ -138,7 +138,8 @@ def compare(
         any_label: Let objects of any labels pair up. Without it, sides that share no label get a warning in the log.
 
     Raises:
-        ConfigError: a threshold out of range, only some of the tables have a CRS, or the two lie far apart.
+        ConfigError: a threshold out of range, scores outside 0 to 1, only some of the tables have a CRS, or the two lie
+            far apart.
     """
     found = lay(pred, truth, iou=iou, aoi=aoi, gaps=gaps, any_label=any_label)
     bounds = np.zeros(4)
@@ -159,12 +160,13 @@ def lay(
 ) -> Comparison:
     """:func:`compare` without a look at whether the two make sense together: for one small image of many."""
     areas = {name: table for name, table in (("aoi", aoi), ("gaps", gaps)) if table is not None}
+    frame = common_frame([pred, truth, *areas.values()])
     crs = None if pred.crs is None else CRS.from_user_input(pred.crs)
-    pred, truth, *laid = common_frame([pred, truth, *areas.values()])
+    pred, truth, *laid = frame
     ignore = ignored(truth)
     labels = None if any_label else _labels(pred, truth, ignore)
     inside = counted([pred, truth], **dict(zip(areas, laid, strict=True)))
-    score = pred["score"].astype(float).to_numpy() if "score" in pred else np.full(len(pred), np.inf)
+    score = scores_of(pred)
     outlines = [np.asarray(table.geometry.array, dtype=object) for table in (pred, truth)]
     boxes = [_boxes(table, crs) for table in (pred, truth)]
     areas_of = np.asarray(pred.geometry.area, np.float64), (boxes[0][:, 2:] - boxes[0][:, :2]).prod(axis=1)
@@ -177,7 +179,7 @@ def lay(
         ignore=ignore,
         pred_inside=inside[0],
         truth_inside=inside[1],
-        score=np.where(np.isnan(score), np.inf, score),
+        score=score,
         labels=labels,
         iou=iou,
     )
@@ -257,11 +259,11 @@ def _boxes(table: gpd.GeoDataFrame, crs: CRS | None) -> NDArray[np.float64]:
 
 
 def _labels(pred: gpd.GeoDataFrame, truth: gpd.GeoDataFrame, ignore: NDArray[np.bool_]) -> Labels | None:
-    """Those of both sides, as text, empty where a region to ignore has none; None where a side has no labels."""
-    if "label" not in pred or "label" not in truth:
+    """Those of both sides, as text, empty where there is none; None where a side has no labels at all."""
+    if any("label" not in table or (len(table) and table["label"].isna().all()) for table in (pred, truth[~ignore])):
         return None
-    one, other = (table["label"].astype(str).to_numpy(str) for table in (pred, truth))
-    other[ignore & truth["label"].isna().to_numpy()] = ""
+    # Filled before they become text: numpy cuts all to the length of the shortest where one is missing.
+    one, other = (column_of(table, "label", "").astype(str) for table in (pred, truth))
     return one, other
 
 

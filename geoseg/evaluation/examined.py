@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from geoseg.sinks import written_run
 from geoseg.vectors import read_table
 
 _log = logging.getLogger(__name__)
+_NOTED = re.compile(r"\s*(SRID=\d+;)?\s*(MULTI)?POLYGON\s*\(", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +49,7 @@ def examined(path: str | Path) -> Examined | None:
         gaps_left = gaps
     else:
         gaps_left = None if gaps is None else gaps[gaps["reason"] != "outside_aoi"]
-    reasons = [] if gaps_left is None else sorted(set(gaps_left["reason"]))
+    reasons = [] if gaps_left is None else sorted({str(reason) for reason in gaps_left["reason"]})
     if aoi is None and not reasons:
         return None
     told = [what] if aoi is not None else []
@@ -56,8 +58,9 @@ def examined(path: str | Path) -> Examined | None:
 
 
 def _area(text: str | None, what: str) -> tuple[gpd.GeoDataFrame | None, str]:
-    """An area that a run noted as WKT."""
-    if not text:
+    """An area that a run noted as WKT. Nothing else that :func:`read_aoi` takes: the text of somebody else's file must
+    not choose what else is opened."""
+    if not isinstance(text, str) or not _NOTED.match(text):
         return None, ""
     try:
         area = read_aoi(text)

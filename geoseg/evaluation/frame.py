@@ -7,6 +7,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
@@ -26,8 +27,11 @@ def common_frame(tables: list[gpd.GeoDataFrame]) -> list[gpd.GeoDataFrame]:
     out, with a warning in the log.
 
     Raises:
-        ConfigError: some tables have a CRS and some have none, or ground that cannot be projected.
+        ConfigError: something else than tables, some have a CRS and some have none, or ground that cannot be projected.
     """
+    for table in tables:
+        if not isinstance(table, gpd.GeoDataFrame):
+            raise ConfigError(f"a {type(table).__name__} to compare", allowed="a GeoDataFrame")
     known = {table.crs is not None for table in tables}
     if len(known) > 1:
         raise ConfigError(
@@ -54,6 +58,24 @@ def counted(
         area = gaps.geometry.union_all()
         inside = [found & (share_inside(shape, area) <= 0.5) for found, shape in zip(inside, shapes, strict=True)]
     return inside
+
+
+def scores_of(table: gpd.GeoDataFrame) -> NDArray[np.float64]:
+    """``(n,)`` scores; infinite where there is none.
+
+    Raises:
+        ConfigError: text, or numbers outside 0 to 1 (percent, logits).
+    """
+    if "score" not in table:
+        return np.full(len(table), np.inf)
+    try:
+        score = pd.to_numeric(table["score"]).astype(float).to_numpy()
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"scores that are no numbers ({error})", allowed="0 to 1, or none") from error
+    wrong = score[(score < 0) | (score > 1)]
+    if len(wrong):
+        raise ConfigError(f"a score of {wrong[0]:g}", allowed="0 to 1, or none", remedy="Scale the scores")
+    return np.where(np.isnan(score), np.inf, score)
 
 
 def check_near(pred: gpd.GeoDataFrame, truth: gpd.GeoDataFrame, *, reach: float) -> bool:

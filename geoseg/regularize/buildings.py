@@ -9,6 +9,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.errors import ConfigError
 from geoseg.regularize.cells import rebuild
 from geoseg.regularize.frame import Floats, apart, dominant_angles, edges, turned
 from geoseg.regularize.ground import close_gaps, clusters, neighbours, resolve_overlaps
@@ -40,7 +41,7 @@ ROUNDED = 0.1
 """... and this share of a building's size: the corners of a mask are rounder the fewer cells it has."""
 
 LEAST_IOU = 0.9
-"""A redrawn outline that fits worse than this (round or very small objects) is not used at all."""
+"""A redrawn outline that fits worse than this (very small objects) is not used at all."""
 
 AWAY = 0.08
 """Nor one that reaches farther out of the old one than twice the tolerance and this share of its size."""
@@ -53,8 +54,8 @@ def regularize_buildings(
 
     Overlaps are resolved first. Each outline is then redrawn from straight walls along its dominant direction
     and across it; walls that neighbours have back to back become one shared wall. Outlines that right angles
-    do not fit are drawn with straight walls at any angle, and those that straight walls do not fit (round,
-    tiny) stay as they are. Slivers that this opens between neighbours are closed. No overlaps come out;
+    do not fit (round ones) are drawn with straight walls at any angle, and those that straight walls do not fit
+    (tiny ones) stay as they are. Slivers that this opens between neighbours are closed. No overlaps come out;
     borders between neighbours have the same vertices on both sides.
 
     Args:
@@ -64,7 +65,12 @@ def regularize_buildings(
 
     Returns:
         ``(n,)`` polygons; empty where an outline lay wholly under others.
+
+    Raises:
+        ConfigError: a tolerance below 0.
     """
+    if not 0 <= tolerance < np.inf:
+        raise ConfigError(f"a tolerance of {tolerance}", allowed="0 or more")
     whole = resolve_overlaps(np.asarray(geometry, dtype=object), priority=priority)
     rows = np.flatnonzero(~shapely.is_empty(whole))
     if not rows.size:

@@ -13,11 +13,11 @@ Floats = NDArray[np.float64]
 
 def edges(geometry: NDArray[Any]) -> tuple[Floats, NDArray[np.int64]]:
     """``(m, 4)`` x0, y0, x1, y1 of all ring edges with the interior on their left, and the row of each."""
-    oriented = shapely.orient_polygons(geometry)
-    rings, owner = shapely.get_rings(oriented, return_index=True)
+    parts, owner = shapely.get_parts(geometry, return_index=True)  # get_rings passes over what has several
+    rings, part = shapely.get_rings(shapely.orient_polygons(parts), return_index=True)
     xy, ring = shapely.get_coordinates(rings, return_index=True)
     same = ring[1:] == ring[:-1]
-    return np.column_stack([xy[:-1], xy[1:]])[same], np.asarray(owner[ring[1:][same]], np.int64)
+    return np.column_stack([xy[:-1], xy[1:]])[same], np.asarray(owner[part[ring[1:][same]]], np.int64)
 
 
 def dominant_angles(geometry: NDArray[Any]) -> Floats:

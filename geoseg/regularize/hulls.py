@@ -9,6 +9,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.errors import ConfigError
 from geoseg.regularize.cells import covered
 from geoseg.regularize.frame import Floats, edges, turned
 
@@ -45,8 +46,13 @@ def fit_hulls(geometry: NDArray[Any]) -> Hulls:
 
     Args:
         geometry: ``(n,)`` Polygons or MultiPolygons with area, in a frame with square units (pixels or metres).
+
+    Raises:
+        ConfigError: an outline without area.
     """
     geometry = np.asarray(geometry, dtype=object)
+    if not (shapely.area(geometry) > 0).all():
+        raise ConfigError("outlines without area", allowed="Polygons or MultiPolygons with area")
     angle = _axes(geometry)
     angle = angle + _tilt(geometry, angle)
     level = turned(geometry, -angle)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import shapely
-from pydantic import ValidationError
 
-from geoseg.archive.scene import Scene
 from geoseg.errors import ConfigError, GeosegError, RasterError, ResourceError
 from geoseg.raster import Access
 from geoseg.stac.assets import choose
 from geoseg.stac.catalogue import read_document, walk
 from geoseg.stac.filters import Wanted, extent, span
 from geoseg.stac.reach import Reach, is_web, shown
+from geoseg.stac.scene import Scene
 from geoseg.stac.settings import StacSettings
 
 if TYPE_CHECKING:
@@ -49,46 +46,6 @@ def search(
     reach, wanted = Reach.of(settings, access or Access()), Wanted.of(settings)
     web = _web(reach, settings) if is_web(reach.home) else None
     return islice(_scenes(reach, wanted, web, passed_by), settings.max_items)
-
-
-def finder(
-    access: Access | None = None, *, root: str | Path = ".", passed_by: PassedBy | None = None
-) -> Callable[..., Iterator[Scene]]:
-    """:func:`search` with the keys of ``[input] stac`` as its arguments, as a run over an archive asks for it.
-
-    Args:
-        access: as for :func:`search`.
-        root: folder that relative paths in ``url`` and ``aoi`` start from: that of the settings file.
-        passed_by: as for :func:`search`; None: each such item is a warning in the log.
-    """
-
-    def found(**keys: Any) -> Iterator[Scene]:
-        try:
-            settings = StacSettings.model_validate(keys)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            name = ".".join(map(str, first["loc"]))
-            raise ConfigError(f"[input] stac: {name}: {first['msg']}", allowed=_KEYS) from error
-        return search(_rooted(settings, Path(root)), access, passed_by=passed_by or _warned)
-
-    return found
-
-
-_KEYS = ", ".join(StacSettings.model_fields)
-
-
-def _rooted(settings: StacSettings, root: Path) -> StacSettings:
-    """The same with paths that start from ``root``: a URL is no such path, nor is an AOI in words."""
-    moved = {}
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", settings.url):
-        moved["url"] = str(root / Path(settings.url).expanduser())
-    if settings.aoi is not None and len(settings.aoi) < 4096 and (root / settings.aoi).is_file():
-        moved["aoi"] = str(root / settings.aoi)
-    return settings.model_copy(update=moved)
-
-
-def _warned(item: str, error: GeosegError) -> None:
-    log.warning("passed by: %s", error)
 
 
 def _scenes(reach: Reach, wanted: Wanted, web: Web | None, passed_by: PassedBy | None) -> Iterator[Scene]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geoseg.training.labelled import Labelled
+from geoseg.training.pixels import GREY, Pixels
+from geoseg.window import Window
 
 MIN_AREA_PX = 14.0
 """Outlines that show less of themselves in a chip are not asked for: they are beyond what 28 x 28 masks resolve."""
@@ -53,24 +56,28 @@ class Example:
     pixels: Tensor
     """``(3, size, size)`` uint8."""
     target: dict[str, Tensor]
-    """``boxes (n, 4)`` float32 xyxy, ``labels (n,)`` int64 from 1, ``masks (n, size, size)`` uint8."""
+    """``boxes (n, 4)`` float32 xyxy, ``labels (n,)`` int64 from 1, ``masks (n, size, size)`` uint8, and
+    ``ignore (size, size)`` uint8: 1 where nothing is punished."""
 
 
 def cut(image: Labelled, pose: Pose, size: int) -> Example:
     """The chip at ``pose`` with the outlines that show in it."""
     to_image = pose.chip_to_image(size)
-    return Example(pixels=_sample(image.pixels, to_image, size), target=_target(image, to_image, size))
+    target = _target(image, to_image, size) | {"ignore": _ignored(image, to_image, size)}
+    return Example(pixels=_sample(image.pixels, to_image, size), target=target)
 
 
-def _sample(pixels: Tensor, to_image: Affine, size: int) -> Tensor:
-    """Bilinear sampling of ``(3, h, w)`` uint8 on the chip's pixel centres; grey outside the image."""
+def _sample(pixels: Pixels, to_image: Affine, size: int) -> Tensor:
+    """Bilinear sampling on the chip's pixel centres; grey outside the image."""
     corners = np.array([to_image @ xy for xy in ((0, 0), (size, 0), (0, size), (size, size))])
     col0, row0 = np.floor(corners.min(axis=0)).astype(int) - 2
     col1, row1 = np.ceil(corners.max(axis=0)).astype(int) + 2
-    row0, col0 = max(row0, 0), max(col0, 0)
-    part = pixels[:, row0 : max(row1, row0 + 1), col0 : max(col1, col0 + 1)].float()
-    if 0 in part.shape:
-        return torch.full((3, size, size), 114, dtype=torch.uint8)
+    around = Window(row_off=int(row0), col_off=int(col0), height=int(row1 - row0), width=int(col1 - col0))
+    window = around.intersection(Window(row_off=0, col_off=0, height=pixels.height, width=pixels.width))
+    if window.empty:
+        return torch.full((3, size, size), GREY, dtype=torch.uint8)
+    row0, col0 = window.row_off, window.col_off
+    part = pixels.part(window).float()
     step = np.hypot(to_image.a, to_image.d)
     if step > 1.3:  # coarser than the image: average first, or fine texture aliases
         width_px = int(2 * round(step / 2) + 1)
@@ -80,22 +87,34 @@ def _sample(pixels: Tensor, to_image: Affine, size: int) -> Tensor:
     col = to_image.a * x + to_image.b * y + (to_image.c - col0)
     row = to_image.d * x + to_image.e * y + (to_image.f - row0)
     grid = torch.stack([col * (2.0 / part.shape[2]) - 1, row * (2.0 / part.shape[1]) - 1], dim=-1)
-    sampled = F.grid_sample(part[None] - 114.0, grid[None], align_corners=False)[0] + 114.0
+    sampled = F.grid_sample(part[None] - GREY, grid[None], align_corners=False)[0] + GREY
     return sampled.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _target(image: Labelled, to_image: Affine, size: int) -> dict[str, Tensor]:
-    frame = shapely.box(0, 0, size, size)
+def _near(tree: shapely.STRtree, shapes: NDArray[np.object_], to_image: Affine, size: int) -> tuple[Any, Any]:
+    """Rows of the shapes that may show in a chip, in order, and these in its pixels."""
     rim = np.array([to_image @ xy for xy in ((0, 0), (size, 0), (size, size), (0, size))])
-    near = image.tree.query(shapely.Polygon(rim), predicate="intersects")
+    near = np.sort(tree.query(shapely.Polygon(rim), predicate="intersects"))
     inverse = ~to_image
 
     def move(xy: NDArray[np.float64]) -> NDArray[np.float64]:
         x, y = xy[:, 0], xy[:, 1]
         return np.column_stack([inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f])
 
-    near = np.sort(near)
-    whole = shapely.transform(image.polygons[near], move)
+    return near, shapely.transform(shapes[near], move)
+
+
+def _ignored(image: Labelled, to_image: Affine, size: int) -> Tensor:
+    """``(size, size)`` uint8, 1 where nothing is punished."""
+    _, regions = _near(image.ignore_tree, image.ignore, to_image, size)
+    if not len(regions):
+        return torch.zeros((size, size), dtype=torch.uint8)
+    return torch.from_numpy(rasterize(list(regions), out_shape=(size, size), dtype="uint8"))
+
+
+def _target(image: Labelled, to_image: Affine, size: int) -> dict[str, Tensor]:
+    frame = shapely.box(0, 0, size, size)
+    near, whole = _near(image.tree, image.polygons, to_image, size)
     bent = ~shapely.is_valid(whole)  # a rounding can fold a needle of a traced outline over itself
     whole[bent] = shapely.buffer(whole[bent], 0)
     seen = shapely.intersection(whole, frame)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from geoseg.detectors.cards import model_card
 from geoseg.errors import ConfigError
+from geoseg.tomls import explained, listed, read_toml
+from geoseg.training.source_config import Part, Share, Source
+
+_FROM_START = ("classes", "gsd_m", "mean", "std", "core", "halo", "score_threshold", "regularize", "architecture")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelPart(_Part):
+class ModelPart(Part):
     """What is trained: the model card's fields that a training decides."""
 
     name: str
@@ -32,43 +32,15 @@ class ModelPart(_Part):
     core: int = Field(default=512, ge=64, description="tile core in pixels, written to the card")
     halo: int = Field(default=64, ge=0, description="halo in pixels, written to the card")
     score_threshold: float = Field(default=0.5, ge=0, le=1, description="written to the card")
+    regularize: Literal["none", "buildings", "ships"] = Field(default="none", description="written to the card")
     architecture: dict[str, Any] = Field(default_factory=dict)
-    start: str = Field(default="", description="weights file to go on from; empty: random weights")
+    start: str = Field(default="", description="name of a model, or weights file, to go on from; empty: random weights")
     licence: str = ""
     training_data: str = ""
     notes: str = ""
 
 
-class RasterSource(_Part):
-    """A raster with a vector layer of labels."""
-
-    kind: Literal["raster"]
-    raster: str
-    labels: str
-    label: str = Field(default="", description="class of every feature; empty: the first class")
-    columns: tuple[float, float] = Field(
-        default=(0.0, 1.0), description="the share of the raster's columns to use, e.g. [0.0, 0.75]"
-    )
-    weight: float = Field(default=1.0, gt=0, description="how often it is drawn, relative to the others")
-
-
-class GeneratedSource(_Part):
-    """Generated scenes, made when first drawn and kept in memory."""
-
-    kind: Literal["generated"]
-    scene: Literal["town", "harbour"]
-    scenes: int = Field(default=100, ge=1, description="how many different scenes")
-    first_seed: int = 1000
-    height: int = 640
-    width: int = 768
-    gsd_m: tuple[float, float] = Field(default=(0.2, 0.35), description="range in metres, drawn per scene")
-    weight: float = Field(default=1.0, gt=0)
-
-
-Source = Annotated[RasterSource | GeneratedSource, Field(discriminator="kind")]
-
-
-class Schedule(_Part):
+class Schedule(Part):
     """How long and how fast."""
 
     steps: int = Field(default=4000, ge=1, description="optimiser steps")
@@ -77,25 +49,86 @@ class Schedule(_Part):
         gt=0,
         description="wall-clock budget; the learning rate then falls with steps or time, whichever is further",
     )
-    batch: int = Field(default=4, ge=1)
+    batch: int = Field(default=4, ge=1, description="chips at a time, per process")
+    accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one step")
     chip: int = Field(default=256, ge=64, description="side of a training chip in pixels")
     learning_rate: float = Field(default=6e-4, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
     warmup: int = Field(default=200, ge=0, description="steps")
     ema: float = Field(default=0.998, ge=0, lt=1, description="decay of the averaged weights that are saved")
     scale: tuple[float, float] = Field(default=(0.7, 1.45), description="range of the GSD jitter")
-    free_rotation: float = Field(default=0.5, ge=0, le=1, description="share turned by any angle, the rest by 90s")
-    seed: int = 0
+    free_rotation: Share = Field(default=0.5, description="share turned by any angle, the rest by 90s")
+    seed: int = Field(default=0, ge=0)
     threads: int = Field(default=0, ge=0, description="CPU threads; 0: torch's default")
     checkpoint_every: int = Field(default=250, ge=1, description="steps")
+    checkpoint: Literal["exact", "compact"] = Field(
+        default="exact", description="exact: to go on to the last bit; compact: a quarter of the size, rounded"
+    )
+    hold_mb: float = Field(default=128, ge=0, description="rasters that take more memory are read window by window")
 
 
-class TrainConfig(_Part):
+class Augment(Part):
+    """How chips are changed: shares of the chips, and one strength for all."""
+
+    strength: float = Field(default=1.0, ge=0, le=2, description="of every change; 0: none")
+    colour: Share = Field(default=0.9, description="share with other brightness, contrast, gamma, white balance")
+    saturation: Share = 0.5
+    blur: Share = 0.3
+    noise: Share = 0.4
+    haze: Share = 0.15
+    shadow: Share = 0.15
+    jpeg: Share = 0.15
+
+
+class Sampling(Part):
+    """Which ground the chips show."""
+
+    objects: Share = Field(default=0.6, description="share of chips laid near an object")
+    empty: Share = Field(default=0.0, description="share of chips that show no object, where there is such ground")
+    hard: Share = Field(default=0.0, description="share of chips laid on what was wrongly found (hard, review)")
+    balance: Share = Field(default=0.0, description="0: objects as often as they are; 1: every class as often")
+
+
+class Loss(Part):
+    """Weights of the parts of the loss."""
+
+    objectness: float = Field(default=1.0, ge=0)
+    rpn_box: float = Field(default=1.0, ge=0)
+    classifier: float = Field(default=1.0, ge=0)
+    box: float = Field(default=1.0, ge=0)
+    mask: float = Field(default=1.0, ge=0)
+
+    @property
+    def by_part(self) -> dict[str, float]:
+        """By torchvision's names."""
+        return {
+            "loss_objectness": self.objectness,
+            "loss_rpn_box_reg": self.rpn_box,
+            "loss_classifier": self.classifier,
+            "loss_box_reg": self.box,
+            "loss_mask": self.mask,
+        }
+
+
+class Validation(Part):
+    """Chips of ground that is kept out of the training, looked at now and then."""
+
+    sources: tuple[Source, ...] = Field(min_length=1)
+    every: int = Field(default=500, ge=1, description="steps")
+    chips: int = Field(default=24, ge=1)
+    metric: Literal["f1", "ap50"] = Field(default="f1", description="by which the best weights are kept")
+
+
+class TrainConfig(Part):
     """Everything that decides a training."""
 
     model: ModelPart
     sources: tuple[Source, ...] = Field(min_length=1)
     schedule: Schedule = Schedule()
+    augment: Augment = Augment()
+    sampling: Sampling = Sampling()
+    loss: Loss = Loss()
+    validation: Validation | None = None
     root: Path = Path(".")
     """Folder that relative paths start from: the config file's own."""
 
@@ -103,31 +136,56 @@ class TrainConfig(_Part):
     def fingerprint(self) -> str:
         """SHA-256 of all that a resumed training must have in common with its checkpoint."""
         model = self.model.model_dump(mode="json", include={"classes", "gsd_m", "mean", "std", "architecture", "start"})
-        schedule = self.schedule.model_dump(
-            mode="json", exclude={"steps", "minutes", "threads", "checkpoint_every", "learning_rate", "warmup"}
-        )
+        free = {"steps", "minutes", "threads", "checkpoint_every", "checkpoint", "hold_mb", "learning_rate", "warmup"}
+        schedule = self.schedule.model_dump(mode="json", exclude=free)
         sources = [source.model_dump(mode="json") for source in self.sources]
-        return hashlib.sha256(json.dumps([model, schedule, sources], sort_keys=True).encode()).hexdigest()
+        rest = [part.model_dump(mode="json") for part in (self.augment, self.sampling, self.loss)]
+        return hashlib.sha256(json.dumps([model, schedule, sources, rest], sort_keys=True).encode()).hexdigest()
 
     def path(self, text: str) -> Path:
         """A path of the config, relative to the config's folder."""
-        return (self.root / text).resolve()
+        return (self.root / Path(text).expanduser()).resolve()
+
+    @property
+    def start(self) -> str | Path | None:
+        """The weights to go on from: a file, or the name of a model."""
+        return _start(self.model.start, self.root)
 
 
 def read_train_config(path: str | Path) -> TrainConfig:
     """Read a training's TOML file.
 
+    Where ``model.start`` names weights to go on from, what the model table leaves out is as in their card.
+
     Raises:
-        ConfigError: no such file, no TOML, or keys and values that do not fit, each named.
+        ConfigError: no such file, no TOML, or keys and values that do not fit: names the file, the line and the
+            nearest valid name.
+        ModelError: no weights to start from where ``model.start`` names some.
     """
+    text, values = read_toml(path, example="configs/train/finetune.toml")
+    remedy = "See configs/train/ for examples"
+    if not values:
+        raise ConfigError(f"{path}, which holds no settings", allowed=f"{listed(TrainConfig)}", remedy=remedy)
+    root = Path(path).expanduser().resolve().parent
+    if isinstance(model := values.get("model"), dict) and isinstance(model.get("start"), str):
+        values["model"] = _completed(model, root)
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"the training settings {path}: {error}") from error
-    values["root"] = Path(path).resolve().parent
-    try:
-        return TrainConfig.model_validate(values)
+        return TrainConfig.model_validate({**values, "root": root})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        said = f"the training settings {path}: {problems}"
-        raise ConfigError(said, remedy="See configs/train/ for examples") from error
+        raise explained(error, str(path), text, TrainConfig) from error
+
+
+def _start(start: str, root: Path) -> str | Path | None:
+    if not start:
+        return None
+    is_name = not ("/" in start or start.endswith((".safetensors", ".onnx")))
+    return start if is_name else (root / Path(start).expanduser()).resolve()
+
+
+def _completed(model: dict[str, Any], root: Path) -> dict[str, Any]:
+    """A model table with what it leaves out as in the card of its start, where that stands already."""
+    start = _start(model["start"], root)
+    if start is None or (isinstance(start, Path) and not start.exists() and {"classes", "gsd_m"} <= set(model)):
+        return model
+    card = model_card(start)
+    return {name: value for name in _FROM_START if (value := getattr(card, name)) is not None} | model

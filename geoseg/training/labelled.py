@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import shapely
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from geoseg.errors import ConfigError
 from geoseg.scenes.scene import Scene
+from geoseg.training.pixels import Held, Pixels
+
+
+def _none() -> NDArray[np.object_]:
+    return np.empty(0, dtype=object)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Labelled:
-    """An image held in memory with the outlines of its objects."""
+    """An image with the outlines of its objects."""
 
-    pixels: Tensor
-    """``(3, height, width)`` uint8."""
+    pixels: Pixels
+    """8-bit red, green, blue; held in memory or read by window."""
     polygons: NDArray[np.object_]
     """``(n,)`` shapely polygons in image pixels (x = column, y = row)."""
     labels: NDArray[np.int64]
     """``(n,)`` class index from 1 (0 is the background)."""
     gsd_m: float
     """Ground metres per image pixel."""
+    ignore: NDArray[np.object_] = field(default_factory=_none)
+    """``(m,)`` polygons in image pixels in which nothing is punished."""
+    area: Any = None
+    """(Multi)Polygon in image pixels of what is labelled; None: all of it."""
+    hard_xy: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    """``(k, 2)`` places where something was wrongly found, in image pixels."""
 
     @cached_property
     def tree(self) -> shapely.STRtree:
@@ -34,9 +45,26 @@ class Labelled:
         return shapely.STRtree(self.polygons)
 
     @cached_property
+    def ignore_tree(self) -> shapely.STRtree:
+        """Spatial index over ``ignore``."""
+        return shapely.STRtree(self.ignore)
+
+    @cached_property
     def centres_xy(self) -> NDArray[np.float64]:
         """``(n, 2)`` centroids, in image pixels."""
         return np.asarray(shapely.get_coordinates(shapely.centroid(self.polygons)), np.float64).reshape(-1, 2)
+
+    @cached_property
+    def members(self) -> tuple[NDArray[np.int64], ...]:
+        """Rows of the objects of each class that there is."""
+        return tuple(np.flatnonzero(self.labels == label) for label in np.unique(self.labels))
+
+    @cached_property
+    def parts(self) -> tuple[Any, ...]:
+        """The polygons of ``area``; empty where all is labelled."""
+        found = () if self.area is None else tuple(shapely.get_parts(self.area))
+        shapely.prepare(found)
+        return found
 
     @classmethod
     def of_scene(cls, scene: Scene, classes: tuple[str, ...]) -> Labelled:
@@ -53,7 +81,7 @@ class Labelled:
         polygons = np.empty(len(scene.polygons), dtype=object)
         polygons[:] = scene.polygons
         return cls(
-            pixels=torch.from_numpy(np.ascontiguousarray(scene.pixels)),
+            pixels=Held(values=torch.from_numpy(np.ascontiguousarray(scene.pixels))),
             polygons=polygons,
             labels=np.array([classes.index(label) + 1 for label in scene.labels], np.int64),
             gsd_m=scene.gsd_m,

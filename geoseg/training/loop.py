@@ -1,129 +1,165 @@
-"""The training loop: one process, one device, resumable."""
+"""The training loop: resumable, on one device or one per process."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.image_list import ImageList
 
 from geoseg.detectors.base import ModelCard
-from geoseg.detectors.device import pick_device, reduced_precision
+from geoseg.detectors.cards import weights_path
+from geoseg.detectors.device import reduced_precision
 from geoseg.detectors.network import build
 from geoseg.detectors.weights import load_state, read_weights, save_weights
 from geoseg.errors import ConfigError
+from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
 from geoseg.training.chips import Example
 from geoseg.training.config import TrainConfig
+from geoseg.training.journal import Journal, read_rows
+from geoseg.training.page import page
+from geoseg.training.processes import Crew, crew
 from geoseg.training.sources import Mix, mix
+from geoseg.training.sparing import Losses, weighted
+from geoseg.training.validating import Validated, Validator
 
 Log = Callable[[str], None]
+_TOLD = 50
+"""Steps between two lines of the log."""
+_SHOWN = 4
+"""Chips of each kind on the page."""
 
 
-@dataclass
-class State:
-    """What a checkpoint holds besides the tensors."""
-
-    step: int = 0
-    """Optimiser steps done."""
-    seconds: float = 0.0
-    """Training time spent, over all resumed pieces."""
-
-
-def train(config: TrainConfig, out: str | Path, *, device: str = "auto", log: Log = print) -> Path:
+def train(
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    log: Log = print,
+    tensorboard: str | Path | None = None,
+) -> Path:
     """Train a Mask R-CNN and write its weights file; started again, it goes on from the last checkpoint.
+
+    Started by ``torchrun`` it is one of several processes, of which the first writes and speaks.
 
     Args:
         config: see :class:`TrainConfig`.
-        out: weights file to write (``.safetensors``); ``<out>.checkpoint`` and ``<out>.jsonl`` lie beside it.
+        out: weights file to write (``.safetensors``); ``<out>.checkpoint``, ``<out>.jsonl`` and ``<out>.html`` lie
+            beside it.
         device: ``auto``, ``cpu``, ``cuda``.
         log: gets a line now and then.
+        tensorboard: folder for TensorBoard.
 
     Returns:
         The path of the weights file.
 
     Raises:
         ConfigError: settings or sources that cannot be used; a loss that is no longer finite.
+        ResourceError: no such device, or TensorBoard is not installed.
     """
     if config.schedule.threads:
         torch.set_num_threads(config.schedule.threads)
-    torch.manual_seed(config.schedule.seed)
     target = Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _Trainer(config, target, pick_device(device), log).run()
+    with crew(device) as (processes, where):
+        board = None if tensorboard is None else Path(tensorboard)
+        journal = Journal(target.with_name(target.name + ".jsonl") if processes.leads else None, board)
+        try:
+            _Trainer(config, target, where, processes, log if processes.leads else lambda line: None).run(journal)
+        finally:
+            journal.close()
     return target
 
 
 class _Trainer:
-    def __init__(self, config: TrainConfig, target: Path, device: torch.device, log: Log) -> None:
-        self.config, self.target, self.device, self.log = config, target, device, log
-        net = _start(config)
-        self.net: MaskRCNN = net.to(device, memory_format=torch.channels_last).train()
-        self.optimiser = torch.optim.AdamW(
-            _decay_groups(self.net, config.schedule.weight_decay), lr=config.schedule.learning_rate
+    def __init__(self, config: TrainConfig, target: Path, device: torch.device, crew: Crew, log: Log) -> None:
+        self.config, self.target, self.device, self.crew, self.log = config, target, device, crew, log
+        torch.manual_seed(config.schedule.seed)
+        net: MaskRCNN = _start(config).to(device, memory_format=torch.channels_last).train()
+        groups = _decay_groups(net, config.schedule.weight_decay)
+        self.average = AveragedModel(net, multi_avg_fn=self._ema, use_buffers=True)
+        self.trained = Trained(
+            net=net,
+            average=self.average.module,
+            optimiser=torch.optim.AdamW(groups, lr=config.schedule.learning_rate),
         )
-        self.average = AveragedModel(self.net, multi_avg_fn=self._ema, use_buffers=True)
+        self.losses = crew.wrapped(Losses(net), device)
         self.state = State()
         self.checkpoint = target.with_name(target.name + ".checkpoint")
         self.mean = torch.tensor(config.model.mean, device=device).view(3, 1, 1)
         self.std = torch.tensor(config.model.std, device=device).view(3, 1, 1)
 
-    def run(self) -> None:
+    def run(self, journal: Journal) -> None:
         """All steps, from the last checkpoint on."""
         if self.checkpoint.exists():
             self._resume()
-        schedule, recent = self.config.schedule, deque[dict[str, float]](maxlen=50)
+        schedule, recent = self.config.schedule, deque[dict[str, float]](maxlen=_TOLD)
+        source, validator = mix(self.config), Validator(self.config, self._card(), self.device)
         started, before = time.monotonic(), self.state.seconds
-        batches = _prefetch(mix(self.config), schedule.batch, self.state.step, schedule.steps)
-        for batch in batches:
+        for batches in _prefetch(source, self.crew, self.state.step, schedule.steps):
             share = self._progress()
             if share >= 1.0:
                 break
-            recent.append(self._step(batch, share))
+            recent.append(self._step(batches, share))
             self.state.step += 1
             self.state.seconds = before + time.monotonic() - started
-            if self.state.step % 50 == 0:
-                self._report(recent, share)
-            if self.state.step % schedule.checkpoint_every == 0:
-                self._save()
-        self._save()
+            if self.state.step % _TOLD == 0 or self.state.step == schedule.steps:
+                self._tell(journal, recent, share)
+            self._keep(validator, journal)
+        self._keep(validator, journal, last=True)
+        if self.crew.leads:
+            self._write_page(validator, source)
 
     def _progress(self) -> float:
         schedule = self.config.schedule
-        by_time = self.state.seconds / (60 * schedule.minutes) if schedule.minutes else 0.0
-        return max(self.state.step / schedule.steps, by_time)
+        share = self.state.step / schedule.steps
+        if not schedule.minutes:
+            return share
+        return self.crew.same(max(share, self.state.seconds / (60 * schedule.minutes)), self.device)
 
-    def _step(self, batch: list[Example], share: float) -> dict[str, float]:
-        for group in self.optimiser.param_groups:
+    def _step(self, batches: list[list[Example]], share: float) -> dict[str, float]:
+        """One optimiser step. What is random in it follows from the seed and the step, so a resume repeats it."""
+        schedule = self.config.schedule
+        words = np.random.SeedSequence([schedule.seed, self.state.step, self.crew.rank]).generate_state(1)
+        torch.manual_seed(int(words[0]))
+        optimiser = self.trained.optimiser
+        for group in optimiser.param_groups:
             group["lr"] = self._learning_rate(share)
-        images = torch.stack([e.pixels for e in batch]).to(self.device).float()
-        images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        targets = [{k: v.to(self.device) for k, v in e.target.items()} for e in batch]
-        with reduced_precision(self.device):
-            parts = losses(self.net, images, targets)
-            total = torch.stack([v.float() for v in parts.values()]).sum()
-        if not torch.isfinite(total):
+        optimiser.zero_grad(set_to_none=True)
+        told: dict[str, float] = {}
+        for number, batch in enumerate(batches, 1):
+            waits = self.crew.size > 1 and number < len(batches)
+            with self.losses.no_sync() if waits else nullcontext():  # type: ignore[operator]
+                parts = self._parts(batch)
+                (weighted(parts, self.config.loss.by_part) / len(batches)).backward()  # type: ignore[no-untyped-call]
+            told = {k: told.get(k, 0.0) + float(v.detach()) / len(batches) for k, v in parts.items()}
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.net.parameters(), 10.0)
+        if not torch.isfinite(norm):  # shared gradients: all processes see it at the same step
             raise ConfigError(
                 f"a loss that is no longer finite at step {self.state.step}",
                 remedy="Lower schedule.learning_rate and start again; the last checkpoint is kept",
             )
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 10.0)
-        self.optimiser.step()
-        self.average.update_parameters(self.net)
-        return {k: float(v.detach()) for k, v in parts.items()}
+        optimiser.step()
+        self.average.update_parameters(self.trained.net)
+        return told
+
+    def _parts(self, batch: list[Example]) -> dict[str, Tensor]:
+        images = torch.stack([e.pixels for e in batch]).to(self.device).float()
+        images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        targets = [{k: v.to(self.device) for k, v in e.target.items()} for e in batch]
+        with reduced_precision(self.device):
+            parts: dict[str, Tensor] = self.losses(images, targets)
+        return parts
 
     def _learning_rate(self, share: float) -> float:
         """Linear warm-up, then half a cosine to zero."""
@@ -141,42 +177,64 @@ class _Trainer:
             else:
                 old.copy_(new)
 
-    def _report(self, recent: deque[dict[str, float]], share: float) -> None:
+    def _tell(self, journal: Journal, recent: deque[dict[str, float]], share: float) -> None:
         means = {k.removeprefix("loss_"): sum(r[k] for r in recent) / len(recent) for k in recent[0]}
         left = self.state.seconds / max(share, 1e-6) * (1 - share) / 60
-        rounded = {k: round(v, 4) for k, v in means.items()}
-        row = {"step": self.state.step, "seconds": round(self.state.seconds), **rounded}
-        with self.target.with_name(self.target.name + ".jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        rate = {"learning_rate": self._learning_rate(share)}
+        journal.row("training", self.state.step, {"seconds": self.state.seconds, **rate, **means})
         parts = " ".join(f"{k} {v:.3f}" for k, v in means.items())
-        self.log(f"step {self.state.step}  {share:.0%}  loss {sum(means.values()):.3f} ({parts})  {left:.0f} min left")
+        step = self.state.step
+        self.log(f"step {step}  {share:.0%}  loss {sum(means.values()):.3f} ({parts})  {left:.0f} min left")
 
-    def _save(self) -> None:
-        state = {
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.state.step,
-            "seconds": self.state.seconds,
-            "settings": self.config.fingerprint,
+    def _keep(self, validator: Validator, journal: Journal, *, last: bool = False) -> None:
+        """Validate and write what is due after this step."""
+        step, asked = self.state.step, self.config.validation
+        validates = asked is not None and (last or step % asked.every == 0)
+        saves = last or validates or step % self.config.schedule.checkpoint_every == 0
+        if saves and self.crew.leads:
+            if asked is not None and validates:
+                self._validated(validator(self._averaged), asked.metric, journal)
+            elif asked is None or self.state.best < 0:
+                self._write_weights()
+            compact = self.config.schedule.checkpoint == "compact"
+            settings = self.config.fingerprint
+            save_checkpoint(self.checkpoint, self.trained, self.state, settings=settings, compact=compact)
+        if saves:
+            self.crew.wait()
+
+    def _validated(self, result: Validated, metric: str, journal: Journal) -> None:
+        """Keep the weights where they are the best so far."""
+        figures = {"f1": result.f1, "score_threshold": result.score_threshold, "ap50": result.ap50}
+        journal.row("validation", self.state.step, figures)
+        better = figures[metric] > self.state.best
+        if better:
+            self.state.best, self.state.best_step = figures[metric], self.state.step
+            self._write_weights()
+        kept = "kept" if better else f"the best was {self.state.best:.3f} at step {self.state.best_step}"
+        told = f"F1 {result.f1:.3f} at score {result.score_threshold:.2f}, AP50 {result.ap50:.3f}"
+        self.log(f"validation at step {self.state.step}: {told} ({kept})")
+
+    @property
+    def _averaged(self) -> MaskRCNN:
+        net: Any = self.trained.average
+        return net  # type: ignore[no-any-return]
+
+    def _write_weights(self) -> None:
+        save_weights(self.trained.average, self._card(), self.target)
+
+    def _write_page(self, validator: Validator, source: Mix) -> None:
+        rows = read_rows(self.target.with_name(self.target.name + ".jsonl"))
+        drawn = [source.draw(i) for i in range(_SHOWN)]
+        chips = {
+            "Chips of the validation": validator.look(self._averaged, validator.examples[:_SHOWN]),
+            "Chips of the training": validator.look(self._averaged, drawn),
         }
-        partial = self.checkpoint.with_name(self.checkpoint.name + ".partial")
-        torch.save(state, partial)
-        partial.replace(self.checkpoint)
-        save_weights(self.average.module, self._card(), self.target)
+        path = self.target.with_name(self.target.name + ".html")
+        path.write_text(page(self.config, self.state, rows, chips), encoding="utf-8")
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        if state.get("settings") != self.config.fingerprint:
-            raise ConfigError(
-                f"the checkpoint {self.checkpoint}, which was made with other settings",
-                allowed="a change of steps, minutes, threads, checkpoint_every or of the card's texts and thresholds",
-                remedy="Move it away to start afresh, or give another output",
-            )
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.state = State(step=state["step"], seconds=state["seconds"])
+        self.state = load_checkpoint(self.checkpoint, self.trained, settings=self.config.fingerprint)
+        self.average.n_averaged.fill_(self.state.step)
         self.log(f"going on from step {self.state.step}")
 
     def _card(self) -> ModelCard:
@@ -192,33 +250,26 @@ class _Trainer:
 def _start(config: TrainConfig) -> MaskRCNN:
     """The network with random weights, or those of ``model.start``."""
     net = build(config.model.architecture, len(config.model.classes))
-    if config.model.start:
-        path = config.path(config.model.start)
+    if config.start is not None:
+        path = weights_path(config.start)
         load_state(net, read_weights(path)[0], path)
     return net
 
 
-def losses(net: MaskRCNN, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Training losses of a batch of normalised images, past torchvision's resizing transform."""
-    sizes = [(images.shape[2], images.shape[3])] * len(images)
-    features: Any = net.backbone(images)
-    proposals, rpn = net.rpn(ImageList(images, sizes), features, targets)
-    _, heads = net.roi_heads(features, proposals, sizes, targets)
-    return {**rpn, **heads}
-
-
-def _decay_groups(net: MaskRCNN, weight_decay: float) -> list[dict[str, Any]]:
+def _decay_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """No weight decay on biases and normalisation."""
     matrices = [p for p in net.parameters() if p.ndim > 1]
     vectors = [p for p in net.parameters() if p.ndim <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
-def _prefetch(source: Mix, batch: int, first: int, last: int) -> Iterator[list[Example]]:
-    """Batches ``first`` to ``last``, the next ones drawn on another thread meanwhile."""
+def _prefetch(source: Mix, crew: Crew, first: int, last: int) -> Iterator[list[list[Example]]]:
+    """The batches of the steps ``first`` to ``last``, the next ones drawn on another thread meanwhile."""
+    schedule = source.schedule
 
-    def draw(step: int) -> list[Example]:
-        return [source.draw(step * batch + i) for i in range(batch)]
+    def draw(step: int) -> list[list[Example]]:
+        starts = [((step * schedule.accumulate + j) * crew.size + crew.rank) for j in range(schedule.accumulate)]
+        return [[source.draw(start * schedule.batch + i) for i in range(schedule.batch)] for start in starts]
 
     with ThreadPoolExecutor(1) as pool:
         waiting = deque(pool.submit(draw, step) for step in range(first, min(first + 3, last)))

@@ -73,9 +73,10 @@ class MaskRCNNHead(HeadSettings):
         if shapes[:3] != [(n, 4), (n,), (n,)] or len(masks) != n or (masks.ndim == 4 and n and masks.shape[1] != 1):
             raise wrong
         labels = labels.long() - self.first_label
-        if n and not 0 <= int(labels.min()) <= int(labels.max()) < canvas.classes:
+        told = labels[scores >= FLOOR]  # rows that only fill up a fixed number of them have any label
+        if len(told) and not 0 <= int(told.min()) <= int(told.max()) < canvas.classes:
             raise ModelError(
-                f"labels from {int(labels.min()) + self.first_label} to {int(labels.max()) + self.first_label}",
+                f"labels from {int(told.min()) + self.first_label} to {int(told.max()) + self.first_label}",
                 allowed=f"{self.first_label} to {self.first_label + canvas.classes - 1} for {canvas.classes} class(es)",
                 remedy="Give the card as many classes as the network has, or set first_label in [architecture.head]",
             )

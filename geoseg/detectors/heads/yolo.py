@@ -86,8 +86,9 @@ class YoloHead(HeadSettings):
             )
         if self.suppressed:
             labels = rows[:, 5].long()
-            if len(rows) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-                raise ModelError(f"classes up to {int(labels.max())} for a card with {classes}")
+            told = labels[rows[:, 4] >= FLOOR]  # rows that only fill up a fixed number of them have any label
+            if len(told) and not 0 <= int(told.min()) <= int(told.max()) < classes:
+                raise ModelError(f"classes from {int(told.min())} to {int(told.max())} for a card with {classes}")
             return rows[:, :4], rows[:, 4], labels, rows[:, 6:]
         centre, size = rows[:2].T, rows[2:4].T
         scores, labels = rows[4 : 4 + classes].max(dim=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -34,8 +35,9 @@ def describe_run(
 ) -> Path:
     """Write the Items of what stands in a run's folder, and their Collection. May be called again at any time.
 
-    Headers of the rasters are read again. One that is gone or has changed since gets no new Item, with a warning; the
-    Item that it has is linked still. One scene at a time is in memory.
+    An Item that tells of an output as it stands is left alone; for another the raster's header is read again. One that
+    is gone or has changed since gets no new Item, with a warning; the Item that it has is linked still. One scene at a
+    time is in memory.
 
     Args:
         folder: of the run.
@@ -51,14 +53,23 @@ def describe_run(
         ModelError: no such model.
         SinkError: an Item or the Collection cannot be written.
     """
-    folder, note = Path(folder).expanduser().absolute(), note or CollectionNote()
-    with Manifest.opened(folder) as manifest:
-        used = _model(model or manifest.fact("config")["archive"]["model"])
-        _check_model(used.card, manifest)
-        items = list(_written(manifest, used, folder / COLLECTION))
+    note = note or CollectionNote()
+    with Manifest.opened(Path(folder).expanduser().absolute()) as manifest:
         merged = manifest.fact("merged")
-    outputs = {"merged": Path(merged)} if merged and Path(merged).exists() else {}
-    return write_collection(folder / COLLECTION, items, replace(note, outputs={**outputs, **note.outputs}))
+        outputs = {"merged": Path(merged)} if merged and Path(merged).exists() else {}
+        used = model or manifest.fact("weights") or manifest.fact("config")["archive"]["model"]
+        return describe(manifest, used, replace(note, outputs={**outputs, **note.outputs}))
+
+
+def describe(manifest: Manifest, model: str | Path | ModelCard, note: CollectionNote) -> Path:
+    """As :func:`describe_run`, of a manifest that is open.
+
+    Raises:
+        GeosegError: as :func:`describe_run`.
+    """
+    used, target = _model(model), manifest.folder / COLLECTION
+    _check_model(used.card, manifest)
+    return write_collection(target, _written(manifest, used, target), note)
 
 
 def item_path(output: Path) -> Path:
@@ -103,6 +114,9 @@ def _written(manifest: Manifest, model: _Model, collection: Path) -> Iterator[Pa
     for record in manifest.records("done", "parts"):
         output = manifest.folder / record.output
         path = item_path(output)
+        if _stands(path, output, record):
+            yield path
+            continue
         try:
             info = open_raster(record.href, access=access, assume_crs=raster.assume_crs)
             if info.key != record.key:
@@ -122,6 +136,15 @@ def _written(manifest: Manifest, model: _Model, collection: Path) -> Iterator[Pa
             derived_from=tuple(filter(None, [record.extra.get("stac_item")])),
         )
         yield write_item(product, path, collection=collection)
+
+
+def _stands(path: Path, output: Path, record: Record) -> bool:
+    """Whether the Item that is there tells of this very output."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))["properties"]["geoseg:run"]
+        return bool(told == record.run and path.stat().st_mtime_ns >= output.stat().st_mtime_ns)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _report(record: Record, settings: Mapping[str, Any], versions: Mapping[str, str]) -> Report:

@@ -1,0 +1,26 @@
+"""`geoseg review`: a copy of footprints to correct in QGIS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geoseg.cli.console import start
+
+
+def review(
+    footprints: Annotated[Path, typer.Argument(help="GeoPackage that geoseg wrote; it stays as it is.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Copy to write; else FOOTPRINTS.review.gpkg beside it.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a copy that may hold corrections.")] = False,
+) -> None:
+    """Copy footprints for review in QGIS: a field with keep, wrong, edited or added, to train on afterwards."""
+    start()
+    from geoseg.sinks.review import review_path, write_review
+
+    footprints = footprints.expanduser()
+    target = output.expanduser() if output else review_path(footprints)
+    typer.echo(write_review(footprints, target, force=force))

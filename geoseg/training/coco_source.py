@@ -1,0 +1,104 @@
+"""Training images from COCO instance JSON."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import shapely
+import torch
+from PIL import Image as Pillow
+
+from geoseg.coco import Annotation, Image, read_coco
+from geoseg.errors import ConfigError
+from geoseg.training.config import TrainConfig
+from geoseg.training.labelled import Labelled
+from geoseg.training.pixels import Held
+from geoseg.training.rasters import Marks, assembled, named, raster_window
+from geoseg.training.source_config import CocoSource
+
+_KEPT = 16
+"""Images that stay in memory, those last drawn."""
+
+
+class CocoImages:
+    """The images of a COCO file, each read when it is drawn.
+
+    Raises:
+        ConfigError: a file that cannot be used, categories that are no class of the model, or images that are absent.
+    """
+
+    def __init__(self, source: CocoSource, config: TrainConfig) -> None:
+        self.source, self.config = source, config
+        path = config.path(source.annotations)
+        self.folder = config.path(source.images) if source.images else path.parent
+        self.coco = read_coco(path)
+        absent = [image.file_name for image in self.coco.images if not (self.folder / image.file_name).is_file()]
+        if absent or not self.coco.images:
+            told = f"{len(absent)} images that are not in {self.folder}, such as {absent[0]}" if absent else "no image"
+            raise ConfigError(f"{path} with {told}", allowed="images beside the annotations, or in the folder `images`")
+        self.labels = {number: self._label(number) for number in {a.category_id for a in self.coco.annotations}}
+        self._image = lru_cache(_KEPT)(self._read)
+
+    def __call__(self, rng: np.random.Generator) -> Labelled:
+        """One image, any with the same chance."""
+        return self._image(int(rng.integers(len(self.coco.images))))
+
+    def _label(self, category: int) -> int:
+        name = self.source.label or self.coco.classes[category]
+        return int(named([name], self.config.model.classes, self.source.ignore_labels, self.source.annotations)[0])
+
+    def _read(self, number: int) -> Labelled:
+        image = self.coco.images[number]
+        path = self.folder / image.file_name
+        annotations = self.coco.by_image[image.id]
+        if self.source.gsd_m is None:
+            return self._georeferenced(path, image, annotations)
+        pixels = _opened(path, image)
+        parts, owner = shapely.get_parts([a.polygon for a in annotations], return_index=True)
+        parts = np.asarray(parts, dtype=object)
+        labels = np.array([self._number(a) for a in annotations], np.int64)[owner]
+        return Labelled(
+            pixels=Held(values=pixels),
+            polygons=parts[labels > 0],
+            labels=labels[labels > 0],
+            gsd_m=self.source.gsd_m,
+            ignore=parts[labels == 0],
+        )
+
+    def _georeferenced(self, path: Path, image: Image, annotations: tuple[Annotation, ...]) -> Labelled:
+        window = raster_window(str(path), self.config)
+        own = window.source.info.grid
+        _same_size(path, image, own.height, own.width)
+        scale = np.array([window.width / own.width, window.height / own.height])
+        shapes = np.array([a.polygon for a in annotations] or np.empty(0), dtype=object)
+        marks = Marks(
+            geometries=np.asarray(shapely.transform(shapes, lambda xy: xy * scale), dtype=object),
+            labels=np.array([self._number(a) for a in annotations], np.int64),
+        )
+        return assembled(window, marks, area=None, config=self.config)
+
+    def _number(self, annotation: Annotation) -> int:
+        return 0 if annotation.ignore else self.labels[annotation.category_id]
+
+
+def _same_size(path: Path, image: Image, height: int, width: int) -> None:
+    if (height, width) != (image.height, image.width):
+        raise ConfigError(
+            f"{path} of {height} x {width} pixels, which the annotations say has {image.height} x {image.width}",
+            remedy="Use the images that were annotated",
+        )
+
+
+def _opened(path: Path, image: Image) -> torch.Tensor:
+    """``(3, height, width)`` uint8 of a PNG, JPEG or the like, not turned by what its EXIF says."""
+    try:
+        with Pillow.open(path) as file:
+            _same_size(path, image, file.height, file.width)
+            if file.mode not in ("RGB", "RGBA", "L", "P"):
+                raise ConfigError(f"{path} of the mode {file.mode}", allowed="8-bit colour, grey or palette images")
+            values = np.asarray(file.convert("RGB"))
+    except (OSError, Pillow.DecompressionBombError) as error:
+        raise ConfigError(f"the image {path}, which cannot be read ({error})") from error
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))

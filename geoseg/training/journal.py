@@ -1,0 +1,61 @@
+"""What a training tells while it runs: a line of JSON now and then, and TensorBoard where it is asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from geoseg.errors import ResourceError
+
+
+class Journal:
+    """Rows of figures, in ``<weights>.jsonl`` and in TensorBoard.
+
+    Args:
+        path: file that rows are added to; None: none are (another process writes them).
+        tensorboard: folder for TensorBoard; None: none.
+
+    Raises:
+        ResourceError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(self, path: Path | None, tensorboard: Path | None = None) -> None:
+        self.path = path
+        self._board: Any = None
+        if path is not None and tensorboard is not None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise ResourceError(
+                    "curves for TensorBoard, which is not installed", remedy="pip install 'geoseg[tensorboard]'"
+                ) from error
+            self._board = SummaryWriter(str(tensorboard))
+
+    def row(self, kind: str, step: int, values: dict[str, float]) -> None:
+        """One row: ``kind`` is ``training`` or ``validation``."""
+        if self.path is None:
+            return
+        rounded = {name: round(value, 6) for name, value in values.items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "step": step, **rounded}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+            self._board.flush()
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        if self._board is not None:
+            self._board.close()
+
+
+def read_rows(path: Path) -> dict[str, list[dict[str, float]]]:
+    """The rows of each kind by rising step; of two with one step (a resumed training tells again) the last."""
+    found: dict[str, dict[int, dict[str, float]]] = {"training": {}, "validation": {}}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            kind = row.pop("kind", "training")
+            found.setdefault(kind, {})[int(row["step"])] = row
+    return {kind: [rows[step] for step in sorted(rows)] for kind, rows in found.items()}

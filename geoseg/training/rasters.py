@@ -1,0 +1,189 @@
+"""Training images from rasters and the vector layers that label them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.aoi import load_aoi
+from geoseg.detectors.base import ModelCard
+from geoseg.errors import ConfigError
+from geoseg.grid import Grid
+from geoseg.raster import Scaling, open_raster, source_for
+from geoseg.training.config import TrainConfig
+from geoseg.training.labelled import Labelled
+from geoseg.training.pixels import Windowed, hold
+from geoseg.training.review import judged, review_gaps
+from geoseg.training.source_config import RasterSource, ReviewSource
+from geoseg.vectors import from_table, read_shapes, read_table
+from geoseg.window import Window
+
+OVERSAMPLING = 0.7
+"""Rasters are read this much finer than the model's GSD, so that zoomed chips keep their sharpness."""
+MOSTLY = 0.5
+"""An object is labelled where at least this share of it lies on labelled ground; else it is ignored."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Marks:
+    """What a vector layer says of the ground."""
+
+    geometries: NDArray[Any]
+    """``(n,)`` in their CRS, or in image pixels."""
+    labels: NDArray[np.int64]
+    """``(n,)`` class index from 1; 0: nothing is punished here; -1: something was wrongly found here."""
+
+    def where(self, keep: NDArray[np.bool_]) -> Marks:
+        """Some of them."""
+        return Marks(geometries=self.geometries[keep], labels=self.labels[keep])
+
+
+def labelled_raster(source: RasterSource | ReviewSource, config: TrainConfig) -> Labelled:
+    """A raster with its labels, seen a little finer than the model's GSD; a large one is read by window.
+
+    Raises:
+        ConfigError: labels that cannot be read or do not meet the raster, or a class the model does not have.
+        RasterError: a raster that cannot be read for a model of red, green and blue.
+    """
+    window = raster_window(source.raster, config, columns=source.columns, bands=source.bands, scaling=source.scaling)
+    grid = window.source.grid.crop(window.area)
+    marks = _marks(source, config, grid)
+    if not (marks.labels > 0).any() and isinstance(source, RasterSource):
+        raise ConfigError(f"{source.labels}, none of whose features meets {source.raster}")
+    return assembled(window, marks, area=_area(source, config, grid), config=config)
+
+
+def raster_window(
+    raster: str,
+    config: TrainConfig,
+    *,
+    columns: tuple[float, float] = (0.0, 1.0),
+    bands: dict[str, int] | None = None,
+    scaling: tuple[float, float] | None = None,
+) -> Windowed:
+    """How a raster is read for training: errors as for :func:`labelled_raster`."""
+    model = config.model
+    fine = model.gsd_m * OVERSAMPLING
+    card = ModelCard(classes=model.classes, gsd_m=fine, bands=("red", "green", "blue"), mean=model.mean, std=model.std)
+    info = open_raster(config.path(raster))
+    if info.grid.gsd_m > fine:  # never invent detail that is not there
+        card = replace(card, gsd_m=None)
+    rule = None if scaling is None else Scaling(low=(scaling[0],), high=(scaling[1],))
+    reading = source_for(info, card, scaling=rule, bands=bands)
+    low, high = (round(share * reading.grid.width) for share in columns)
+    if high <= low:
+        raise ConfigError(f"the columns {columns} of {raster}, which hold no pixel", allowed="0 <= first < last <= 1")
+    return Windowed(source=reading, area=Window(row_off=0, col_off=low, height=reading.grid.height, width=high - low))
+
+
+def assembled(windowed: Windowed, marks: Marks, *, area: Any, config: TrainConfig) -> Labelled:
+    """The image with marks in its pixels; ``area``: what is labelled, None for all."""
+    size = 3 * windowed.height * windowed.width
+    frame = shapely.box(0, 0, windowed.width, windowed.height)
+    objects = _inside(marks.where(marks.labels > 0), frame)
+    ignore = _inside(marks.where(marks.labels == 0), frame).geometries
+    wrong = marks.geometries[marks.labels == -1]
+    if area is not None:
+        labelled = shapely.area(shapely.intersection(objects.geometries, area)) >= MOSTLY * shapely.area(
+            objects.geometries
+        )
+        outside = shapely.get_parts(shapely.difference(frame, area))
+        ignore = np.concatenate([ignore, objects.geometries[~labelled], outside[shapely.area(outside) > 0]])
+        objects = objects.where(labelled)
+    return Labelled(
+        pixels=hold(windowed) if size <= config.schedule.hold_mb * 2**20 else windowed,
+        polygons=objects.geometries,
+        labels=objects.labels,
+        gsd_m=windowed.source.grid.gsd_m,
+        ignore=ignore,
+        area=area,
+        hard_xy=shapely.get_coordinates(shapely.centroid(wrong[shapely.intersects(wrong, frame)])),
+    )
+
+
+def _marks(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid) -> Marks:
+    """All that the source's layers say, in the pixels of ``grid``."""
+    if isinstance(source, ReviewSource):
+        table = read_table(config.path(source.footprints), kind="reviewed")
+        labels = judged(table, source, config.model.classes)
+    else:
+        table = read_table(config.path(source.labels), kind="label")
+        labels = _classes(table, source, config.model.classes)
+    parts = [Marks(geometries=_in_pixels(table, grid), labels=labels)]
+    for path, label in ((source.ignore, 0), (source.hard, -1)):
+        if path:
+            shapes = read_shapes(config.path(path), kind="region")
+            on_ground = gpd.GeoDataFrame(geometry=gpd.GeoSeries(shapes.geometries, crs=shapes.crs))
+            moved = _in_pixels(on_ground, grid)
+            parts.append(Marks(geometries=moved, labels=np.full(len(moved), label, np.int64)))
+    both = Marks(
+        geometries=np.concatenate([part.geometries for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+    )
+    frame = shapely.box(0, 0, grid.width, grid.height)
+    return both.where(~shapely.is_missing(both.geometries) & shapely.intersects(both.geometries, frame))
+
+
+def _in_pixels(table: gpd.GeoDataFrame, grid: Grid) -> NDArray[Any]:
+    shapes = from_table(table, "a layer")
+    on_ground = gpd.GeoSeries(shapes.geometries, crs=shapes.crs).to_crs(grid.crs)
+    return grid.geometry_to_pixel(on_ground.to_numpy())
+
+
+def _classes(table: gpd.GeoDataFrame, source: RasterSource, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    if not source.label_column:
+        return named([source.label or classes[0]] * len(table), classes, source.ignore_labels, source.labels)
+    if source.label_column not in table:
+        columns = ", ".join(str(name) for name in table.columns if name != table.geometry.name)
+        raise ConfigError(f"{source.labels} without a column {source.label_column!r}", allowed=columns)
+    return named(table[source.label_column].tolist(), classes, source.ignore_labels, source.labels)
+
+
+def named(values: list[Any], classes: tuple[str, ...], ignore_labels: tuple[str, ...], what: str) -> NDArray[np.int64]:
+    """Class indices from 1, and 0 for labels in which nothing is punished.
+
+    Raises:
+        ConfigError: labels that are neither.
+    """
+    number = {name: 0 for name in ignore_labels} | {name: i for i, name in enumerate(classes, 1)}
+    if unknown := sorted({str(value) for value in values} - set(number)):
+        raise ConfigError(
+            f"{what} with the labels {', '.join(unknown[:8])}",
+            allowed=f"the model's classes ({', '.join(classes)})",
+            remedy="Name those that are no class of the model in ignore_labels, or add them to its classes",
+        )
+    return np.array([number[str(value)] for value in values], np.int64)
+
+
+def _area(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid) -> Any:
+    """What is labelled, in the pixels of ``grid``; None: all of it."""
+    areas = []
+    if source.aoi:
+        areas.append(load_aoi(config.path(source.aoi), grid)[0])
+    if isinstance(source, ReviewSource):
+        gaps = review_gaps(config.path(source.footprints))
+        if gaps is not None and len(gaps):
+            frame = shapely.box(0, 0, grid.width, grid.height)
+            areas.append(shapely.difference(frame, shapely.union_all(shapely.make_valid(_in_pixels(gaps, grid)))))
+    if not areas:
+        return None
+    area = reduce(shapely.intersection, areas)
+    if area.area == 0:
+        raise ConfigError(f"an AOI that leaves nothing of {source.raster}", allowed="some ground that is labelled")
+    return area
+
+
+def _inside(marks: Marks, frame: shapely.Geometry) -> Marks:
+    """The single, valid polygons of what lies in ``frame``: labels often go on beyond their raster."""
+    cut = shapely.intersection(shapely.make_valid(marks.geometries), frame)
+    parts, owner = shapely.get_parts(cut, return_index=True)
+    # A geometry collection's own multipolygons come out of it first.
+    parts, nested = shapely.get_parts(parts, return_index=True)
+    found = Marks(geometries=np.asarray(parts, dtype=object), labels=marks.labels[owner[nested]])
+    return found.where((shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts))

@@ -1,0 +1,84 @@
+"""What an analyst's corrections say: which footprints are objects, which are wrong, which tell nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import ConfigError
+from geoseg.sinks.review import REVIEW
+from geoseg.training.source_config import ReviewSource
+
+OBJECTS = ("keep", "edited", "added")
+"""Values of ``review`` that make an object."""
+
+
+def judged(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Per footprint: class index from 1 for an object, 0 where nothing is punished, -1 for what is wrong.
+
+    A feature without an ``id`` was drawn by the analyst, whatever ``review`` says. One that nobody judged is an object
+    from ``keep_above`` on, wrong below ``wrong_below``, else ignored.
+
+    Raises:
+        ConfigError: no column ``review``, or values and labels that it may not hold.
+    """
+    if "review" not in table:
+        raise ConfigError(
+            f"{source.footprints} without a column 'review'", allowed="footprints made ready by geoseg review"
+        )
+    review = np.array([_text(value) for value in table["review"]], object)
+    if unknown := sorted(set(review.tolist()) - {*REVIEW, ""}):
+        raise ConfigError(
+            f"{source.footprints} with {', '.join(map(repr, unknown[:5]))} in 'review'",
+            allowed=f"{', '.join(REVIEW)}, or nothing",
+        )
+    ids = np.array([_text(value) for value in _column(table, "id")], object)
+    review[(review == "") & (ids == "")] = "added"
+    scores = np.array([np.nan if value is None else value for value in _column(table, "score")], np.float64)
+    untouched = review == ""
+    result = np.where(np.isin(review, OBJECTS), _labels(table, source, classes), 0)
+    if source.keep_above is not None:
+        kept = untouched & (scores >= source.keep_above)
+        result[kept] = _labels(table, source, classes)[kept]
+    if source.wrong_below is not None:
+        result[untouched & (scores < source.wrong_below)] = -1
+    result[review == "wrong"] = -1
+    return result.astype(np.int64)
+
+
+def review_gaps(path: Path) -> gpd.GeoDataFrame | None:
+    """The ground that was not examined, as the GeoPackage's own layer tells; None where it has none.
+
+    The file must have been read already: it is known to be a sound GeoPackage or another kind of file.
+    """
+    with path.open("rb") as file:
+        if not file.read(16).startswith(b"SQLite format 3\0"):
+            return None
+    layers = gpd.list_layers(path)
+    return gpd.read_file(path, layer="gaps") if "gaps" in set(layers["name"]) else None
+
+
+def _labels(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Class of each feature; one that was drawn without a label is of the first class."""
+    names = [_text(value) or classes[0] for value in _column(table, "label")]
+    number = {name: 0 for name in source.ignore_labels} | {name: i for i, name in enumerate(classes, 1)}
+    if unknown := sorted(set(names) - set(number)):
+        raise ConfigError(
+            f"{source.footprints} with the labels {', '.join(unknown[:8])}",
+            allowed=f"the model's classes ({', '.join(classes)})",
+            remedy="Name those that are no class of the model in ignore_labels, or add them to its classes",
+        )
+    return np.array([number[name] for name in names], np.int64)
+
+
+def _column(table: gpd.GeoDataFrame, name: str) -> list[Any]:
+    return table[name].tolist() if name in table else [None] * len(table)
+
+
+def _text(value: Any) -> str:
+    """Nulls, of whatever kind a reader gives, as nothing."""
+    return value.strip() if isinstance(value, str) else ""

@@ -1,0 +1,102 @@
+"""Runs onto a disk that is full at so many points, and onto one that is read-only: in a mount of its own.
+
+    unshare --map-root-user --mount python tests/chaos_disk.py HOME POINTS
+
+HOME holds ``raster.tif``. Prints what happened, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import chaos
+
+import geoseg
+from geoseg.errors import exit_code
+from geoseg.extraction import extract_to
+
+OLD = b"what stood there before"
+KIB = 1024
+
+
+def mount(folder: Path, *options: str) -> None:
+    """A file system in memory, or its options changed."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "geoseg-test", str(folder)], check=True)
+
+
+def used(folder: Path) -> int:
+    """KiB."""
+    import os
+
+    found = os.statvfs(folder)
+    return int((found.f_blocks - found.f_bfree) * found.f_frsize / KIB)
+
+
+def tried(raster: Path, output: Path) -> tuple[int, str]:
+    """Exit code and message of a run."""
+    settings = geoseg.Settings.model_validate({"tiling": {"block": chaos.BLOCK}, "engine": {"workers": 2}})
+    try:
+        return extract_to(raster, chaos.Spots(), output, settings=settings).exit_code, ""
+    except Exception as error:
+        return exit_code(error), f"{type(error).__name__}: {error}"
+
+
+def peak_of(raster: Path, output: Path) -> int:
+    """KiB that an undisturbed run takes at most."""
+    done, peak = threading.Event(), [0]
+
+    def watch() -> None:
+        while not done.is_set():
+            peak.append(used(output.parent))
+            time.sleep(0.002)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    code, said = tried(raster, output)
+    done.set()
+    watcher.join()
+    assert code == 0, said
+    return max(peak)
+
+
+def main(home: Path, points: int) -> dict[str, Any]:
+    """All points, then the read-only disk."""
+    warnings.simplefilter("ignore")
+    small, raster = home / "small", home / "raster.tif"
+    small.mkdir(exist_ok=True)
+    output = small / "o.fgb"
+    mount(small, "size=200m")
+    peak = peak_of(raster, output)
+    expected = chaos.digest(output)
+    found: dict[str, Any] = {"peak_kib": peak, "points": []}
+    for point in range(points):
+        for path in small.iterdir():
+            path.unlink()
+        output.write_bytes(OLD)
+        size = 16 + int((peak - 16) * 0.97 * point / (points - 1))  # the last one fails while the output is written
+        mount(small, "remount", f"size={size}k")
+        code, said = tried(raster, output)
+        intact = output.read_bytes() == OLD
+        drafts = [path.name for path in small.glob(".geoseg-*")]
+        mount(small, "remount", "size=200m")
+        again = tried(raster, output)
+        same = chaos.digest(output) == expected
+        found["points"].append(
+            {"kib": size, "code": code, "said": said, "intact": intact, "drafts": drafts, "again": again, "same": same}
+        )
+    output.write_bytes(OLD)
+    mount(small, "remount", "ro")
+    code, said = tried(raster, output)
+    found["read_only"] = {"code": code, "said": said, "intact": output.read_bytes() == OLD}
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))

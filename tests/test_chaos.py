@@ -1,0 +1,198 @@
+"""Kills, hangs, full disks, locks: a run that anything happened to comes to what an undisturbed one does.
+
+The short form; ``benchmarks/chaos.py`` is the long one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import chaos
+import pytest
+import shapely
+from chaos_campaigns import PER_BLOCK, Ground, at_once, drivers_killed, ids_of, workers_killed
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    return Ground(tmp_path_factory.mktemp("chaos"), 7, 10)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chaos.Cluster]:
+    with chaos.cluster(tmp_path_factory.mktemp("dask")) as found:
+        yield found
+
+
+def test_ended_drivers_go_on_to_the_same_output(ground: Ground) -> None:
+    tally = drivers_killed(ground, 5, workers=2)
+    assert tally.struck == 5
+
+
+def test_killed_workers_change_nothing(ground: Ground, cluster: chaos.Cluster) -> None:
+    assert workers_killed(ground, cluster, 4).struck == 4
+
+
+def test_ended_drivers_of_a_cluster_go_on_to_the_same_output(ground: Ground, cluster: chaos.Cluster) -> None:
+    assert drivers_killed(ground, 2, seed=2, scheduler=cluster.address).struck == 2
+
+
+def test_a_block_that_kills_its_workers_is_a_gap_and_the_rest_is_whole(ground: Ground, cluster: chaos.Cluster) -> None:
+    driver = ground.drive("killer", scheduler=cluster.address, kills=(3, 4))
+    assert driver.wait() == 1, driver.text
+    _only_this_block_is_missing(ground, driver.output, (3, 4))
+
+
+def test_a_block_that_hangs_is_a_gap_and_the_rest_is_whole(ground: Ground, cluster: chaos.Cluster) -> None:
+    driver = ground.drive("hangs", scheduler=cluster.address, hangs=(3, 4), limit_s=5.0)
+    assert driver.wait() == 1, driver.text
+    _only_this_block_is_missing(ground, driver.output, (3, 4))
+    counts = ground.predicted("hangs")
+    assert counts[3, 4] == 2, "a block that hung is tried once more"
+
+
+def _only_this_block_is_missing(ground: Ground, output: Path, tile: tuple[int, int]) -> None:
+    """Objects away from the block of a tile are those of the undisturbed run, to the bit of their ids."""
+    import pyogrio
+
+    whole, found = (pyogrio.read_dataframe(path) for path in (ground.output("undisturbed"), output))
+    gaps = pyogrio.read_dataframe(output.with_name(f"{output.stem}.gaps.fgb"))
+    assert list(gaps.reason) == ["failed"]
+    block = shapely.convex_hull(gaps.geometry.iloc[0])
+    assert block.area == pytest.approx(PER_BLOCK * (chaos.CORE * 0.4) ** 2)
+    near = whole.geometry.intersects(block.buffer(0.4))
+    assert 0 < near.sum() < len(whole)
+    assert set(whole.id[~near]) <= set(found.id)
+    assert found[~found.geometry.intersects(block.buffer(0.4))].id.is_unique
+
+
+def test_a_scheduler_that_dies_ends_the_run_which_then_goes_on(ground: Ground, tmp_path: Path) -> None:
+    with chaos.cluster(tmp_path / "dask", nannies=1) as cluster:
+        driver = ground.drive("scheduler", scheduler=cluster.address, pause_s=0.1)
+        chaos.eventually(lambda: len(ground.predicted("scheduler")) > 8)
+        cluster.kill_scheduler()
+        cluster.start_scheduler()  # at the same address, and knows nothing
+        assert driver.wait(120) == 4, driver.text
+        assert "Start it again and run the same command again" in driver.text
+    assert ground.drive("scheduler", workers=2).wait() == 0
+    ground.check("scheduler")
+    assert ground.redone("scheduler") <= PER_BLOCK
+
+
+def test_of_runs_begun_at_once_on_one_output_one_wins(ground: Ground) -> None:
+    assert at_once(ground, 2).rounds == 2
+
+
+def test_what_is_kept_is_not_predicted_again(ground: Ground, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert ground.drive("kept", workers=2, store=str(tmp_path / "store")).wait() == 0
+        ground.check("kept")
+    assert ground.redone("kept") == 0
+
+
+def test_a_clock_that_was_set_back_changes_nothing(ground: Ground) -> None:
+    driver = ground.drive("clock", workers=2, pause_s=0.1)
+    chaos.eventually(lambda: len(ground.predicted("clock")) > 20)
+    driver.signal(signal.SIGKILL)
+    driver.wait()
+    later = time.time() + 400 * 24 * 3600
+    for path in [ground.output("clock").parent, *ground.output("clock").parent.rglob("*")]:
+        if ".clock.fgb" in str(path):
+            os.utime(path, (later, later))
+    assert ground.drive("clock", workers=2).wait() == 0
+    ground.check("clock")
+    assert ground.redone("clock") <= 2 * PER_BLOCK
+
+
+def test_other_locales_and_strange_paths(ground: Ground, tmp_path: Path) -> None:
+    raster = os.fsencode(tmp_path) + b"/" + "r\u00e9 \u2603!?".encode() + b"x" * 238 + b".tif"
+    folder = os.fsencode(tmp_path) + b"/fold\xe9r ?!"  # not UTF-8: an output may lie there
+    os.mkdir(folder)
+    os.link(ground.raster, raster)
+    output = folder + b"/\xff" + b"y" * 200 + b".fgb"  # its lock and work folder have longer names
+    env = {"LC_ALL": "C", "LANG": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "TZ": "Asia/Kathmandu"}
+    done = chaos.spawn(raster, output, {"workers": 2}, **env)
+    said, _ = done.communicate(timeout=300)
+    assert done.returncode == 0, said
+    shutil.copy(output, tmp_path / "plain.fgb")
+    assert ids_of(tmp_path / "plain.fgb") == ground.ids
+
+
+@pytest.mark.parametrize("ways", [(signal.SIGKILL,), (signal.SIGINT, signal.SIGINT)])
+def test_no_process_outlives_its_run(ground: Ground, tmp_path: Path, ways: tuple[int, ...]) -> None:
+    log = tmp_path / "log"
+    with chaos.marked() as left:
+        options = {"processes": 1, "workers": 1, "log": str(log), "pause_s": 0.3}
+        driver = chaos.spawn(str(ground.raster), str(tmp_path / "o.fgb"), options)
+        chaos.eventually(lambda: chaos.predicted(log) or driver.poll() is not None)
+        assert len(left()) >= 2
+        for way in ways:
+            driver.send_signal(way)
+            time.sleep(0.2)
+        said, _ = driver.communicate(timeout=60)
+        assert driver.returncode in (130, -ways[0]), said
+        chaos.eventually(lambda: not left(), 10)
+
+
+def test_a_full_disk_leaves_the_old_output_at_every_point(tmp_path: Path) -> None:
+    chaos.scene(tmp_path / "raster.tif", 3, 5)
+    report = _on_a_small_disk(tmp_path, 10)
+    for point in report["points"]:
+        assert point["code"] == 4 and point["intact"] and not point["drafts"], point
+        assert "ake room" in point["said"]
+        assert point["again"] == [0, ""] and point["same"], point
+    assert report["read_only"]["code"] == 4 and report["read_only"]["intact"]
+    assert "Read-only" in report["read_only"]["said"]
+
+
+def _on_a_small_disk(home: Path, points: int) -> dict:  # type: ignore[type-arg]
+    script = chaos.HERE / "chaos_disk.py"
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", sys.executable, str(script), str(home), str(points)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(chaos.HERE), str(chaos.HERE.parent)])},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    if "unshare:" in done.stderr:
+        pytest.skip(f"no file system of our own can be mounted here ({done.stderr.strip()})")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_an_output_that_is_open_for_editing_is_left_alone(ground: Ground, tmp_path: Path) -> None:
+    output = tmp_path / "o.gpkg"
+    options = {"workers": 2}
+    assert chaos.drive(ground.raster, output, **options).wait() == 0
+    editor = sqlite3.connect(output, isolation_level=None)
+    editor.execute("PRAGMA journal_mode = WAL")  # as QGIS does
+    editor.execute("BEGIN")
+    editor.execute("UPDATE run SET value = 'edited' WHERE key = 'raster'")
+    editor.execute("COMMIT")
+    before = output.read_bytes()
+    refused = chaos.drive(ground.raster, output, **options)
+    assert refused.wait() == 4
+    assert "End the edit session" in refused.text
+    assert output.read_bytes() == before
+    editor.close()
+    assert chaos.drive(ground.raster, output, **options).wait() == 0
+
+
+def test_a_raster_with_a_name_that_gdal_cannot_take_is_refused(ground: Ground, tmp_path: Path) -> None:
+    import geoseg
+
+    raster = Path(os.fsdecode(os.fsencode(tmp_path) + b"/r\xe9.tif"))
+    os.link(ground.raster, raster)
+    with pytest.raises(geoseg.errors.RasterError, match="not UTF-8"):
+        geoseg.extract(raster, chaos.Spots())

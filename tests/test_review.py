@@ -1,0 +1,207 @@
+"""What is corrected in QGIS becomes training data: extract, correct, finetune, extract finds more that is right."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import shapely
+from rasterio.transform import from_origin
+
+import geoseg
+from geoseg.errors import ConfigError, SinkError
+from geoseg.evaluation import evaluate
+from geoseg.sinks.review import review_path, write_review
+from geoseg.training import read_train_config, train
+from geoseg.training.review import judged
+from geoseg.training.source_config import ReviewSource
+from geoseg.training.sources import mix
+
+FINETUNE = """
+[model]
+name = "mine"
+start = "buildings"
+[schedule]
+steps = 30
+batch = 2
+chip = 128
+learning_rate = 4e-4
+warmup = 3
+ema = 0.8
+scale = [0.9, 1.1]
+seed = 1
+threads = 1
+checkpoint = "compact"
+[augment]
+strength = 0.2
+[sampling]
+objects = 0.9
+[[sources]]
+kind = "review"
+raster = "first.tif"
+footprints = "first.review.gpkg"
+"""
+
+
+def town(path: Path, seed: int) -> gpd.GeoDataFrame:
+    """Red blocks, which are buildings here, among blue ones, which are not; the truth, in lon/lat."""
+    rng = np.random.default_rng(seed)
+    height, width = 168, 216
+    pixels = rng.integers(70, 110, (3, height, width)).astype(np.uint8)
+    boxes = []
+    for number in range(12):
+        row, col = 14 + number // 4 * 50, 12 + number % 4 * 51
+        h, w = rng.integers(24, 34, 2)
+        red = number % 2 == seed % 2
+        colour = np.array([190, 70, 60] if red else [70, 90, 190]) + rng.integers(-15, 15, 3)
+        pixels[:, row : row + h, col : col + w] = colour[:, None, None] + rng.integers(-8, 8, (3, h, w))
+        if red:
+            boxes.append(shapely.box(col, row, col + w, row + h))
+    transform = from_origin(335_000, 3_060_000, 0.2, 0.2)
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": 3, "dtype": "uint8"}
+    with rasterio.open(path, "w", crs="EPSG:32645", transform=transform, photometric="RGB", **profile) as file:
+        file.write(pixels)
+    t = transform
+    on_ground = [shapely.affinity.affine_transform(box, [t.a, t.b, t.d, t.e, t.c, t.f]) for box in boxes]
+    return gpd.GeoDataFrame({"label": "building"}, geometry=on_ground, crs=32645, index=range(len(boxes))).to_crs(4326)
+
+
+def correct(path: Path, truth: gpd.GeoDataFrame) -> pd.Series:
+    """As an analyst would: right ones kept, false ones marked, missed ones drawn without filling in the form."""
+    table = gpd.read_file(path, layer="footprints")
+    shapes = truth.to_crs(table.crs).geometry.to_numpy()
+    iou = np.array(
+        [[a.intersection(b).area / a.union(b).area for b in shapes] for a in table.geometry] or np.zeros((0, 1))
+    )
+    table["review"] = np.where(iou.max(axis=1) >= 0.5, "keep", "wrong") if len(table) else None
+    missed = shapes[iou.max(axis=0) < 0.5] if len(table) else shapes
+    drawn = gpd.GeoDataFrame({"label": None}, geometry=missed, crs=table.crs, index=range(len(missed)))
+    gpd.GeoDataFrame(pd.concat([table, drawn], ignore_index=True)).to_file(path, layer="footprints", driver="GPKG")
+    return table["review"]
+
+
+def test_what_is_corrected_makes_the_model_better(tmp_path: Path) -> None:
+    first, other = town(tmp_path / "first.tif", 1), town(tmp_path / "other.tif", 2)
+    before = geoseg.load_model("buildings", device="cpu")
+    geoseg.write(geoseg.extract(tmp_path / "first.tif", before), tmp_path / "first.gpkg")
+    review = write_review(tmp_path / "first.gpkg", review_path(tmp_path / "first.gpkg"))
+    correct(review, first)
+    (tmp_path / "finetune.toml").write_text(FINETUNE)
+    config = read_train_config(tmp_path / "finetune.toml")
+    assert config.model.architecture == before.card.architecture and config.model.gsd_m == before.card.gsd_m
+    weights = train(config, tmp_path / "mine.safetensors", device="cpu", log=print)
+    after = geoseg.load_model(weights, device="cpu")
+    f1 = [evaluate(geoseg.extract(tmp_path / "other.tif", model), other).f1 for model in (before, after)]
+    print("F1 before and after:", f1)
+    assert f1[1] >= f1[0] + 0.1
+
+
+def table(**columns: list[object]) -> gpd.GeoDataFrame:
+    return gpd.GeoDataFrame(columns, geometry=[shapely.box(0, 0, 1, 1)] * len(columns["review"]), crs=32645)
+
+
+def test_each_verdict_is_what_it_says() -> None:
+    reviewed = table(
+        id=["a", "b", "c", None, None, "f", "g", "h"],
+        label=["building"] * 3 + ["building", None] + ["building"] * 3,
+        score=[0.9, 0.9, 0.9, np.nan, np.nan, 0.95, 0.6, 0.2],
+        review=["keep", "wrong", "edited", "added", None, None, None, None],
+    )
+    source = ReviewSource(kind="review", raster="r.tif", footprints="f.gpkg")
+    assert judged(reviewed, source, ("building",)).tolist() == [1, -1, 1, 1, 1, 0, 0, 0]
+    ruled = source.model_copy(update={"keep_above": 0.9, "wrong_below": 0.3})
+    assert judged(reviewed, ruled, ("building",)).tolist() == [1, -1, 1, 1, 1, 1, 0, -1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"review": ["kep"], "id": ["a"], "label": ["building"]}, "'kep' in 'review'.*keep, wrong"),
+        ({"review": ["keep"], "id": ["a"], "label": ["tree"]}, "labels tree.*ignore_labels"),
+    ],
+)
+def test_verdicts_that_mean_nothing_are_refused(columns: dict[str, list[object]], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        judged(table(**columns), ReviewSource(kind="review", raster="r", footprints="f"), ("building",))
+
+
+@pytest.fixture
+def footprints(tmp_path: Path) -> Path:
+    town(tmp_path / "first.tif", 1)
+
+    class Known:
+        card = geoseg.ModelCard(classes=("building",))
+
+        def predict(self, chips: list[geoseg.Chip]) -> list[geoseg.Instances]:
+            found = geoseg.Instances(
+                boxes=np.array([[20, 20, 50, 44]]), scores=[0.8], labels=[0], masks=[np.ones((4, 5), bool)]
+            )
+            return [found for _ in chips]
+
+    geoseg.write(geoseg.extract(tmp_path / "first.tif", Known()), tmp_path / "first.gpkg")
+    return tmp_path / "first.gpkg"
+
+
+def test_a_copy_to_correct_offers_the_verdicts(footprints: Path) -> None:
+    before = footprints.read_bytes()
+    copy = write_review(footprints, review_path(footprints))
+    assert copy.name == "first.review.gpkg" and footprints.read_bytes() == before
+    reviewed = gpd.read_file(copy, layer="footprints")
+    assert len(reviewed) and reviewed["review"].isna().all()
+    with closing(sqlite3.connect(copy)) as db:
+        assert db.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    with closing(sqlite3.connect(copy)) as db:
+        (qml,) = db.execute("SELECT styleQML FROM layer_styles WHERE f_table_name = 'footprints'").fetchone()
+    root = ET.fromstring(qml.split("\n", 1)[1])
+    field = root.find("fieldConfiguration/field[@name='review']/editWidget[@type='ValueMap']")
+    assert field is not None
+    values = {option.get("value") for option in field.iter("Option") if option.get("type") == "QString"}
+    assert values >= {"keep", "wrong", "edited", "added"}
+    default = root.find("defaults/default[@field='review']")
+    assert default is not None and default.get("applyOnUpdate") == "1"
+    with pytest.raises(SinkError, match="may hold corrections"):
+        write_review(footprints, copy)
+    with pytest.raises(SinkError, match="own file"):
+        write_review(footprints, footprints, force=True)
+
+
+def test_other_files_are_no_footprints(tmp_path: Path) -> None:
+    (tmp_path / "a.gpkg").write_bytes(b"no GeoPackage at all" * 100)
+    with pytest.raises(SinkError, match="no GeoPackage of geoseg's"):
+        write_review(tmp_path / "a.gpkg", tmp_path / "b.gpkg")
+
+
+def test_labels_aoi_ignored_regions_and_windows(tmp_path: Path) -> None:
+    truth = town(tmp_path / "first.tif", 1)
+    truth["what"] = ["building", "building", "building", "shed", "building", "building"]
+    truth.to_file(tmp_path / "labels.gpkg")
+    west, south, east, north = truth.total_bounds
+    aoi = gpd.GeoDataFrame(geometry=[shapely.box(west - 1, south - 1, (west + east) / 2, north + 1)], crs=4326)
+    aoi.to_file(tmp_path / "aoi.geojson")
+    source = (
+        'kind = "raster"\nraster = "first.tif"\nlabels = "labels.gpkg"\nlabel_column = "what"\naoi = "aoi.geojson"\n'
+    )
+    base = FINETUNE.split("[[sources]]")[0]
+    path = tmp_path / "own.toml"
+    path.write_text(f"{base}[[sources]]\n{source}")
+    with pytest.raises(ConfigError, match=r"labels shed.*ignore_labels"):
+        mix(read_train_config(path))
+    drawn = []
+    for hold in (0, 100):
+        text = base.replace("threads = 1", f"threads = 1\nhold_mb = {hold}")
+        path.write_text(f'{text}[[sources]]\n{source}ignore_labels = ["shed"]\n')
+        drawn.append(mix(read_train_config(path)))
+    windowed, held = (each.pools[0](np.random.default_rng(0)) for each in drawn)
+    assert type(windowed.pixels).__name__ == "Windowed" and type(held.pixels).__name__ == "Held"
+    assert 0 < len(held.polygons) < 5 and len(held.ignore) >= 2
+    for index in range(4):
+        one, two = (each.draw(index) for each in drawn)
+        assert (one.pixels == two.pixels).all() and (one.target["ignore"] == two.target["ignore"]).all()
+    assert any(held_chip.target["ignore"].any() for held_chip in (drawn[1].draw(i) for i in range(6)))

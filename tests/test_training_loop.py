@@ -1,0 +1,199 @@
+"""A training learns, goes on where it stopped to the last bit, and shares its work between processes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from test_training import TINY
+
+from geoseg.detectors import load_model
+from geoseg.training import read_train_config, train
+from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
+from geoseg.training.journal import read_rows
+from geoseg.training.labelled import Labelled
+from geoseg.training.loop import _Trainer
+from geoseg.training.pixels import Held
+from geoseg.training.processes import Crew
+from geoseg.training.sources import mix
+from geoseg.training.sparing import Losses, _integral, share_in
+from geoseg.training.validating import Validator, judged
+
+
+def blocks(seed: int, height: int = 160, width: int = 224) -> Labelled:
+    """Bright rectangles on dark ground."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(20, 60, (3, height, width)).astype(np.uint8)
+    polygons = []
+    for row in range(12, height - 40, 48):
+        for col in range(12, width - 44, 56):
+            h, w = rng.integers(18, 30, 2)
+            pixels[:, row : row + h, col : col + w] = rng.integers(170, 240, 3)[:, None, None]
+            polygons.append(shapely.box(col, row, col + w, row + h))
+    return Labelled(
+        pixels=Held(values=torch.from_numpy(pixels)),
+        polygons=np.array(polygons, dtype=object),
+        labels=np.ones(len(polygons), np.int64),
+        gsd_m=0.3,
+    )
+
+
+def tiny(folder: Path, steps: int, *, more: str = "") -> Path:
+    path = folder / f"tiny_{steps}.toml"
+    path.write_text(TINY.format(steps=steps).replace("chip = 96", f"chip = 64\n{more}"))
+    return path
+
+
+def test_goes_on_to_the_last_bit(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    fixed = "minutes = 1e6\nema = 0.9\naccumulate = 2"
+    whole = tiny(tmp_path, 4, more=fixed)
+    train(read_train_config(whole), tmp_path / "whole.safetensors", device="cpu", log=lambda line: None)
+    # The first piece is cut by a crash after its checkpoint of step 2.
+    lines: list[str] = []
+    target = tmp_path / "a" / "pieces.safetensors"
+    with pytest.raises(RuntimeError, match="crash"):
+        _crash_after(2, read_train_config(whole), target)
+    train(read_train_config(whole), target, device="cpu", log=lines.append)
+    assert lines[0] == "going on from step 2"
+    once, pieces = (load_file(f"{path}.checkpoint") for path in (tmp_path / "whole.safetensors", target))
+    assert once.keys() == pieces.keys() and any(name.startswith("exp_avg_sq.") for name in once)
+    assert all(torch.equal(once[name], pieces[name]) for name in once)
+    assert (tmp_path / "whole.safetensors").read_bytes() == target.read_bytes()
+
+
+def _crash_after(step: int, config: object, target: Path) -> None:
+    before = _Trainer._step
+
+    def crashing(self: _Trainer, *given: object) -> dict[str, float]:
+        if self.state.step == step:
+            raise RuntimeError("crash")
+        return before(self, *given)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Trainer, "_step", crashing)
+        train(config, target, device="cpu", log=lambda line: None)  # type: ignore[arg-type]
+
+
+def _trained(seed: int) -> Trained:
+    torch.manual_seed(seed)
+    net, average = (torch.nn.Sequential(torch.nn.Linear(70, 90), torch.nn.BatchNorm1d(90)) for _ in range(2))
+    average.load_state_dict({k: v + 1e-3 * torch.randn(v.shape) if v.ndim else v for k, v in net.state_dict().items()})
+    optimiser = torch.optim.AdamW(net.parameters())
+    for _ in range(3):
+        optimiser.zero_grad()
+        net(torch.randn(16, 70)).square().sum().backward()
+        optimiser.step()
+    return Trained(net=net, average=average, optimiser=optimiser)
+
+
+def test_a_compact_checkpoint_is_small_and_near(tmp_path: Path) -> None:
+    true, other = _trained(1), _trained(2)
+    path = tmp_path / "c.checkpoint"
+    save_checkpoint(path, true, State(step=3), settings="s", compact=True)
+    assert load_checkpoint(path, other, settings="s").step == 3
+    count = sum(p.numel() for p in true.net.parameters())
+    assert path.stat().st_size < 4.5 * count + 4000
+    for (name, p), q in zip(true.net.named_parameters(), other.net.parameters(), strict=True):
+        away = (p - true.average.state_dict()[name]).abs().max()
+        assert (p - q).abs().max() <= away / 100 + p.abs().max() * 2**-10
+        square, back = (t.optimiser.state[x]["exp_avg_sq"] for t, x in ((true, p), (other, q)))
+        assert ((back / square.clamp(min=1e-30)).log()[square > 1e-30].abs() < 0.1).all()
+        assert not other.optimiser.state[q]["exp_avg"].any()
+
+
+def test_what_is_spared_is_not_punished() -> None:
+    region = torch.zeros(40, 60, dtype=torch.uint8)
+    region[10:20, 30:50] = 1
+    boxes = torch.tensor([[30.0, 10, 50, 20], [20, 10, 40, 20], [0, 0, 10, 10], [-90, -90, -50, -50]])
+    assert share_in(boxes, _integral(region)).tolist() == [1.0, 0.5, 0.0, 0.0]
+
+
+def test_a_batch_that_is_spared_whole_has_no_loss_and_gradients_of_zero(tmp_path: Path) -> None:
+    config = read_train_config(tiny(tmp_path, 1))
+    trainer = _Trainer(config, tmp_path / "x.safetensors", torch.device("cpu"), Crew(), lambda line: None)
+    example = mix(config).draw(0)
+    target = {**example.target, "ignore": torch.ones(64, 64, dtype=torch.uint8)}
+    target |= {name: target[name][:0] for name in ("boxes", "labels", "masks")}
+    losses = trainer.losses
+    assert isinstance(losses, Losses)
+    parts = losses(torch.randn(1, 3, 64, 64), [target])
+    assert all(float(value.detach()) == 0 for value in parts.values())
+    sum(parts.values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is None or not p.grad.any() for p in trainer.trained.net.parameters())
+
+
+def test_learns_eight_chips_by_heart(tmp_path: Path) -> None:
+    more = "learning_rate = 2e-3\nema = 0.9"
+    config = read_train_config(tiny(tmp_path, 90, more=more))
+    trainer = _Trainer(config, tmp_path / "x.safetensors", torch.device("cpu"), Crew(), lambda line: None)
+    source = mix(config)
+    image = blocks(3)
+    object.__setattr__(source, "pools", (lambda rng: image,))
+    chips = [source.plain(i) for i in range(8)]
+    assert sum(len(chip.target["boxes"]) for chip in chips) >= 8
+    for step in range(90):
+        trainer._step([chips[:4] if step % 2 else chips[4:]], step / 90)
+        trainer.state.step += 1
+    found = judged(Validator(config, trainer._card(), torch.device("cpu")).look(trainer._averaged, chips))
+    assert found.ap50 > 0.95
+
+
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    path, out = tiny(tmp_path, 2, more="accumulate = 2"), tmp_path / "two.safetensors"
+    script = "from geoseg.cli import app; import sys; sys.argv[0] = 'geoseg'; app()"
+    (tmp_path / "run.py").write_text(script)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
+    done = subprocess.run(
+        [*launch, str(tmp_path / "run.py"), "train", str(path), "-o", str(out), "--device", "cpu"],
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(re.findall("step 2", done.stderr)) == 1  # the first process alone speaks
+    assert len(read_rows(Path(f"{out}.jsonl"))["training"]) == 1
+    assert load_model(out, device="cpu").card.name == "tiny"
+
+
+def test_the_page_shows_curves_chips_and_seeds_and_the_best_is_kept(tmp_path: Path) -> None:
+    path = tiny(tmp_path, 2)
+    held_out = TINY.split("[[sources]]")[1].replace("scenes = 2", "scenes = 1\nfirst_seed = 7")
+    path.write_text(path.read_text() + "[validation]\nevery = 1\nchips = 2\n[[validation.sources]]" + held_out)
+    lines: list[str] = []
+    board = tmp_path / "board"
+    wants = board if find_spec("tensorboard") else None
+    train(read_train_config(path), tmp_path / "v.safetensors", device="cpu", log=lines.append, tensorboard=wants)
+    rows = read_rows(tmp_path / "v.safetensors.jsonl")
+    assert [row["step"] for row in rows["validation"]] == [1, 2]
+    assert all(0 <= row["f1"] <= 1 for row in rows["validation"])
+    page = (tmp_path / "v.safetensors.html").read_text()
+    assert page.count("<svg") >= 3 and page.count("data:image/png;base64") == 6
+    assert "1000 to 1001" in page and "http" not in page
+    assert wants is None or list(board.glob("events.out*"))
+    assert any("validation at step 1" in line for line in lines)
+
+
+def test_jpeg_of_images_is_not_needed_to_be_georeferenced(tmp_path: Path) -> None:
+    Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "c.json").write_text(
+        '{"images": [{"id": 1, "file_name": "a.png", "height": 50, "width": 70}],'
+        ' "categories": [{"id": 1, "name": "building"}, {"id": 2, "name": "tree"}], "annotations": ['
+        '{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[5, 5, 25, 5, 25, 20, 5, 20]]},'
+        '{"id": 2, "image_id": 1, "category_id": 1, "segmentation": {"size": [50, 70], "counts": '
+        '[1520, 20, 30, 20, 1910]}, "iscrowd": 1},'
+        '{"id": 3, "image_id": 1, "category_id": 2, "segmentation": [[50, 30, 60, 30, 60, 40, 50, 40]]}]}'
+    )
+    path = tmp_path / "coco.toml"
+    source = 'kind = "coco"\nannotations = "c.json"\ngsd_m = 0.3\nignore_labels = ["tree"]\n'
+    path.write_text(TINY.format(steps=1).split("[[sources]]")[0] + "[[sources]]\n" + source)
+    image = mix(read_train_config(path)).pools[0](np.random.default_rng(0))
+    assert [polygon.area for polygon in image.polygons] == [300.0]
+    assert sorted(region.area for region in image.ignore) == [40.0, 100.0]

@@ -89,6 +89,8 @@ class VectorizeSettings(Section):
 class ShapesSettings(Section):
     """How outlines are brought into shape after they were merged, each class for itself."""
 
+    min_part: Fraction = 0.05
+    """Parts of a footprint smaller than this share of its largest part are specks of its mask and dropped; 0: none."""
     resolve_overlaps: bool = True
     """Whether ground that several footprints of a class cover goes to the one that scores best."""
     gap_px: Annotated[float, Field(ge=0.0, le=100.0)] = 0.5

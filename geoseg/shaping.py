@@ -115,6 +115,7 @@ def shaped(outlines: Outlines, shaping: Shaping) -> Outlines:
         shaping: what is to be done.
     """
     geometry = outlines.geometry.copy()
+    geometry = _without_specks(geometry, shaping.settings.min_part)
     order = canonical_order(outlines)
     for label in np.unique(outlines.labels).tolist():
         rows = order[outlines.labels[order] == label]
@@ -123,6 +124,22 @@ def shaped(outlines: Outlines, shaping: Shaping) -> Outlines:
         touched = np.array([a is not b for a, b in zip(old, new, strict=True)], np.bool_)
         geometry[rows[touched]] = _moved(new[touched], shaping.frame, back=True)
     return replace(outlines, geometry=geometry)
+
+
+def _without_specks(geometry: NDArray[Any], share: float) -> NDArray[Any]:
+    """Without parts that are smaller than ``share`` of the largest part of the same row."""
+    parts, of = shapely.get_parts(geometry, return_index=True)
+    area = shapely.area(parts)
+    largest = np.zeros(len(geometry))
+    np.maximum.at(largest, of, area)
+    speck = area < share * largest[of]
+    hit = np.unique(of[speck])
+    left = np.isin(of, hit) & ~speck
+    geometry = geometry.copy()
+    geometry[hit] = shapely.multipolygons(parts[left], indices=np.unique(of[left], return_inverse=True)[1])
+    single = hit[shapely.get_num_geometries(geometry[hit]) == 1]
+    geometry[single] = shapely.get_geometry(geometry[single], 0)
+    return geometry
 
 
 def _in_shape(geometry: NDArray[Any], scores: NDArray[np.float32], shaping: Shaping) -> NDArray[Any]:

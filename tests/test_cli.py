@@ -303,7 +303,7 @@ def test_if_changed_runs_again_for_whatever_changes_the_result(tmp_path: Path, s
 def test_a_report_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path, small: Path, weights: Path) -> None:
     out = tmp_path / "a.gpkg"
     result = geoseg("extract", small, "-o", out, "--model", weights, "--report", tmp_path / "nowhere" / "r.json")
-    assert result.exit_code == 4, result.output
+    assert result.exit_code == 2, result.output
     assert "r.json" in result.stderr and "MP/s" not in result.stderr
     assert not out.exists()
 

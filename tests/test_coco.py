@@ -21,7 +21,7 @@ from pycocotools import mask as oracle
 from pycocotools.coco import COCO
 from pyproj import CRS
 
-from geoseg.coco import Rle, coco_of, read_coco, read_results, write_coco
+from geoseg.coco import Annotation, Rle, coco_of, read_coco, read_results, write_coco
 from geoseg.errors import ConfigError, SinkError
 from geoseg.grid import Grid
 
@@ -269,3 +269,9 @@ def test_a_mask_of_a_whole_large_image_is_refused_and_a_small_one_in_it_outlined
     content["annotations"][1]["segmentation"]["counts"] = [0, total]
     with pytest.raises(ConfigError, match="one mask over a box"):
         read_coco(written(content, tmp_path))
+
+
+def test_parts_with_different_numbers_of_corners_are_one_polygon() -> None:
+    square, triangle = np.array([[0.0, 0], [9, 0], [9, 9], [0, 9]]), np.array([[20.0, 0], [29, 0], [20, 9]])
+    one = Annotation(id=1, image_id=1, category_id=1, segmentation=(square, triangle))
+    assert one.polygon.area == 81 + 40.5 and len(one.polygon.geoms) == 2

@@ -291,3 +291,13 @@ def test_a_run_shapes_what_it_has_merged(scene: Path) -> None:
     small = Settings.model_validate({"shapes": {"regularize": "buildings"}, "tiling": {"core": 32, "halo": 32}})
     tiled = geoseg.extract(scene, Overlapping(), settings=small)
     assert tiled.geometry.geom_equals_exact(houses.geometry, 1e-6).all()
+
+
+def test_specks_of_a_mask_go_and_real_parts_stay() -> None:
+    body, wing, speck = shapely.box(10, 10, 40, 30), shapely.box(50, 10, 58, 20), shapely.box(70, 5, 75, 10)
+    rows = [shapely.MultiPolygon([speck, body, wing]), shapely.MultiPolygon([speck, body]), shapely.Polygon()]
+    found = shaped(table(rows), rule(resolve_overlaps=False)).geometry
+    assert found[0].equals(shapely.MultiPolygon([body, wing])) and found[1].equals(body) and found[2].is_empty
+    assert found[1].geom_type == "Polygon"
+    kept = shaped(table(rows), rule(resolve_overlaps=False, min_part=0.0)).geometry
+    assert all(a.equals(b) for a, b in zip(kept, rows, strict=True))

@@ -134,15 +134,15 @@ def test_a_batch_that_is_spared_whole_has_no_loss_and_gradients_of_zero(tmp_path
 
 def test_learns_eight_chips_by_heart(tmp_path: Path) -> None:
     more = "learning_rate = 2e-3\nema = 0.9"
-    config = read_train_config(tiny(tmp_path, 90, more=more))
+    config = read_train_config(tiny(tmp_path, 240, more=more))
     trainer = _Trainer(config, tmp_path / "x.safetensors", torch.device("cpu"), Crew(), lambda line: None)
     source = mix(config)
     image = blocks(3)
     object.__setattr__(source, "pools", (lambda rng: image,))
     chips = [source.plain(i) for i in range(8)]
     assert sum(len(chip.target["boxes"]) for chip in chips) >= 8
-    for step in range(90):
-        trainer._step([chips[:4] if step % 2 else chips[4:]], step / 90)
+    for step in range(240):
+        trainer._step([chips[:4] if step % 2 else chips[4:]], step / 240)
         trainer.state.step += 1
     found = judged(Validator(config, trainer._card(), torch.device("cpu")).look(trainer._averaged, chips))
     assert found.ap50 > 0.95

@@ -22,6 +22,10 @@ def vectorize(
     ],
     config: Annotated[Path | None, typer.Option(help="Settings (TOML); options here win over it.")] = None,
     score_threshold: Annotated[float | None, typer.Option(help="Drop what scores less, 0 to 1.")] = None,
+    regularize: Annotated[
+        str | None, typer.Option(help="Redraw outlines: none, buildings (right angles) or ships (hulls).")
+    ] = None,
+    keep_overlaps: Annotated[bool, typer.Option("--keep-overlaps", help="Let footprints of a class overlap.")] = False,
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")] = None,
     workers: Annotated[int | None, typer.Option(help="Threads on this machine, of each process.")] = None,
     processes: Annotated[int | None, typer.Option(help="Processes on this machine; unset: only this one.")] = None,
@@ -39,6 +43,7 @@ def vectorize(
         config,
         {
             "detect": {"score_threshold": score_threshold},
+            "shapes": {"regularize": regularize, "resolve_overlaps": False if keep_overlaps else None},
             "engine": {"scheduler": scheduler, "workers": workers, "processes": processes},
         },
     )

@@ -54,7 +54,7 @@ class Annotation:
         """
         if isinstance(self.segmentation, Rle):
             return self.segmentation.polygon()
-        rings = shapely.polygons([np.vstack([ring, ring[:1]]) for ring in self.segmentation])
+        rings = np.array([shapely.Polygon(ring) for ring in self.segmentation], dtype=object)
         whole = shapely.union_all(shapely.make_valid(rings, method="structure", keep_collapsed=False))
         return whole if whole.geom_type in ("Polygon", "MultiPolygon") else shapely.Polygon()
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from geoseg.errors import SinkError
+from geoseg.errors import ConfigError, SinkError
 
 _LEFTOVER_S = 24 * 3600
 _NOTHING = 64 * 1024
@@ -85,9 +85,14 @@ def check_place(target: Path) -> None:
     """Find out before the work whether a file can be written there.
 
     Raises:
+        ConfigError: there is no such folder.
         SinkError: it cannot.
     """
     target = Path(os.path.realpath(target))
+    if not target.parent.is_dir():
+        raise ConfigError(
+            f"the output {printable(target)}, whose folder does not exist", remedy="Create the folder first"
+        )
     try:
         _check_target(target)
         os.rmdir(tempfile.mkdtemp(prefix=".geoseg-", dir=target.parent))

@@ -217,7 +217,7 @@ class _Trainer:
     @property
     def _averaged(self) -> MaskRCNN:
         net: Any = self.trained.average
-        return net  # type: ignore[no-any-return]
+        return net
 
     def _write_weights(self) -> None:
         save_weights(self.trained.average, self._card(), self.target)

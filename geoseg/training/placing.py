@@ -46,7 +46,7 @@ def _anywhere(image: Labelled, rng: np.random.Generator) -> NDArray[np.float64]:
         xy = rng.uniform((left, top), (right, bottom))
         if shapely.contains_xy(part, *xy):
             return np.asarray(xy)
-    return shapely.get_coordinates(part.representative_point())[0]
+    return np.asarray(shapely.get_coordinates(part.representative_point())[0], np.float64)
 
 
 def _empty(image: Labelled, rng: np.random.Generator, half: float) -> tuple[float, float]:

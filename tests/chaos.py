@@ -112,6 +112,7 @@ def eventually(what: Callable[[], Any], within_s: float = 120.0) -> Any:
 
 def command(raster: Path, output: Path, options: dict[str, Any]) -> None:
     """`geoseg extract` as the command does it, but for the model: same lock, signals, messages and exit codes."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     import typer
 
     from geoseg.cli.console import start

@@ -28,7 +28,12 @@ KIB = 1024
 
 def mount(folder: Path, *options: str) -> None:
     """A file system in memory, or its options changed."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "geoseg-test", str(folder)], check=True)
+    command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "geoseg-test", str(folder)]
+    for _ in range(50):  # busy as long as what has just ended still has a file open
+        if subprocess.run(command, check=False).returncode == 0:
+            return
+        time.sleep(0.2)
+    subprocess.run(command, check=True)
 
 
 def used(folder: Path) -> int:

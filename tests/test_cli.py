@@ -521,4 +521,4 @@ def test_train_refuses_bad_settings(tmp_path: Path) -> None:
     (tmp_path / "t.toml").write_text("[model]\nname = 'x'\n")
     result = geoseg("train", tmp_path / "t.toml", "-o", tmp_path / "x.safetensors")
     assert result.exit_code == 2
-    assert "sources" in result.stderr
+    assert "model.classes" in result.stderr and "2 more" in result.stderr

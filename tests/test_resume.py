@@ -208,7 +208,7 @@ def test_a_damaged_part_is_made_again(raster: Path, undisturbed: bytes, tmp_path
 
 
 _SCRIPT = """
-import sys, time
+import signal, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 sys.path.insert(0, {tests!r})
@@ -224,6 +224,7 @@ class Slow(Painted):
             log.write("".join(f"{{c.tile.row}},{{c.tile.col}}\\n" for c in chips))
         return super().predict(chips)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 settings = Settings.model_validate({{"engine": {{"workers": 2}}}})
 extract_to({raster!r}, Slow(), {output!r}, tiling=Tiling(core=24, halo=8, block=2), settings=settings)
 """

@@ -130,10 +130,10 @@ class RunConfig(Settings):
         except (OSError, RuntimeError, ValueError):  # a name that no file can have: a long WKT, an unknown ~user
             return None
 
-    def rooted(self, folder: Path) -> RunConfig:
+    def rooted(self, folder: str | Path) -> RunConfig:
         """The same, with relative paths that start from ``folder``."""
         copy = self.model_copy()
-        copy._root = folder.absolute()
+        copy._root = Path(folder).absolute()
         return copy
 
 

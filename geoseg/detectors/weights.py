@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import torch
@@ -27,9 +28,18 @@ def write_weights(state: dict[str, Tensor], card: ModelCard, path: str | Path) -
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.partial")
     # Not save_file, which makes a file that only its owner may read.
-    temporary.write_bytes(save(state, metadata={CARD_KEY: card.to_json(), DIGEST_KEY: _digest(state)}))
+    data = save(state, metadata={CARD_KEY: card.to_json(), DIGEST_KEY: _digest(state)})
+    temporary.write_bytes(_ordered(data))
     temporary.replace(target)
     return target
+
+
+def _ordered(data: bytes) -> bytes:
+    """A safetensors file with the keys of its header sorted: the library puts metadata in another order each time."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelCard]:

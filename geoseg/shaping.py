@@ -120,7 +120,7 @@ def shaped(outlines: Outlines, shaping: Shaping) -> Outlines:
     for label in np.unique(outlines.labels).tolist():
         rows = order[outlines.labels[order] == label]
         old = shapely.normalize(_moved(geometry[rows], shaping.frame))
-        new = _in_shape(old, outlines.scores[rows], shaping)
+        new = _without_specks(_in_shape(old, outlines.scores[rows], shaping), shaping.settings.min_part)
         touched = np.array([a is not b for a, b in zip(old, new, strict=True)], np.bool_)
         geometry[rows[touched]] = _moved(new[touched], shaping.frame, back=True)
     return replace(outlines, geometry=geometry)

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyproj import CRS
@@ -117,6 +117,7 @@ def test_order_and_grouping_change_not_a_bit(shapes: list[Any], way: str, random
 
 @settings(max_examples=18, deadline=None)
 @given(boxes)
+@example([shapely.box(100, 150, 112, 158)] * 2 + [translate(rotate(shapely.box(0, 0, 12, 14), 12), 100, 150)])
 def test_shaping_twice_is_shaping_once(shapes: list[Any]) -> None:
     once = shaped(table(shapes), rule())
     twice = shaped(once, rule()).geometry

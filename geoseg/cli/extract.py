@@ -11,10 +11,27 @@ import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
 from geoseg.cli.exits import stoppable
-from geoseg.cli.lock import output_lock
-from geoseg.cli.options import distinct, parse_bands, parse_scaling, parse_sides, settings_with
+from geoseg.cli.options import (
+    Aoi,
+    Config,
+    Force,
+    KeepOverlaps,
+    OutputFile,
+    Processes,
+    Regularize,
+    ReportFile,
+    Scheduler,
+    ScoreThreshold,
+    Workers,
+    distinct,
+    parse_bands,
+    parse_scaling,
+    parse_sides,
+    settings_with,
+)
 from geoseg.cli.progress import progress
 from geoseg.cli.unchanged import unchanged
+from geoseg.locks import output_lock
 from geoseg.tiling import said
 
 if TYPE_CHECKING:
@@ -24,22 +41,20 @@ if TYPE_CHECKING:
 
 def extract(
     raster: Annotated[str, typer.Argument(help="The raster.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="File to write (.gpkg, .parquet, .fgb, .geojson), or folder.")
-    ],
+    output: OutputFile,
     model: Annotated[str, typer.Option("--model", "-m", help="Bundled model (see `geoseg models`) or weights file.")],
-    aoi: Annotated[str | None, typer.Option(help="Only this area: a vector file, w,s,e,n in degrees, or WKT.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings (TOML); options here win over it.")] = None,
-    score_threshold: Annotated[float | None, typer.Option(help="Drop what scores less, 0 to 1.")] = None,
+    aoi: Aoi = None,
+    config: Config = None,
+    score_threshold: ScoreThreshold = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     core: Annotated[
         str | None,
         typer.Option(help="Side of a tile's core, in pixels the model sees; ROWS,COLUMNS where they differ."),
     ] = None,
     halo: Annotated[str | None, typer.Option(help="Rim around the core, in the same pixels; likewise.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads on this machine, of each process.")] = None,
-    processes: Annotated[int | None, typer.Option(help="Processes on this machine; unset: only this one.")] = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    processes: Processes = None,
     store: Annotated[str | None, typer.Option(help="Keep predictions in this folder (or URL), and use them.")] = None,
     assume_crs: Annotated[str | None, typer.Option(help="CRS of a raster that states none.")] = None,
     bands: Annotated[str | None, typer.Option(help="Which band is which: red=3,green=2,blue=1.")] = None,
@@ -47,16 +62,14 @@ def extract(
     stretch: Annotated[
         str | None, typer.Option(help="The same by percentiles, measured once per raster: 2,98.")
     ] = None,
-    regularize: Annotated[
-        str | None, typer.Option(help="Redraw outlines: none, buildings (right angles) or ships (hulls).")
-    ] = None,
-    keep_overlaps: Annotated[bool, typer.Option("--keep-overlaps", help="Let footprints of a class overlap.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an output that looks open elsewhere.")] = False,
+    regularize: Regularize = None,
+    keep_overlaps: KeepOverlaps = False,
+    force: Force = False,
     if_changed: Annotated[
         bool, typer.Option("--if-changed", help="Do nothing where OUTPUT is whole and of this very run.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done.")] = False,
-    report: Annotated[Path | None, typer.Option(help="Also write the run's report, as JSON.")] = None,
+    report: ReportFile = None,
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,
     quiet: Quiet = False,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from geoseg.errors import ConfigError
 
@@ -13,6 +15,23 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from geoseg.config import Settings
+
+# What several commands take, said once.
+Aoi = Annotated[str | None, typer.Option(help="Only this area: a vector file, w,s,e,n in degrees, or WKT.")]
+Config = Annotated[Path | None, typer.Option(help="Settings (TOML); options here win over it.")]
+OutputFile = Annotated[
+    Path, typer.Option("--output", "-o", help="File to write (.gpkg, .parquet, .fgb, .geojson), or folder.")
+]
+ScoreThreshold = Annotated[float | None, typer.Option(help="Drop what scores less, 0 to 1.")]
+Regularize = Annotated[
+    str | None, typer.Option(help="Redraw outlines: none, buildings (right angles) or ships (hulls).")
+]
+KeepOverlaps = Annotated[bool, typer.Option("--keep-overlaps", help="Let footprints of a class overlap.")]
+Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")]
+Workers = Annotated[int | None, typer.Option(help="Threads on this machine, of each process.")]
+Processes = Annotated[int | None, typer.Option(help="Processes on this machine; unset: only this one.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that looks open elsewhere.")]
+ReportFile = Annotated[Path | None, typer.Option(help="Also write the run's report, as JSON.")]
 
 
 def settings_with(file: Path | None, overrides: dict[str, dict[str, Any]]) -> Settings:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geoseg.cli.console import Quiet, Verbose, log, start
-from geoseg.cli.options import distinct, parse_sides, settings_with
+from geoseg.cli.options import Aoi, Config, distinct, parse_sides, settings_with
 from geoseg.errors import ConfigError
 from geoseg.tiling import said
 
@@ -30,8 +30,8 @@ def plan(
         str | None,
         typer.Option("--model", "-m", help="Take GSD, core and halo from its card; it is not loaded."),
     ] = None,
-    aoi: Annotated[str | None, typer.Option(help="Only this area: a vector file, w,s,e,n in degrees, or WKT.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings (TOML); options here win over it.")] = None,
+    aoi: Aoi = None,
+    config: Config = None,
     core: Annotated[
         str | None,
         typer.Option(help="Side of a tile's core, in pixels the model sees; ROWS,COLUMNS where they differ."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,27 +9,36 @@ import typer
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, start
 from geoseg.cli.exits import stoppable
 from geoseg.cli.extract import summarise, write_report
-from geoseg.cli.options import distinct, settings_with
+from geoseg.cli.options import (
+    Config,
+    Force,
+    KeepOverlaps,
+    OutputFile,
+    Processes,
+    Regularize,
+    ReportFile,
+    Scheduler,
+    ScoreThreshold,
+    Workers,
+    distinct,
+    settings_with,
+)
 from geoseg.cli.progress import progress
 from geoseg.locks import output_lock
 
 
 def vectorize(
     store: Annotated[str, typer.Argument(help="Folder or URL that `geoseg extract --store` has filled.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="File to write (.gpkg, .parquet, .fgb, .geojson), or folder.")
-    ],
-    config: Annotated[Path | None, typer.Option(help="Settings (TOML); options here win over it.")] = None,
-    score_threshold: Annotated[float | None, typer.Option(help="Drop what scores less, 0 to 1.")] = None,
-    regularize: Annotated[
-        str | None, typer.Option(help="Redraw outlines: none, buildings (right angles) or ships (hulls).")
-    ] = None,
-    keep_overlaps: Annotated[bool, typer.Option("--keep-overlaps", help="Let footprints of a class overlap.")] = False,
-    scheduler: Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads on this machine, of each process.")] = None,
-    processes: Annotated[int | None, typer.Option(help="Processes on this machine; unset: only this one.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an output that looks open elsewhere.")] = False,
-    report: Annotated[Path | None, typer.Option(help="Also write the run's report, as JSON.")] = None,
+    output: OutputFile,
+    config: Config = None,
+    score_threshold: ScoreThreshold = None,
+    regularize: Regularize = None,
+    keep_overlaps: KeepOverlaps = False,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    processes: Processes = None,
+    force: Force = False,
+    report: ReportFile = None,
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,
     quiet: Quiet = False,

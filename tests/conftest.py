@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,14 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 # No test asserts wall time: machines are shared and noisy.
-hypothesis_settings.register_profile("geoseg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Continuous integration tries the same examples every time: a red run is then the change's doing. At a desk they vary.
+hypothesis_settings.register_profile(
+    "geoseg",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 hypothesis_settings.load_profile("geoseg")
 
 ROOT = Path(__file__).resolve().parent.parent

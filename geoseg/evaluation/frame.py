@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from geoseg.errors import ConfigError
+from geoseg.vectorize.outline import polygonal
 
 _log = logging.getLogger(__name__)
 _FAR_M = 10_000.0
@@ -23,8 +24,8 @@ def common_frame(tables: list[gpd.GeoDataFrame]) -> list[gpd.GeoDataFrame]:
     """The tables with valid polygons in one frame in which areas are true.
 
     Tables with a CRS are projected to a Lambert azimuthal equal-area plane centred on their contents; tables
-    without one (pixel coordinates) stay as they are. Invalid geometry is repaired; what is no polygon is left
-    out, with a warning in the log.
+    without one (pixel coordinates) stay as they are. Invalid geometry is repaired, of a collection the polygons
+    are kept; what holds no polygon is left out, with a warning in the log.
 
     Raises:
         ConfigError: something else than tables, some have a CRS and some have none, or ground that cannot be projected.
@@ -116,12 +117,14 @@ def share_inside(geometry: NDArray[Any], area: Any) -> NDArray[np.float64]:
 
 
 def _polygons(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """The rows with a polygon of some area, repaired where it was invalid."""
+    """The rows with polygons of some area, repaired where they were invalid."""
     geometry = np.array(table.geometry.array, dtype=object)
     bad = ~(shapely.is_missing(geometry) | shapely.is_valid(geometry))
     if bad.any():
         _log.warning("%d invalid geometries repaired", int(bad.sum()))
         geometry[bad] = shapely.make_valid(geometry[bad], method="structure", keep_collapsed=False)
+    mixed = shapely.get_type_id(geometry) == shapely.GeometryType.GEOMETRYCOLLECTION
+    geometry[mixed] = polygonal(geometry[mixed])
     keep = np.isin(shapely.get_type_id(geometry), (3, 6)) & (shapely.area(geometry) > 0)
     if not keep.all():
         _log.warning("%d rows without a polygon left out", int((~keep).sum()))

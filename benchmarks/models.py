@@ -2,6 +2,7 @@
 
     python -m benchmarks.models buildings            # generated towns with unseen seeds, and the real dev areas
     python -m benchmarks.models ships --scenes 12
+    python -m benchmarks.models buildings --scenes 0 --real-gsd 0.3
     python -m benchmarks.models ships --ships-gsd 0.5 --json ships.json
     python -m benchmarks.models buildings --weights runs/buildings.safetensors --overlays out/
 
@@ -25,12 +26,14 @@ import numpy as np
 import rasterio
 import shapely
 from affine import Affine
+from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 
 import geoseg
 from geoseg.coco import read_coco
 from geoseg.evaluation import Comparison, Evaluation, assess, compare
 from geoseg.overlay import preview
+from geoseg.raster import open_raster
 from geoseg.scenes import Scene, harbour, town
 
 FIRST_SEED = 900_000
@@ -75,20 +78,38 @@ def _written(scene: Scene, path: Path) -> Case:
     return Case(name=path.stem, raster=path, truth=gpd.GeoDataFrame(geometry=moved, crs="EPSG:32633"))
 
 
-def real() -> Iterator[Case]:
-    """Banepa's eastern quarter and Catanduanes 1, never trained on."""
+def real(gsd_m: float | None, folder: Path) -> Iterator[Case]:
+    """Banepa's eastern quarter and Catanduanes 1, never trained on; at another GSD than their own where one is given."""
     if not REAL.is_dir():
         print("the real imagery (../shared/data) is not here: skipped")
         return
-    with rasterio.open(REAL / "banepa.tif") as dataset:
-        left, bottom, right, top = dataset.bounds
-        east = shapely.box(left + 0.75 * (right - left), bottom, right, top)
-        whole = shapely.box(*dataset.bounds)
-    quarter = gpd.GeoDataFrame(geometry=[east], crs="EPSG:3857")
-    yield Case(name="banepa_east", raster=REAL / "banepa.tif", truth=_truth("banepa", whole), aoi=quarter)
-    with rasterio.open(REAL / "catanduanes_1.tif") as dataset:
-        whole = shapely.box(*dataset.bounds)
-    yield Case(name="catanduanes_1", raster=REAL / "catanduanes_1.tif", truth=_truth("catanduanes_1", whole))
+    for name, from_column in (("banepa", 0.75), ("catanduanes_1", 0.0)):
+        raster = REAL / f"{name}.tif"
+        with rasterio.open(raster) as dataset:
+            left, bottom, right, top = dataset.bounds
+        part = gpd.GeoDataFrame(
+            geometry=[shapely.box(left + from_column * (right - left), bottom, right, top)], crs="EPSG:3857"
+        )
+        yield Case(
+            name=f"{name}_east" if from_column else name,
+            raster=raster if gsd_m is None else _resampled(raster, gsd_m, folder / raster.name),
+            truth=_truth(name, shapely.box(left, bottom, right, top)),
+            aoi=part if from_column else None,
+        )
+
+
+def _resampled(raster: Path, gsd_m: float, path: Path) -> Path:
+    """The same ground with larger pixels, each the mean of what it covers, as a coarser camera sees it."""
+    grid = open_raster(raster).grid.at_gsd(gsd_m)
+    with rasterio.open(raster) as source:
+        pixels = source.read(out_shape=(source.count, grid.height, grid.width), resampling=Resampling.average)
+        profile = {"driver": "GTiff", "count": source.count, "dtype": source.dtypes[0], "crs": source.crs}
+        profile |= {"height": grid.height, "width": grid.width, "transform": grid.transform, "nodata": source.nodata}
+        colours = source.colorinterp
+    with rasterio.open(path, "w", **profile) as target:
+        target.colorinterp = colours
+        target.write(pixels)
+    return path
 
 
 def _truth(name: str, whole: shapely.Geometry) -> gpd.GeoDataFrame:
@@ -179,6 +200,7 @@ def main() -> None:
     parser.add_argument("--weights", help="a weights file instead of the bundled one")
     parser.add_argument("--scenes", type=int, default=10, help="generated scenes")
     parser.add_argument("--ships-gsd", type=float, default=0.5, help="metres that a pixel of the ship photographs is")
+    parser.add_argument("--real-gsd", type=float, help="metres: resample the real areas of buildings to it first")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--overlays", type=Path, help="folder for overlay PNGs")
     parser.add_argument("--json", type=Path, help="file for all figures and curves")
@@ -188,7 +210,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         named = {"generated, unseen seeds": list(generated(args.model, args.scenes, Path(folder)))}
         if args.model == "buildings":
-            named |= {case.name: [case] for case in real()}
+            named |= {case.name: [case] for case in real(args.real_gsd, Path(folder))}
         else:
             named["photographs of ships"] = list(photographs(args.ships_gsd, Path(folder)))
         for title, cases in named.items():

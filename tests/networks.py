@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geoseg.instances import Chip
@@ -75,7 +76,12 @@ def chips(height: int, width: int, *, core: int = 512, halo: int = 0, seed: int 
     rng = np.random.default_rng(seed)
     coarse = [torch.from_numpy(rng.uniform(0, 255, (1, 3, height // s, width // s))) for s in (4, 12, 30)]
     layers = [nn.functional.interpolate(c, (height, width), mode="bilinear")[0].numpy() for c in coarse]
-    image = np.mean(layers, axis=0).astype(np.uint8)
+    return cut(np.mean(layers, axis=0).astype(np.uint8), core=core, halo=halo)
+
+
+def cut(image: NDArray[np.uint8], *, core: int, halo: int) -> list[Chip]:
+    """The chips of an image ``(3, h, w)``, all of it valid."""
+    _, height, width = image.shape
     plan = Tiling(core=core, halo=halo).plan(Window(row_off=0, col_off=0, height=height, width=width))
     out = []
     for tile in plan.tiles():

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +15,16 @@ import pyogrio
 import pytest
 import shapely
 import typer
+from commands import cli
 from rasters import DEGREES, ROTATED, SOUTH_UP, UTM, texture, write
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from geoseg import job
-from geoseg.cli import app
 from geoseg.cli.exits import Commands
 from geoseg.raster import open_raster
 from geoseg.sinks import written_run
 
 HEIGHT, WIDTH = 150, 210
-
-
-def geoseg(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-@pytest.fixture(autouse=True)
-def _the_log_as_it_was() -> Iterator[None]:
-    """A command sets up the log of its process, which here is everybody's."""
-    logger = logging.getLogger("geoseg")
-    before = logger.handlers[:], logger.level
-    yield
-    logger.handlers[:] = before[0]
-    logger.setLevel(before[1])
-    logging.captureWarnings(False)
 
 
 @pytest.fixture
@@ -68,8 +51,8 @@ def squares(tmp_path: Path) -> Path:
 
 
 def test_version_and_help() -> None:
-    assert geoseg("--version").output.startswith("geoseg 0.")
-    listed = geoseg("--help").output
+    assert cli("--version").output.startswith("geoseg 0.")
+    listed = cli("--help").output
     for command in ("extract", "plan", "models", "doctor", "evaluate", "export", "preview", "train"):
         assert command in listed
     assert "70 a fault" in " ".join(listed.split())
@@ -86,8 +69,8 @@ def test_help_loads_no_heavy_library() -> None:
 
 
 def test_wrong_usage_exits_2() -> None:
-    assert geoseg("extract").exit_code == 2
-    assert geoseg("nonsense").exit_code == 2
+    assert cli("extract").exit_code == 2
+    assert cli("nonsense").exit_code == 2
 
 
 def test_an_interruption_says_what_is_left() -> None:
@@ -113,7 +96,7 @@ def test_an_interruption_says_what_is_left() -> None:
 )
 def test_plan_covers_the_raster_once(tmp_path: Path, transform: object, crs: str) -> None:
     raster = write(tmp_path / "r.tif", texture(3, HEIGHT, WIDTH), transform=transform, crs=crs)
-    result = geoseg("plan", raster, "-o", tmp_path / "tiles.gpkg", "--core", 64, "--halo", 8)
+    result = cli("plan", raster, "-o", tmp_path / "tiles.gpkg", "--core", 64, "--halo", 8)
     assert result.exit_code == 0, result.output
     cores = gpd.read_file(tmp_path / "tiles.gpkg", layer="cores")
     windows = gpd.read_file(tmp_path / "tiles.gpkg", layer="windows")
@@ -128,23 +111,23 @@ def test_plan_covers_the_raster_once(tmp_path: Path, transform: object, crs: str
 
 def test_plan_takes_rows_and_columns_apart(tmp_path: Path, raster: Path) -> None:
     sides = ("--core", "40,100", "--halo", "4,16")
-    assert geoseg("plan", raster, "-o", tmp_path / "tiles.gpkg", *sides).exit_code == 0
+    assert cli("plan", raster, "-o", tmp_path / "tiles.gpkg", *sides).exit_code == 0
     cores, windows = (gpd.read_file(tmp_path / "tiles.gpkg", layer=name) for name in ("cores", "windows"))
     assert (cores.height.max(), cores.width.max()) == (40, 100)
     assert (windows.height.max(), windows.width.max()) == (48, 126)
-    refused = geoseg("plan", raster, "-o", tmp_path / "t.gpkg", "--core", "4x10")
+    refused = cli("plan", raster, "-o", tmp_path / "t.gpkg", "--core", "4x10")
     assert refused.exit_code == 2 and "rows,columns" in refused.output
 
 
 def test_plan_in_one_layer(tmp_path: Path, raster: Path) -> None:
-    assert geoseg("plan", raster, "-o", tmp_path / "tiles.geojson", "--core", 100, "--halo", 0).exit_code == 0
+    assert cli("plan", raster, "-o", tmp_path / "tiles.geojson", "--core", 100, "--halo", 0).exit_code == 0
     tiles = gpd.read_file(tmp_path / "tiles.geojson")
     assert tiles.kind.value_counts().to_dict() == {"core": 6, "window": 6}
     assert tiles.crs.to_epsg() == 4326
 
 
 def test_plan_takes_core_and_halo_from_the_model(tmp_path: Path, raster: Path, weights: Path) -> None:
-    assert geoseg("plan", raster, "-o", tmp_path / "t.gpkg", "--model", weights).exit_code == 0
+    assert cli("plan", raster, "-o", tmp_path / "t.gpkg", "--model", weights).exit_code == 0
     cores = gpd.read_file(tmp_path / "t.gpkg", layer="cores")
     assert sorted(set(cores.width)) == [18, 96]
 
@@ -152,7 +135,7 @@ def test_plan_takes_core_and_halo_from_the_model(tmp_path: Path, raster: Path, w
 def test_plan_shows_the_tiles_that_a_run_would_do(tmp_path: Path, raster: Path) -> None:
     # A sliver along the diagonal: its window is the whole raster, but it asks for few of the tiles.
     wkt = "SRID=32645;POLYGON((300001 3059999, 300103 3059926, 300104 3059927, 300001 3059999))"
-    result = geoseg("plan", raster, "-o", tmp_path / "t.gpkg", "--core", 16, "--halo", 0, "--aoi", wkt)
+    result = cli("plan", raster, "-o", tmp_path / "t.gpkg", "--core", 16, "--halo", 0, "--aoi", wkt)
     assert result.exit_code == 0, result.output
     cores = gpd.read_file(tmp_path / "t.gpkg", layer="cores")
     assert cores.intersects(shapely.from_wkt(wkt.partition(";")[2])).all()
@@ -161,7 +144,7 @@ def test_plan_shows_the_tiles_that_a_run_would_do(tmp_path: Path, raster: Path) 
 
 def test_plan_refuses_what_is_no_raster(tmp_path: Path) -> None:
     (tmp_path / "page.tif").write_text("<html>404</html>")
-    result = geoseg("plan", tmp_path / "page.tif", "-o", tmp_path / "t.gpkg")
+    result = cli("plan", tmp_path / "page.tif", "-o", tmp_path / "t.gpkg")
     assert result.exit_code == 2
     assert "Traceback" not in result.output
     assert not (tmp_path / "t.gpkg").exists()
@@ -173,8 +156,8 @@ def test_plan_refuses_what_is_no_raster(tmp_path: Path) -> None:
 def test_evaluate_prints_and_gives_json(squares: Path, tmp_path: Path) -> None:
     truth = tmp_path / "truth.geojson"
     gpd.read_file(squares).iloc[:1].to_crs(4326).to_file(truth)
-    assert "0.667" in geoseg("evaluate", squares, truth).output
-    scores = json.loads(geoseg("evaluate", squares, truth, "--json", "--sweep").output)
+    assert "0.667" in cli("evaluate", squares, truth).output
+    scores = json.loads(cli("evaluate", squares, truth, "--json", "--sweep").output)
     assert (scores["n_pred"], scores["n_truth"], scores["n_matched"]) == (2, 1, 1)
     assert scores["f1"] == pytest.approx(2 / 3)
     assert scores["best"]["f1"] == 1.0
@@ -186,15 +169,15 @@ def test_evaluate_inside_an_aoi(squares: Path) -> None:
     bbox = f"{west - 1e-5},{south - 1e-5},{east + 1e-5},{north + 1e-5}"
     wkt = shapely.box(west - 1e-5, south - 1e-5, east + 1e-5, north + 1e-5).wkt
     for aoi in (bbox, wkt):
-        scores = json.loads(geoseg("evaluate", squares, squares, "--aoi", aoi, "--json").output)
+        scores = json.loads(cli("evaluate", squares, squares, "--aoi", aoi, "--json").output)
         assert (scores["n_pred"], scores["n_truth"]) == (1, 1)
-    assert geoseg("evaluate", squares, squares, "--aoi", "1,2,3").exit_code == 2
+    assert cli("evaluate", squares, squares, "--aoi", "1,2,3").exit_code == 2
 
 
 def test_a_table_keeps_one_line_per_row_when_piped(squares: Path, tmp_path: Path) -> None:
     truth = tmp_path / "truth.geojson"
     gpd.read_file(squares).iloc[:1].to_crs(4326).to_file(truth)
-    lines = geoseg("evaluate", squares, truth, "--sweep").stdout.splitlines()
+    lines = cli("evaluate", squares, truth, "--sweep").stdout.splitlines()
     assert "matched (IoU >= 0.5)" in lines[0] and lines[1].startswith("all") and lines[1].split()[-1] == "1"
     assert "(best F1)" in lines[2] and lines[2].split()[-1] == "1"
 
@@ -202,7 +185,7 @@ def test_a_table_keeps_one_line_per_row_when_piped(squares: Path, tmp_path: Path
 def test_evaluate_refuses_what_is_no_vector_file(squares: Path, tmp_path: Path) -> None:
     (tmp_path / "x.gpkg").write_text("nothing")
     for wrong in (tmp_path / "x.gpkg", tmp_path / "absent.gpkg"):
-        result = geoseg("evaluate", wrong, squares)
+        result = cli("evaluate", wrong, squares)
         assert result.exit_code == 2
         assert wrong.name in result.output
         assert "Traceback" not in result.output
@@ -212,13 +195,13 @@ def test_evaluate_refuses_what_is_no_vector_file(squares: Path, tmp_path: Path) 
 
 
 def test_models_lists_the_bundled_cards() -> None:
-    cards = json.loads(geoseg("models", "--json").output)
-    table = geoseg("models").output
+    cards = json.loads(cli("models", "--json").output)
+    table = cli("models").output
     assert all(card["name"] in table for card in cards)
 
 
 def test_doctor_finds_this_installation_in_order() -> None:
-    result = geoseg("doctor", "--json")
+    result = cli("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(result.output)}
     assert result.exit_code == 0, checks
     assert {"python", "packages", "torch", "torchvision", "gpu", "gdal", "proj", "models", "disk"} <= set(checks)
@@ -229,7 +212,7 @@ def test_doctor_names_a_torchvision_that_does_not_fit(tmp_path: Path, monkeypatc
     fake.mkdir()
     (fake / "__init__.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    result = geoseg("doctor", "--json")
+    result = cli("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(result.output)}
     assert result.exit_code == 4
     assert checks["torchvision"]["status"] == "broken"
@@ -242,9 +225,7 @@ def test_doctor_names_a_torchvision_that_does_not_fit(tmp_path: Path, monkeypatc
 
 def test_extract_writes_a_geopackage_and_a_report(tmp_path: Path, raster: Path, weights: Path) -> None:
     out, report = tmp_path / "found.gpkg", tmp_path / "report.json"
-    result = geoseg(
-        "extract", raster, "-o", out, "--model", weights, "--core", 64, "--halo", 8, "--report", report, "-q"
-    )
+    result = cli("extract", raster, "-o", out, "--model", weights, "--core", 64, "--halo", 8, "--report", report, "-q")
     assert result.exit_code == 0, result.output
     assert {"footprints", "gaps", "run"} <= set(pyogrio.list_layers(out)[:, 0])
     found = json.loads(report.read_text())
@@ -258,7 +239,7 @@ def test_extract_writes_a_geopackage_and_a_report(tmp_path: Path, raster: Path, 
 
 def test_an_aoi_elsewhere_is_nothing_to_do(tmp_path: Path, raster: Path, weights: Path) -> None:
     out = tmp_path / "found.gpkg"
-    result = geoseg("extract", raster, "-o", out, "--model", weights, "--aoi", "10,50,10.1,50.1")
+    result = cli("extract", raster, "-o", out, "--model", weights, "--aoi", "10,50,10.1,50.1")
     assert result.exit_code == 0, result.output
     assert "does not meet the raster" in result.stderr
     assert "does not meet the raster" in (written_run(out)["warnings"] or "")
@@ -271,10 +252,10 @@ def test_extract_writes_the_format_of_the_suffix_and_knows_it_again(
 ) -> None:
     out = tmp_path / f"found{suffix}"
     arguments = ("extract", small, "-o", out, "--model", weights, "-q", "--if-changed")
-    first = geoseg(*arguments)
+    first = cli(*arguments)
     assert (first.exit_code, first.stdout) == (0, ""), first.output
     assert "area_m2" in (gpd.read_parquet(out) if suffix == ".parquet" else gpd.read_file(out))
-    again = geoseg(*arguments)
+    again = cli(*arguments)
     assert again.exit_code == 0 and again.stdout.strip().endswith(f"found{suffix}: unchanged")
 
 
@@ -284,7 +265,7 @@ def test_if_changed_runs_again_for_whatever_changes_the_result(tmp_path: Path, s
     arguments = ("extract", small, "-o", out, "--model", model, "-q", "--if-changed", "--core", 50)
 
     def skipped(*further: object) -> bool:
-        result = geoseg(*arguments, *further)
+        result = cli(*arguments, *further)
         assert result.exit_code == 0, result.output
         return result.stdout.strip().endswith(": unchanged")
 
@@ -302,7 +283,7 @@ def test_if_changed_runs_again_for_whatever_changes_the_result(tmp_path: Path, s
 
 def test_a_report_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path, small: Path, weights: Path) -> None:
     out = tmp_path / "a.gpkg"
-    result = geoseg("extract", small, "-o", out, "--model", weights, "--report", tmp_path / "nowhere" / "r.json")
+    result = cli("extract", small, "-o", out, "--model", weights, "--report", tmp_path / "nowhere" / "r.json")
     assert result.exit_code == 2, result.output
     assert "r.json" in result.stderr and "MP/s" not in result.stderr
     assert not out.exists()
@@ -318,7 +299,7 @@ def test_a_raster_is_hashed_once_before_the_work(
         return open_raster(*arguments, **options)
 
     monkeypatch.setattr(job, "open_raster", counted)
-    result = geoseg("extract", small, "-o", tmp_path / "a.gpkg", "--model", weights, "-q", "--if-changed")
+    result = cli("extract", small, "-o", tmp_path / "a.gpkg", "--model", weights, "-q", "--if-changed")
     assert result.exit_code == 0 and len(calls) == 1
 
 
@@ -336,7 +317,7 @@ def retrained(path: Path) -> None:
 def test_if_changed_tries_again_where_parts_are_missing(tmp_path: Path, weights: Path) -> None:
     raster = cut_short(tmp_path)
     arguments = ("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, "-q", "--if-changed")
-    assert [geoseg(*arguments).exit_code for _ in range(2)] == [1, 1]
+    assert [cli(*arguments).exit_code for _ in range(2)] == [1, 1]
 
 
 def cut_short(folder: Path) -> Path:
@@ -358,10 +339,10 @@ def test_paths_may_be_relative_or_from_home(
     (home / "my.tif").write_bytes(small.read_bytes())
     (home / "my.safetensors").write_bytes(weights.read_bytes())
     common = ("--report=~/r.json", "--config=~/run.toml", "--model=~/my.safetensors", "-q")
-    result = geoseg("extract", "~/my.tif", "-o", "~/a.gpkg", *common)
+    result = cli("extract", "~/my.tif", "-o", "~/a.gpkg", *common)
     assert result.exit_code == 0, result.output
     assert json.loads((home / "r.json").read_text())["core"] == 150
-    result = geoseg("preview", small.name, "~/a.gpkg", "-o", "./a.png", "--config=home/run.toml")
+    result = cli("preview", small.name, "~/a.gpkg", "-o", "./a.png", "--config=home/run.toml")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "a.png").exists() and not (tmp_path / "~").exists()
 
@@ -377,22 +358,22 @@ def test_what_is_read_is_not_written_over(tmp_path: Path, raster: Path, weights:
         ("-o", tmp_path / "a.gpkg", "--report", tmp_path / "a.gpkg"),
         ("-o", tmp_path / "a.gpkg", "--report", raster),
     ):
-        result = geoseg("extract", raster, "--model", weights, *further)
+        result = cli("extract", raster, "--model", weights, *further)
         assert result.exit_code == 2
         assert "named twice" in result.stderr
-    assert geoseg("plan", raster, "-o", aoi, "--aoi", aoi).exit_code == 2
+    assert cli("plan", raster, "-o", aoi, "--aoi", aoi).exit_code == 2
     assert before == (aoi.read_bytes(), raster.read_bytes())
 
 
 def test_extract_logs_json_lines(tmp_path: Path, raster: Path, weights: Path) -> None:
-    result = geoseg("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, "--log-format", "json")
+    result = cli("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, "--log-format", "json")
     lines = [json.loads(line) for line in result.stderr.splitlines()]
     assert lines[-1]["exit_code"] == 0
     assert any(line.get("tiles_done") == line.get("tiles") == 6 for line in lines)
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, raster: Path, weights: Path) -> None:
-    result = geoseg("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, "--dry-run")
+    result = cli("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, "--dry-run")
     assert result.exit_code == 0, result.output
     assert "6 of core 96 + halo 16" in result.output
     assert [path.name for path in tmp_path.iterdir()] == [raster.name]
@@ -412,7 +393,7 @@ def test_options_win_over_the_settings_file(tmp_path: Path, raster: Path, weight
         "--config",
         config,
     )
-    text = geoseg(*arguments, "--core", 50, "--score-threshold", 0.3).output
+    text = cli(*arguments, "--core", 50, "--score-threshold", 0.3).output
     assert "core 50 + halo 4" in text
     assert "threshold  0.3" in text
 
@@ -435,7 +416,7 @@ def test_options_win_over_the_settings_file(tmp_path: Path, raster: Path, weight
 def test_bad_settings_exit_2_with_one_message(
     tmp_path: Path, raster: Path, weights: Path, arguments: list[object], word: str
 ) -> None:
-    result = geoseg("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, *arguments)
+    result = cli("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, *arguments)
     assert result.exit_code == 2, result.output
     assert word in result.stderr
     assert "Traceback" not in result.output
@@ -443,7 +424,7 @@ def test_bad_settings_exit_2_with_one_message(
 
 
 def test_an_unknown_suffix_is_refused_before_any_work(tmp_path: Path, raster: Path, weights: Path) -> None:
-    result = geoseg("extract", raster, "-o", tmp_path / "a.shp", "--model", weights)
+    result = cli("extract", raster, "-o", tmp_path / "a.shp", "--model", weights)
     assert result.exit_code == 2
     assert ".gpkg" in result.stderr
 
@@ -451,7 +432,7 @@ def test_an_unknown_suffix_is_refused_before_any_work(tmp_path: Path, raster: Pa
 def test_parts_missing_exit_1_and_are_named(tmp_path: Path, weights: Path) -> None:
     raster = cut_short(tmp_path)
     out, report = tmp_path / "a.gpkg", tmp_path / "a.json"
-    result = geoseg("extract", raster, "-o", out, "--model", weights, "--report", report)
+    result = cli("extract", raster, "-o", out, "--model", weights, "--report", report)
     assert result.exit_code == 1, result.output
     assert "missing" in result.stderr
     assert json.loads(report.read_text())["complete"] is False
@@ -465,13 +446,13 @@ def test_a_locked_output_exits_3_and_a_dead_runs_lock_frees_itself(tmp_path: Pat
     holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout and holder.stdout.readline() == "1\n"
     try:
-        held = geoseg("extract", small, "-o", out, "--model", weights)
+        held = cli("extract", small, "-o", out, "--model", weights)
     finally:
         holder.kill()
         holder.communicate()
     assert held.exit_code == 3
     assert "another run" in held.stderr
-    assert geoseg("extract", small, "-o", out, "--model", weights, "-q").exit_code == 0
+    assert cli("extract", small, "-o", out, "--model", weights, "-q").exit_code == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -495,30 +476,30 @@ def test_sigterm_exits_130_and_leaves_nothing(tmp_path: Path, raster: Path, weig
 
 def test_a_traceback_only_when_asked_for(tmp_path: Path, weights: Path) -> None:
     arguments = ("extract", tmp_path / "absent.tif", "-o", tmp_path / "a.gpkg", "--model", weights)
-    assert "Traceback" not in geoseg(*arguments).output
-    assert "Traceback" in geoseg(*arguments, "-v").stderr
+    assert "Traceback" not in cli(*arguments).output
+    assert "Traceback" in cli(*arguments, "-v").stderr
 
 
 def test_preview_draws_the_footprints(tmp_path: Path, raster: Path, squares: Path) -> None:
-    result = geoseg("preview", raster, squares, "-o", tmp_path / "a.png", "--truth", squares)
+    result = cli("preview", raster, squares, "-o", tmp_path / "a.png", "--truth", squares)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_preview_shows_what_extract_can_read(tmp_path: Path, squares: Path) -> None:
     nowhere = write(tmp_path / "no crs.tif", texture(4, HEIGHT, WIDTH), crs=None)
-    refused = geoseg("preview", nowhere, squares, "-o", tmp_path / "a.png")
+    refused = cli("preview", nowhere, squares, "-o", tmp_path / "a.png")
     assert refused.exit_code == 2 and "--assume-crs" in refused.stderr
     config = tmp_path / "run.toml"
     config.write_text(f"[raster]\nassume_crs = '{UTM}'\nbands = {{red = 3, green = 2, blue = 1}}\n")
     for name, further in (("a", ("--assume-crs", UTM)), ("b", ("--config", config))):
-        result = geoseg("preview", nowhere, squares, "-o", tmp_path / f"{name}.png", *further)
+        result = cli("preview", nowhere, squares, "-o", tmp_path / f"{name}.png", *further)
         assert result.exit_code == 0, result.output
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()  # other bands
 
 
 def test_train_refuses_bad_settings(tmp_path: Path) -> None:
     (tmp_path / "t.toml").write_text("[model]\nname = 'x'\n")
-    result = geoseg("train", tmp_path / "t.toml", "-o", tmp_path / "x.safetensors")
+    result = cli("train", tmp_path / "t.toml", "-o", tmp_path / "x.safetensors")
     assert result.exit_code == 2
     assert "model.classes" in result.stderr and "2 more" in result.stderr

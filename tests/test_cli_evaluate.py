@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,30 +14,14 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from typer.testing import CliRunner
+from commands import cli
 
 import geoseg
-from geoseg.cli import app
 from geoseg.coco import read_coco
 from geoseg.evaluation import examined
 from geoseg.sinks.provenance import run_file
 
 TRANSFORM = Affine.translation(500_000, 3_000_000) @ Affine.rotation(10) @ Affine.scale(0.5, -0.5)
-
-
-def run(*words: object) -> Any:
-    return CliRunner().invoke(app, [str(word) for word in words])
-
-
-@pytest.fixture(autouse=True)
-def _the_log_as_it_was() -> Iterator[None]:
-    """A command sets up the log of its process, which here is everybody's."""
-    logger = logging.getLogger("geoseg")
-    before = logger.handlers[:], logger.level
-    yield
-    logger.handlers[:] = before[0]
-    logger.setLevel(before[1])
-    logging.captureWarnings(False)
 
 
 class Bright:
@@ -100,16 +82,16 @@ def test_a_run_with_an_aoi_is_judged_inside_it(ground: tuple[Path, Path], tmp_pa
     aoi = gpd.GeoDataFrame(geometry=[left], crs=32645)
     for name in ("part.gpkg", "part.geojson"):
         part = extracted(raster, tmp_path / name, aoi)
-        result = run("evaluate", part, truth)
+        result = cli("evaluate", part, truth)
         assert result.exit_code == 0, result.output
         assert "looked: its AOI; 25 true objects lie outside" in result.stdout
-        values = json.loads(run("evaluate", part, truth, "--json").stdout)
+        values = json.loads(cli("evaluate", part, truth, "--json").stdout)
         assert (values["n_truth"], values["n_matched"], values["recall"]) == (25, 25, 1.0)
         assert "its AOI" in values["area"]
     whole = ",".join(str(v) for v in gpd.read_file(truth).total_bounds)
-    told = run("evaluate", tmp_path / "part.gpkg", truth, "--aoi", whole)
+    told = cli("evaluate", tmp_path / "part.gpkg", truth, "--aoi", whole)
     assert "what it did not see is missed" in told.output
-    assert json.loads(run("evaluate", tmp_path / "part.gpkg", truth, "--aoi", whole, "--json").stdout)["n_truth"] == 50
+    assert json.loads(cli("evaluate", tmp_path / "part.gpkg", truth, "--aoi", whole, "--json").stdout)["n_truth"] == 50
 
 
 def test_an_area_noted_in_a_file_opens_no_other_file(ground: tuple[Path, Path], tmp_path: Path) -> None:
@@ -128,12 +110,12 @@ def test_a_whole_run_is_judged_on_its_raster(ground: tuple[Path, Path], tmp_path
     beyond = gpd.GeoDataFrame(geometry=far.translate(0.01, 0), crs=far.crs)
     both = tmp_path / "more.gpkg"
     gpd.GeoDataFrame(gpd.pd.concat([far, beyond])[["geometry"]], crs=far.crs).to_file(both)
-    values = json.loads(run("evaluate", extracted(raster, tmp_path / "all.gpkg"), both, "--json").stdout)
+    values = json.loads(cli("evaluate", extracted(raster, tmp_path / "all.gpkg"), both, "--json").stdout)
     assert (values["n_truth"], values["n_matched"]) == (50, 50)
     assert "its raster; 50 true objects lie outside" in values["area"]
     plain = gpd.read_file(tmp_path / "all.gpkg", layer="footprints")
     plain.to_file(tmp_path / "plain.gpkg")
-    values = json.loads(run("evaluate", tmp_path / "plain.gpkg", both, "--json").stdout)
+    values = json.loads(cli("evaluate", tmp_path / "plain.gpkg", both, "--json").stdout)
     assert values["n_truth"] == 100 and values["area"] is None
 
 
@@ -144,7 +126,7 @@ def test_errors_open_styled_in_qgis(ground: tuple[Path, Path], tmp_path: Path) -
     gpd.read_file(truth).iloc[2:].to_file(less)
     errors, report, page = tmp_path / "errors.gpkg", tmp_path / "out.json", tmp_path / "out.html"
     for target in (report, page):
-        assert run("evaluate", found, less, "--errors", errors, "--report", target).exit_code == 0
+        assert cli("evaluate", found, less, "--errors", errors, "--report", target).exit_code == 0
     layer = gpd.read_file(errors, layer="errors")
     assert layer["kind"].tolist() == ["false", "false"] and layer.crs == 32645
     with closing(sqlite3.connect(errors)) as db:
@@ -154,22 +136,22 @@ def test_errors_open_styled_in_qgis(ground: tuple[Path, Path], tmp_path: Path) -
     assert values["errors"]["false"] == 2 and values["masks"]["ap50"] > 0.9 and values["intervals"]["blocks"] >= 8
     text = page.read_text()
     assert text.startswith("<!doctype html>") and text.count("<svg") == 2 and "PoLiS" in text
-    assert run("evaluate", found, less, "--errors", tmp_path / "errors.geojson").exit_code == 0
+    assert cli("evaluate", found, less, "--errors", tmp_path / "errors.geojson").exit_code == 0
     assert len(gpd.read_file(tmp_path / "errors.geojson")) == 2
     for wrong in (["--errors", found], ["--report", tmp_path / "x.pdf"], ["--errors", tmp_path / "x.shp"]):
-        assert run("evaluate", found, less, *wrong).exit_code == 2
+        assert cli("evaluate", found, less, *wrong).exit_code == 2
 
 
 def test_what_makes_no_sense_is_said(ground: tuple[Path, Path], tmp_path: Path) -> None:
     truth = gpd.read_file(ground[1])
     far = tmp_path / "far.geojson"
     gpd.GeoDataFrame(geometry=truth.translate(1, 1), crs=truth.crs).to_file(far)
-    result = run("evaluate", ground[1], far)
+    result = cli("evaluate", ground[1], far)
     assert result.exit_code == 2 and "km apart" in result.output
     pred = tmp_path / "pred.geojson"
     truth.assign(label="a", score=0.5).to_file(pred)
     truth.assign(label="b").to_file(far)
-    result = run("evaluate", pred, far, "--sweep")
+    result = cli("evaluate", pred, far, "--sweep")
     assert result.output.count("no label is on both sides") == 1
 
 
@@ -177,16 +159,16 @@ def test_coco_out_and_in_again(ground: tuple[Path, Path], tmp_path: Path) -> Non
     raster, truth = ground
     found = extracted(raster, tmp_path / "all.gpkg")
     for source, masks, target in ((found, "polygon", "pred.json"), (truth, "rle", "truth.json")):
-        result = run("export", source, "--raster", raster, "-o", tmp_path / target, "--masks", masks)
+        result = cli("export", source, "--raster", raster, "-o", tmp_path / target, "--masks", masks)
         assert result.exit_code == 0, result.output
         assert result.stdout.strip() == str(tmp_path / target)
     coco = read_coco(tmp_path / "truth.json")
     assert coco.images[0].file_name == "blobs.tif" and (coco.images[0].height, coco.images[0].width) == (150, 260)
     assert sorted(a.polygon.bounds for a in coco.annotations)[0] == (8.0, 10.0, 20.0, 19.0)
     values = json.loads(
-        run("evaluate", tmp_path / "pred.json", tmp_path / "truth.json", "--any-label", "--json").stdout
+        cli("evaluate", tmp_path / "pred.json", tmp_path / "truth.json", "--any-label", "--json").stdout
     )
     assert (values["n_matched"], values["masks"]["ap"]) == (50, pytest.approx(1.0))
-    assert run("evaluate", found, tmp_path / "truth.json").exit_code == 2
-    assert run("export", found, "--raster", raster, "-o", tmp_path / "x.txt").exit_code == 2
-    assert run("evaluate", tmp_path / "pred.json", tmp_path / "truth.json", "--aoi", "0,0,1,1").exit_code == 2
+    assert cli("evaluate", found, tmp_path / "truth.json").exit_code == 2
+    assert cli("export", found, "--raster", raster, "-o", tmp_path / "x.txt").exit_code == 2
+    assert cli("evaluate", tmp_path / "pred.json", tmp_path / "truth.json", "--aoi", "0,0,1,1").exit_code == 2

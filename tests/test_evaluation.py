@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+from commands import cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from geoseg.cli import app
 from geoseg.errors import ConfigError
 from geoseg.evaluation import evaluate, match, sweep
 
@@ -192,7 +191,7 @@ def test_the_command_takes_any_label(tmp_path: Path) -> None:
     table(shapes, label=["building"] * 2).to_crs(4326).to_file(pred)
     table(shapes, label=["yes"] * 2).to_file(truth)
     for options, matched in (([], 0), (["--any-label"], 2)):
-        done = CliRunner().invoke(app, ["evaluate", str(pred), str(truth), "--json", *options])
+        done = cli("evaluate", pred, truth, "--json", *options)
         assert json.loads(done.stdout)["n_matched"] == matched
 
 

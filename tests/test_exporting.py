@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from commands import cli
 from networks import chips
 from torchvision.ops import box_iou
-from typer.testing import CliRunner
 
-from geoseg.cli import app
 from geoseg.detectors import ModelCard, load_model, model_card
 from geoseg.detectors.exporting import _Graph, export_onnx
 from geoseg.detectors.families import family_of
@@ -93,7 +92,7 @@ def test_a_trained_model_finds_the_same_as_its_export(samples: Path) -> None:
 def test_an_export_runs_by_its_path(tmp_path: Path) -> None:
     detector = compact()
     weights = save_weights(detector.net, CARD, tmp_path / "mine.safetensors")
-    done = CliRunner().invoke(app, ["models", "export", str(weights), "-o", str(tmp_path / "mine.onnx")])
+    done = cli("models", "export", weights, "-o", tmp_path / "mine.onnx")
     assert done.exit_code == 0, done.output
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.onnx", "mine.onnx.json", "mine.safetensors"]
     assert model_card(tmp_path / "mine.onnx").classes == CARD.classes
@@ -104,5 +103,5 @@ def test_an_export_runs_by_its_path(tmp_path: Path) -> None:
 def test_what_cannot_be_exported(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="a Mask R-CNN"):
         export_onnx(object())
-    named_wrong = CliRunner().invoke(app, ["models", "export", "ships", "-o", str(tmp_path / "ships.pt")])
+    named_wrong = cli("models", "export", "ships", "-o", tmp_path / "ships.pt")
     assert named_wrong.exit_code == 2 and ".onnx" in named_wrong.stderr

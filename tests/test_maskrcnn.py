@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import cut
 
 from geoseg.detectors.base import Detector, ModelCard
 from geoseg.detectors.canvas import not_elsewhere
@@ -35,15 +36,8 @@ def detector() -> MaskRCNNDetector:
 
 
 def chips(height: int = 150, width: int = 210, core: int = 96, halo: int = 20) -> list[Chip]:
-    rng = np.random.default_rng(5)
-    image = rng.integers(0, 255, (3, height, width), np.uint8)
-    plan = Tiling(core=core, halo=halo).plan(Window(row_off=0, col_off=0, height=height, width=width))
-    out = []
-    for tile in plan.tiles():
-        w = tile.window
-        pixels = image[:, w.row_off : w.row_end, w.col_off : w.col_end]
-        out.append(Chip(tile=tile, pixels=pixels, valid=np.ones(pixels.shape[1:], bool)))
-    return out
+    image = np.random.default_rng(5).integers(0, 255, (3, height, width), np.uint8)
+    return cut(image, core=core, halo=halo)
 
 
 def test_is_a_detector(detector: MaskRCNNDetector) -> None:

@@ -10,12 +10,11 @@ from typing import Any
 import geopandas as gpd
 import pytest
 import torch
+from commands import cli
 from networks import Yolo, chips, exported
 from rasters import texture, write
 from safetensors.torch import save_file
-from typer.testing import CliRunner, Result
 
-from geoseg.cli import app
 from geoseg.detectors import added_models, load_model, model_card, model_digest, weights_path
 from geoseg.detectors.cards import user_folder
 from geoseg.detectors.network import build
@@ -79,22 +78,18 @@ def given(folder: Path, name: str, contents: bytes | str) -> Path:
     return path
 
 
-def geoseg(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 def test_an_onnx_file_becomes_a_model_with_a_name(tmp_path: Path, yolo: bytes, folder: Path) -> None:
     file, card = given(tmp_path, "export.onnx", yolo), given(tmp_path, "card.toml", YOLO)
-    added = geoseg("models", "add", file, "--card", card)
+    added = cli("models", "add", file, "--card", card)
     assert added.exit_code == 0, added.output
     assert added.stdout.strip() == str(folder / "mine.onnx")
     assert (folder / "mine.onnx").read_bytes() == yolo
-    assert "mine" in [c["name"] for c in json.loads(geoseg("models", "--json").stdout)]
-    assert "building, shed" in geoseg("models").stdout
+    assert "mine" in [c["name"] for c in json.loads(cli("models", "--json").stdout)]
+    assert "building, shed" in cli("models").stdout
     assert model_card("mine").score_threshold == 0.3
     assert load_model("mine", device="cpu").digest == model_digest("mine") != ""  # type: ignore[attr-defined]
     raster = write(tmp_path / "town.tif", texture(3, 150, 210), photometric="rgb")
-    done = geoseg("extract", raster, "-o", tmp_path / "out.gpkg", "--model", "mine", "-q")
+    done = cli("extract", raster, "-o", tmp_path / "out.gpkg", "--model", "mine", "-q")
     assert done.exit_code == 0, done.output
     found = gpd.read_file(tmp_path / "out.gpkg", layer="footprints")
     assert len(found) > 0 and set(found["model"]) == {"mine"}
@@ -117,9 +112,9 @@ def test_a_state_dict_becomes_a_model(tmp_path: Path, state: dict[str, torch.Ten
 def test_a_pickle_is_read_only_where_that_is_said(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     file, card = tmp_path / "mine.pth", given(tmp_path, "card.toml", COMPACT)
     torch.save({"model": state, "epoch": 3}, file)
-    refused = geoseg("models", "add", file, "--card", card)
+    refused = cli("models", "add", file, "--card", card)
     assert refused.exit_code == 2 and "--pickle" in refused.stderr
-    assert geoseg("models", "add", file, "--card", card, "--pickle").exit_code == 0
+    assert cli("models", "add", file, "--card", card, "--pickle").exit_code == 0
     assert weights_path("compact").suffix == ".safetensors"
 
 
@@ -182,14 +177,14 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_listed(tmp_path: Path, yolo
     cards, faults = added_models()
     assert [card.name for card in cards] == ["mine"]
     assert len(faults) == 2 and "alone.onnx.json" in faults[0]
-    listed = geoseg("models")
+    listed = cli("models")
     assert listed.exit_code == 0 and "broken.safetensors" in listed.stderr
 
 
 def test_notes_of_somebody_else_are_shown_as_they_are(tmp_path: Path, yolo: bytes) -> None:
     card = YOLO.replace("core = 96", 'core = 96\nnotes = "good [/at] [bold]roofs[/bold] :house:"')
     add_model(given(tmp_path, "x.onnx", yolo), given(tmp_path, "card.toml", card))
-    listed = geoseg("models")
+    listed = cli("models")
     assert listed.exit_code == 0 and "good [/at] [bold]roofs[/bold] :house:" in listed.stdout
 
 

@@ -1,6 +1,6 @@
 """The layers in QGIS itself: they load, look as they should by themselves, and can be corrected.
 
-QGIS brings its own Python (Debian: ``python3-qgis``), so each test hands it a script; where it is not, they are skipped.
+QGIS brings its own Python (Debian: ``python3-qgis``), so each test hands it a script; without it they are skipped.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from test_training import TINY
 
 from geoseg.detectors import load_model
+from geoseg.detectors.cards import model_card
+from geoseg.detectors.network import build
 from geoseg.training import read_train_config, train
 from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
 from geoseg.training.journal import read_rows
@@ -109,6 +111,20 @@ def test_a_compact_checkpoint_is_small_and_near(tmp_path: Path) -> None:
         square, back = (t.optimiser.state[x]["exp_avg_sq"] for t, x in ((true, p), (other, q)))
         assert ((back / square.clamp(min=1e-30)).log()[square > 1e-30].abs() < 0.1).all()
         assert not other.optimiser.state[q]["exp_avg"].any()
+
+
+def test_a_compact_checkpoint_of_a_bundled_network_takes_less_than_60_mib(tmp_path: Path) -> None:
+    card = model_card("buildings")
+    net, average = (build(card.architecture, len(card.classes)) for _ in range(2))
+    optimiser = torch.optim.AdamW(net.parameters())
+    for parameter in net.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimiser.step()
+    trained = Trained(net=net, average=average, optimiser=optimiser)
+    path = tmp_path / "c.checkpoint"
+    save_checkpoint(path, trained, State(step=1), settings="s", compact=True)
+    assert 40 < path.stat().st_size / 2**20 < 60
+    assert load_checkpoint(path, trained, settings="s").step == 1
 
 
 def test_what_is_spared_is_not_punished() -> None:

@@ -89,6 +89,16 @@ def test_an_interruption_says_what_is_left() -> None:
 # --- plan -------------------------------------------------------------------------------------------------
 
 
+def test_plan_replaces_a_plan_and_nothing_else(squares: Path, small: Path, tmp_path: Path) -> None:
+    before = squares.read_bytes()
+    refused = cli("plan", small, "-o", squares)
+    assert refused.exit_code == 4 and "footprints" in refused.output and squares.read_bytes() == before
+    tiles = tmp_path / "tiles.gpkg"
+    assert [cli("plan", small, "-o", tiles).exit_code for _ in range(2)] == [0, 0]
+    assert cli("plan", small, "-o", squares, "--force").exit_code == 0
+    assert set(gpd.list_layers(squares)["name"]) == {"cores", "windows"}
+
+
 @pytest.mark.parametrize(
     ("transform", "crs"),
     [(ROTATED, UTM), (SOUTH_UP, UTM), (DEGREES, "EPSG:4326")],

@@ -29,7 +29,7 @@ FINETUNE = """
 name = "mine"
 start = "buildings"
 [schedule]
-steps = 30
+steps = 18
 batch = 2
 chip = 128
 learning_rate = 4e-4
@@ -170,6 +170,36 @@ def test_a_copy_to_correct_offers_the_verdicts(footprints: Path) -> None:
         write_review(footprints, copy)
     with pytest.raises(SinkError, match="own file"):
         write_review(footprints, footprints, force=True)
+
+
+def test_what_qgis_has_saved_comes_along(footprints: Path, tmp_path: Path) -> None:
+    """An open file keeps its last edits in a -wal beside it."""
+    with closing(sqlite3.connect(footprints)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TEMP TABLE t AS SELECT 1")
+        for trigger in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            db.execute(f'DROP TRIGGER "{trigger[0]}"')
+        db.execute("UPDATE footprints SET label = 'EDITED' WHERE fid = 1")
+        db.commit()
+        assert Path(f"{footprints}-wal").exists()
+        copy = write_review(footprints, tmp_path / "c.review.gpkg")
+    with closing(sqlite3.connect(copy)) as db:
+        assert db.execute("SELECT label FROM footprints WHERE fid = 1").fetchone() == ("EDITED",)
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+def test_a_forced_copy_does_not_take_over_an_old_journal(footprints: Path, tmp_path: Path) -> None:
+    target = write_review(footprints, tmp_path / "c.review.gpkg")
+    with closing(sqlite3.connect(target)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE notes (text)")
+        db.executemany("INSERT INTO notes VALUES (?)", [("old " * 500,)] * 200)
+        db.commit()
+        write_review(footprints, target, force=True)
+    with closing(sqlite3.connect(target)) as db:
+        assert db.execute("PRAGMA quick_check").fetchone() == ("ok",)
+        assert db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'notes'").fetchone() == (0,)
+    assert not Path(f"{target}-wal").exists()
 
 
 def test_other_files_are_no_footprints(tmp_path: Path) -> None:

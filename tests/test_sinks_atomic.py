@@ -261,3 +261,57 @@ def test_a_file_that_cannot_be_flushed_is_not_put_in_place(tmp_path: Path, monke
     with pytest.raises(SinkError, match="not permitted"):
         write(footprints(2), tmp_path / "out.fgb")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_seal_is_there_only_with_what_it_speaks_of(tmp_path: Path) -> None:
+    """Killed anywhere in the renaming: the old run's note never stands beside the new rows, nor the other way round."""
+    script = """
+import os, sys
+from pathlib import Path
+from geoseg.sinks import atomic
+target, calls, real = Path(sys.argv[1]), [0], os.replace
+def replace(source, final):
+    if calls[0] == int(sys.argv[2]):
+        os._exit(9)
+    calls[0] += 1
+    real(source, final)
+atomic.os.replace = replace
+with atomic.replacing(target, target.with_name("gaps"), seal=target.with_name("run")) as drafts:
+    for draft in drafts:
+        draft.write_text("new")
+"""
+    seen = set()
+    for point in range(7):
+        folder = tmp_path / str(point)
+        folder.mkdir()
+        for name in ("rows", "gaps", "run"):
+            (folder / name).write_text("old")
+        python(script, str(folder / "rows"), str(point))
+        state = tuple(
+            (folder / name).read_text() if (folder / name).exists() else "-" for name in ("rows", "gaps", "run")
+        )
+        rows, beside, seal = state
+        assert rows in ("old", "new")
+        assert seal in ("-", rows) and (seal == "-" or beside == rows)
+        seen.add(state)
+    assert {("old", "old", "old"), ("new", "new", "new"), ("new", "new", "-")} <= seen, seen
+
+
+@pytest.mark.parametrize("refused", [0, 1, 2, 3, 4])
+def test_a_renaming_that_is_refused_leaves_all_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    table = footprints(5)
+    target = write(table, tmp_path / "out.geojson", gaps=gaps(), run=RUN)
+    before, calls, real = contents(tmp_path), [0], os.replace
+
+    def replace(source: Path, final: Path) -> None:
+        calls[0] += 1
+        if calls[0] == refused + 1:
+            raise PermissionError(errno.EACCES, "not yours")
+        real(source, final)
+
+    monkeypatch.setattr("geoseg.sinks.atomic.os.replace", replace)
+    with pytest.raises(SinkError, match="intact"):
+        write(table[:2], target, gaps=gaps(1), run={**RUN, "run": "NEW"})
+    assert contents(tmp_path) == before

@@ -21,6 +21,7 @@ from sink_tables import ORIGIN, RUN, UTM, footprints, gaps
 
 from geoseg.errors import ConfigError, SinkError
 from geoseg.sinks import check_output, write
+from geoseg.sinks.gpkg import write_errors
 
 
 def rows(path: Path, query: str) -> list[tuple[object, ...]]:
@@ -258,3 +259,26 @@ def test_the_file_keeps_to_the_geopackage_standard(tmp_path: Path, crs: str) -> 
         corners = "min_x, min_y, max_x, max_y"
         (stored,) = rows(path, f"SELECT {corners} FROM gpkg_contents WHERE table_name = '{layer}'")
         assert np.allclose(stored, gpd.read_file(path, layer=layer).total_bounds)
+
+
+def test_layers_of_another_command_are_not_replaced(tmp_path: Path) -> None:
+    """A layer of errors, or of tiles, in place of footprints is a slip of the keyboard."""
+    path = write(footprints(3), tmp_path / "a.gpkg")
+    with pytest.raises(SinkError, match="footprints"):
+        write_errors(path, gaps().rename(columns={"reason": "kind"}))
+    assert len(gpd.read_file(path, layer="footprints")) == 3
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".parquet"])
+@pytest.mark.parametrize(
+    "crs", ["+proj=eqearth +lon_0=20 +datum=WGS84", "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=40 +lon_0=10"]
+)
+def test_a_crs_that_only_wkt_2_can_say(tmp_path: Path, crs: str, suffix: str) -> None:
+    table = footprints(4, crs=crs)
+    path = write(table, tmp_path / f"a{suffix}")
+    back = gpd.read_parquet(path) if suffix == ".parquet" else gpd.read_file(path)
+    there = shapely.get_coordinates(back.to_crs(4326).geometry).mean(axis=0)
+    assert there == pytest.approx(shapely.get_coordinates(table.to_crs(4326).geometry).mean(axis=0), abs=1e-9)
+    assert sorted(back["id"]) == sorted(table["id"])
+    if suffix == ".gpkg":
+        assert set(back.geom_type) == {"MultiPolygon"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geoseg.cli.console import Quiet, Verbose, log, start
-from geoseg.cli.options import Aoi, Config, distinct, parse_sides, settings_with
+from geoseg.cli.options import Aoi, Config, Force, distinct, parse_sides, settings_with
 from geoseg.errors import ConfigError
 from geoseg.tiling import said
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from geoseg.job import Job
     from geoseg.window import Window
 
+_LAYERS = ("cores", "windows")
 _DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON"}
 
 
@@ -38,6 +39,7 @@ def plan(
     ] = None,
     halo: Annotated[str | None, typer.Option(help="Rim around the core, in the same pixels; likewise.")] = None,
     assume_crs: Annotated[str | None, typer.Option(help="CRS of a raster that states none.")] = None,
+    force: Force = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
@@ -47,11 +49,17 @@ def plan(
     distinct([output], [raster, model, aoi, config])
     if output.suffix.lower() not in _DRIVERS:
         raise ConfigError(f"an output named {output.name!r}", allowed=f"names that end in {', '.join(_DRIVERS)}")
+    from geoseg.sinks.atomic import check_place
+    from geoseg.sinks.gpkg import check_replaceable
+
+    check_place(output)
+    if output.suffix.lower() == ".gpkg":
+        check_replaceable(output, _LAYERS, force=force)
     tiles = {"core": parse_sides("--core", core), "halo": parse_sides("--halo", halo)}
     settings = settings_with(config, {"tiling": tiles, "raster": {"assume_crs": assume_crs}})
     job = _job(raster, model, aoi, settings)
     layers = tile_polygons(job)
-    write_tiles(layers, output)
+    write_tiles(layers, output, force=force)
     tiling = job.plan.tiling
     log.info(
         "%s tiles of core %s + halo %s px at %.3g m: %s",
@@ -104,21 +112,25 @@ def tile_polygons(job: Job) -> dict[str, gpd.GeoDataFrame]:
     return layers
 
 
-def write_tiles(layers: dict[str, gpd.GeoDataFrame], output: Path) -> None:
+def write_tiles(layers: dict[str, gpd.GeoDataFrame], output: Path, *, force: bool = False) -> None:
     """Write the layers; formats of one layer get both in it, told apart by ``kind``.
 
     Raises:
-        SinkError: it cannot be written.
+        SinkError: it cannot be written, or a GeoPackage that holds other layers stands there and is not forced to go.
     """
     import pandas as pd
-    import pyogrio
 
     from geoseg.sinks.atomic import replacing
+    from geoseg.sinks.gpkg import replacing_geopackage
+    from geoseg.sinks.tables import GDAL_ERRORS, write_layer
 
     driver = _DRIVERS[output.suffix.lower()]
     if driver != "GPKG":
         both = pd.concat(list(layers.values()), ignore_index=True)
         layers = {"tiles": both.to_crs(4326) if driver == "GeoJSON" else both}
-    with replacing(output, library_errors=(pyogrio.errors.DataSourceError, pyogrio.errors.FeatureError)) as (draft,):
+        with replacing(output, library_errors=GDAL_ERRORS) as (draft,):
+            write_layer(layers["tiles"], draft, layer="tiles", driver=driver, multi=False)
+        return
+    with replacing_geopackage(output, _LAYERS, force=force) as draft:
         for name, table in layers.items():
-            pyogrio.write_dataframe(table, draft, layer=name, driver=driver)
+            write_layer(table, draft, layer=name, driver=driver, multi=False)

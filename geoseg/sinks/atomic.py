@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import signal
@@ -10,12 +11,13 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from geoseg.errors import ConfigError, SinkError
 
+_log = logging.getLogger(__name__)
 _LEFTOVER_S = 24 * 3600
 _NOTHING = 64 * 1024
 """Free bytes of a full disk, at most: what a library could not write any more does not count as used."""
@@ -35,19 +37,24 @@ _REMEDIES = {
 def replacing(
     target: Path,
     *siblings: Path,
+    seal: Path | None = None,
+    gone: Iterable[Path] = (),
     library_errors: tuple[type[Exception], ...] = (),
     make_way: Callable[[], None] = lambda: None,
 ) -> Iterator[list[Path]]:
-    """Paths to write to, which become ``target`` and ``siblings`` when the block ends well.
+    """Paths to write to, which become ``target``, ``siblings`` and ``seal`` when the block ends well.
 
     They lie in a hidden folder beside the target, hence on the same file system, together with whatever
-    journals a library puts next to them. At the end each is flushed to the disk and renamed; the target comes
-    last, so it stands for the whole. Ctrl-C and SIGTERM wait until all are. On an error before that nothing is
-    renamed, and the folder goes.
+    journals a library puts next to them. At the end each is flushed to the disk, what stood beside the old target
+    is set aside, and the drafts are renamed: siblings, target, seal. So a target stands for its siblings, a seal for
+    all, however the process ends. Ctrl-C and SIGTERM wait until all are. On an error before that nothing is
+    renamed; where a renaming is refused, what stood there is put back.
 
     Args:
         target: the output. A symbolic link is followed.
         siblings: files that belong to it, in the same folder.
+        seal: another of them, which says what the target is.
+        gone: files of the old output that the new one does not have; they are removed.
         library_errors: further exceptions of the library at work that mean that writing failed.
         make_way: called just before the renaming, once all drafts are on the disk; its errors prevent it.
 
@@ -55,7 +62,9 @@ def replacing(
         SinkError: an OSError, or one of ``library_errors``, came out of the block or the renaming.
     """
     target = Path(os.path.realpath(target))
-    finals = [target, *(target.with_name(sibling.name) for sibling in siblings)]
+    belongings = [*siblings, *([seal] if seal else [])]
+    finals = [target, *(target.with_name(path.name) for path in belongings)]
+    stale = [target.with_name(path.name) for path in gone]
     failures: tuple[type[Exception], ...] = (OSError, *library_errors)
     folder: Path | None = None
     try:
@@ -70,8 +79,13 @@ def replacing(
             flush(draft)
         with signals_held():
             make_way()
-            for draft, final in reversed(list(zip(drafts, finals, strict=True))):
-                os.replace(draft, final)
+            for path in filter(Path.is_file, stale):
+                _log.warning("%s is of the output that is replaced: removed", printable(path))
+            last = 1 + len(siblings)
+            with _set_aside([*finals[last:], *finals[1:last], *stale], folder, target):
+                moves = list(zip(drafts, finals, strict=True))
+                for draft, final in (*moves[1:last], moves[0], *moves[last:]):
+                    os.replace(draft, final)
             with suppress(OSError):  # not every file system can (CIFS, FUSE, Windows), and the files are in place
                 flush(target.parent)
     except failures as error:
@@ -79,6 +93,31 @@ def replacing(
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _set_aside(paths: list[Path], folder: Path, target: Path) -> Iterator[None]:
+    """Files out of the way while their successors come, into ``folder``; back in their place if that fails. The target
+    stays where it is, and is known by a second name."""
+    before: dict[Path, Path | None] = {}
+    with suppress(OSError):  # not every file system can
+        os.link(target, folder / "old")
+        before[target] = folder / "old"
+    try:
+        for i, path in enumerate(paths):
+            if path.is_file():
+                os.replace(path, aside := folder / f"old-{i}")
+                before[path] = aside
+            elif not path.exists():
+                before[path] = None
+        yield
+    except OSError:
+        for path, kept in before.items():
+            if kept:
+                os.replace(kept, path)
+            else:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def check_place(target: Path) -> None:

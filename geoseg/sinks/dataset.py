@@ -48,12 +48,20 @@ def check_dataset(target: Path, *, force: bool) -> None:
         raise SinkError(
             f"{printable(target)} is a file", allowed="a name with a suffix for a file, without one for a folder"
         )
-    if not force and any(target.iterdir()) and not (target / RUN_FILE).is_file():
+    foreign = [] if force else sorted(path.name for path in target.iterdir() if not _is_own(path))
+    if foreign:
         raise SinkError(
-            f"{printable(target)} holds files that geoseg did not write",
+            f"{printable(target)} holds files that geoseg did not write"
+            f" ({printable(', '.join(foreign[:5]))}{', ...' if len(foreign) > 5 else ''}) and that would go",
             allowed="a new or empty folder, or a dataset of geoseg's",
             remedy="Write to another name, or pass force (--force), which replaces the whole folder",
         )
+
+
+def _is_own(path: Path) -> bool:
+    """Whether it is part of a dataset of geoseg's, which has its own mark."""
+    own = path.name in (RUN_FILE, "_gaps") or (path.name.startswith("part-") and path.suffix == ".parquet")
+    return own and (path.parent / RUN_FILE).is_file()
 
 
 def write_piece(path: Path, rows: tables.RowStream, run: Mapping[str, Any] | None) -> None:

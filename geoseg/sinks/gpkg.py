@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +37,8 @@ _LAYER_STYLES = """CREATE TABLE layer_styles (
     useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30), update_time DATETIME)"""
 _RUN = """CREATE TABLE run (
     fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT NOT NULL UNIQUE, value TEXT)"""
+OF_A_RUN = ("footprints", "gaps", "run")
+"""What a file of footprints may hold: all of it goes when the next run replaces the file."""
 _FORMATS_OWN = ("gpkg_", "rtree_", "sqlite_")
 _SIDECARS = ("-wal", "-shm", "-journal")
 _date_lock = threading.Lock()  # GDAL's date is one setting of the whole process
@@ -50,36 +52,28 @@ def write(output: Output) -> None:
         SinkError: it cannot be written, somebody may miss what stands there (:func:`check_replaceable`), or it
             does not hold what was written.
     """
-    _write_file(output.target, output.layers(), output.run, force=output.force)
+    with replacing_geopackage(output.target, OF_A_RUN, force=output.force) as draft:
+        _write_file(draft, output.layers(), output.run)
 
 
 def write_errors(target: Path, errors: gpd.GeoDataFrame, *, force: bool = False) -> None:
     """Write a layer ``errors`` with its QGIS style, by its column ``kind``; errors as for :func:`write`."""
-    _write_file(target, {"errors": tables.flat(errors)}, None, force=force)
+    with replacing_geopackage(target, ("errors",), force=force) as draft:
+        _write_file(draft, {"errors": tables.flat(errors)}, None)
 
 
-def _write_file(
-    target: Path, layers: Mapping[str, tables.Table], run: Mapping[str, Any] | None, *, force: bool
-) -> None:
+def _write_file(draft: Path, layers: Mapping[str, tables.Table], run: Mapping[str, Any] | None) -> None:
     date = tables.run_date(run)
-    check_replaceable(target, force=force)
-
-    def make_way() -> None:
-        check_replaceable(target, force=force)  # again: the work before may have taken a while
-        if force:
-            _remove_sidecars(target)
-
-    with replacing(target, library_errors=(*tables.GDAL_ERRORS, sqlite3.Error), make_way=make_way) as (draft,):
-        with _dated(date):
-            for name, table in layers.items():
-                with naming_the_column(name, table):
-                    _write_layer(draft, name, table)
-        with closing(sqlite3.connect(draft)) as db, db:
-            _write_styles(db, layers, date)
-            if run is not None:
-                _write_run(db, run, date)
+    with _dated(date):
         for name, table in layers.items():
-            _check_counts(draft, name, table)
+            with naming_the_column(name, table):
+                _write_layer(draft, name, table)
+    with closing(sqlite3.connect(draft)) as db, db:
+        _write_styles(db, layers, date)
+        if run is not None:
+            _write_run(db, run, date)
+    for name, table in layers.items():
+        _check_counts(draft, name, table)
 
 
 def geometry_column(table: tables.Table) -> str:
@@ -167,22 +161,41 @@ def _check_counts(draft: Path, layer: str, table: tables.Table) -> None:
         )
 
 
+@contextmanager
+def replacing_geopackage(target: Path, own: Collection[str], *, force: bool) -> Iterator[Path]:
+    """A path to write a GeoPackage to, which takes the place of ``target`` when the block ends well.
+
+    Raises:
+        SinkError: it cannot be written, or ``target`` must not be replaced (:func:`check_replaceable`).
+    """
+    check_replaceable(target, own, force=force)
+    with replacing(
+        target,
+        gone=_journals(target) if force else (),  # SQLite would replay them into the new file
+        library_errors=(*tables.GDAL_ERRORS, sqlite3.Error),
+        make_way=lambda: check_replaceable(target, own, force=force),  # again: the work before may have taken a while
+    ) as (draft,):
+        yield draft
+
+
 def read_only(path: Path) -> sqlite3.Connection:
-    """A GeoPackage opened for a look that leaves no journal beside it."""
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+    """A GeoPackage opened for a look: with what another program that has it open has saved, and else leaving no
+    journal beside it."""
+    shared = any(os.path.exists(each) for each in _journals(path))
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro{'' if shared else '&immutable=1'}", uri=True)
 
 
-def check_replaceable(target: Path, *, force: bool) -> None:
-    """Refuse, unless forced, to replace a file that is in use or holds what geoseg did not write.
+def check_replaceable(target: Path, own: Collection[str] = OF_A_RUN, *, force: bool) -> None:
+    """Refuse, unless forced, to replace a file that is in use or holds other layers than ``own``.
 
     QGIS keeps a ``-wal`` beside a file while it edits; a ``-journal`` is a transaction not finished.
 
     Raises:
-        SinkError: there is such a file beside ``target``, or a table in it that is not one of geoseg's.
+        SinkError: there is such a file beside ``target``, or a table in it that is not one of ``own``.
     """
     if force:
         return
-    present = [name for name in ("-wal", "-journal") if os.path.exists(_beside(target, name))]
+    present = [name for name in ("-wal", "-journal") if os.path.exists(os.path.realpath(target) + name)]
     if present:
         raise SinkError(
             f"{printable(target)} has a {present[0]!r} file beside it: it is open for editing in QGIS or"
@@ -190,16 +203,16 @@ def check_replaceable(target: Path, *, force: bool) -> None:
             remedy="End the edit session there, write to another name, or pass force (--force), which drops"
             " what was not saved",
         )
-    if others := _other_tables(target):
+    if others := _other_tables(target, own):
         raise SinkError(
-            f"{printable(target)} holds {len(others)} tables that geoseg did not write"
+            f"{printable(target)} holds {len(others)} tables that are not written here"
             f" ({printable(', '.join(others[:5]))}{', ...' if len(others) > 5 else ''}) and that would go",
             remedy="Write to another name, or pass force (--force), which replaces the whole file",
         )
 
 
-def _other_tables(target: Path) -> list[str]:
-    """Tables and views in a GeoPackage that are neither geoseg's nor the format's own; none where it is no SQLite."""
+def _other_tables(target: Path, own: Collection[str]) -> list[str]:
+    """Tables and views in a GeoPackage besides ``own``, styles and the format's; none where it is no SQLite."""
     if not os.path.isfile(target):
         return []
     try:
@@ -207,18 +220,12 @@ def _other_tables(target: Path) -> list[str]:
             names = [str(n) for (n,) in db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
     except sqlite3.Error:
         return []
-    return sorted(name for name in names if name not in _DESCRIPTIONS and not name.startswith(_FORMATS_OWN))
+    return sorted(name for name in names if name not in (*own, "layer_styles") and not name.startswith(_FORMATS_OWN))
 
 
-def _remove_sidecars(target: Path) -> None:
-    """Journals of the old file, which SQLite would else replay into the new one."""
-    for suffix in _SIDECARS:
-        if os.path.exists(_beside(target, suffix)):
-            os.unlink(_beside(target, suffix))
-
-
-def _beside(target: Path, suffix: str) -> str:
-    return os.path.realpath(target) + suffix
+def _journals(path: Path) -> list[Path]:
+    """What SQLite may keep beside a file."""
+    return [Path(os.path.realpath(path) + suffix) for suffix in _SIDECARS]
 
 
 @contextmanager

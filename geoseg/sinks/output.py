@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,6 @@ from pyogrio.errors import FieldError
 from geoseg.errors import ConfigError
 from geoseg.sinks import tables
 from geoseg.sinks.atomic import printable, replacing
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,26 +60,16 @@ def write_with_siblings(write_layer: Callable[[Path, str, tables.Table], None], 
     """Write a format that holds one layer: the gaps go to a second file, the run to a JSON file beside it."""
     layers = output.layers()
     gaps, run = output.gaps_file, run_file(output.target)
-    siblings = [path for path, part in ((gaps, output.gaps), (run, output.run)) if part is not None]
-
-    def make_way() -> None:
-        remove_stale(path for path in (gaps, run) if path not in siblings)
-
-    with replacing(output.target, *siblings, library_errors=tables.GDAL_ERRORS, make_way=make_way) as drafts:
+    siblings = [gaps] if output.gaps is not None else []
+    seal = run if output.run is not None else None
+    gone = {gaps, run} - {*siblings, seal}
+    with replacing(output.target, *siblings, seal=seal, gone=gone, library_errors=tables.GDAL_ERRORS) as drafts:
         for draft, (name, table) in zip(drafts, layers.items(), strict=False):
             with naming_the_column(name, table):
                 write_layer(draft, name, table)
             tables.check_count(draft, layer=None, expected=len(table))
         if output.run is not None:
             drafts[-1].write_text(json.dumps(dict(tables.run_items(output.run)), indent=2) + "\n", encoding="utf-8")
-
-
-def remove_stale(paths: Iterable[Path]) -> None:
-    """Remove what an earlier output left beside itself and the new one does not replace: it would seem to be of it."""
-    for path in paths:
-        if path.is_file():
-            path.unlink()
-            _log.warning("%s was of the output that is replaced: removed", printable(path))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from geoseg.errors import SinkError
 from geoseg.sinks import tables
 from geoseg.sinks.atomic import replacing
-from geoseg.sinks.output import Output, naming_the_column, remove_stale
+from geoseg.sinks.output import Output, naming_the_column
 
 RUN_KEY = b"geoseg:run"
 """Key of the file's metadata that holds the run, as one JSON object."""
@@ -38,12 +38,8 @@ def write(output: Output) -> None:
         SinkError: it cannot be written.
     """
     layers, gaps = output.layers(), output.gaps_file
-    siblings = [gaps] if "gaps" in layers else []
-
-    def make_way() -> None:
-        remove_stale([] if siblings else [gaps])
-
-    with replacing(output.target, *siblings, library_errors=(pa.ArrowException,), make_way=make_way) as drafts:
+    siblings, gone = ([gaps], []) if "gaps" in layers else ([], [gaps])
+    with replacing(output.target, *siblings, gone=gone, library_errors=(pa.ArrowException,)) as drafts:
         for draft, (name, table) in zip(drafts, layers.items(), strict=True):
             if not isinstance(table, gpd.GeoDataFrame):
                 write_rows(draft, table, output.run)

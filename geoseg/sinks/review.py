@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from geoseg.errors import SinkError
 from geoseg.sinks import qgis_style
-from geoseg.sinks.atomic import printable, replacing
-from geoseg.sinks.gpkg import check_replaceable, read_only
+from geoseg.sinks.atomic import printable
+from geoseg.sinks.gpkg import OF_A_RUN, read_only, replacing_geopackage
 
 REVIEW = ("keep", "wrong", "edited", "added")
 """What an analyst may say of a footprint; nothing: not judged."""
@@ -39,10 +38,11 @@ def write_review(footprints: Path, target: Path, *, force: bool = False) -> Path
             f"{printable(target)} stands already and may hold corrections",
             remedy="Go on correcting it, write to another name, or pass --force, which drops it",
         )
-    check_replaceable(target, force=force)
     columns, labels = _described(footprints)
-    with replacing(target, library_errors=(sqlite3.Error,)) as (draft,):
-        shutil.copyfile(footprints, draft)
+    with replacing_geopackage(target, OF_A_RUN, force=force) as draft:
+        with closing(sqlite3.connect(draft)) as copy, closing(read_only(footprints)) as source:
+            source.backup(copy)  # unlike a copy of the file, with what QGIS has saved but not yet moved into it
+            copy.execute("PRAGMA journal_mode = DELETE")
         with closing(sqlite3.connect(draft)) as db, db:
             if "review" not in columns:
                 db.execute("ALTER TABLE footprints ADD COLUMN review TEXT")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -11,9 +12,11 @@ from typing import Any, Protocol, TypeAlias
 import geopandas as gpd
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyogrio
 import shapely
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, GeometryError
+from pyproj.exceptions import CRSError as ProjCRSError
 
 from geoseg.errors import ConfigError, SinkError
 from geoseg.sinks.atomic import printable
@@ -29,6 +32,10 @@ GDAL_ERRORS: tuple[type[Exception], ...] = (
 
 UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
 """The date of an output whose run says no date: writing again must not change a byte."""
+
+_POLYGON = struct.pack("<I", shapely.GeometryType.POLYGON)
+_MULTI_OF_ONE = struct.pack("<BII", 1, shapely.GeometryType.MULTIPOLYGON, 1)
+"""Heads in WKB (OGC 06-103r4, 8.2): the type of a polygon; byte order, type and number of parts of a MultiPolygon."""
 
 
 class RowStream(Protocol):
@@ -60,7 +67,7 @@ class RowStream(Protocol):
 Table: TypeAlias = gpd.GeoDataFrame | RowStream
 """What a sink writes."""
 BATCH = 4096
-"""Rows of a stream at a time."""
+"""Rows of a stream at a time. SQLite counts transactions in a file, one for each: another number is other bytes."""
 
 
 def flat(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
@@ -121,29 +128,49 @@ def write_layer(table: Table, path: Path, *, multi: bool, **options: Any) -> Non
         multi: whether polygons are written as MultiPolygons of one.
         options: of ``pyogrio.write_dataframe`` and ``pyogrio.write_arrow`` alike.
     """
-    kind = geometry_kind(table)
+    kind, crs = geometry_kind(table), _crs_text(table.crs)
     if isinstance(table, gpd.GeoDataFrame):
-        pyogrio.write_dataframe(table, path, geometry_type=kind, promote_to_multi=multi, **options)
-        return
-    reader = pa.RecordBatchReader.from_batches(table.schema, _batches(table, multi=multi))
-    epsg = None if table.crs is None else table.crs.to_epsg()
-    crs = f"EPSG:{epsg}" if epsg else None if table.crs is None else table.crs.to_wkt("WKT1_GDAL")
+        if crs is None or crs.startswith("EPSG:") or _wkt1(table.crs):
+            pyogrio.write_dataframe(table, path, geometry_type=kind, promote_to_multi=multi, **options)
+            return
+        # pyogrio gives GDAL every other CRS as WKT 1.
+        arrow = pa.table(table.to_arrow(index=False))
+        columns = attributes(table)
+        arrow = arrow.select([*columns, table.geometry.name]).rename_columns([*columns, "geometry"])
+        schema, batches = arrow.schema, _promoting([arrow], multi=multi)
+    else:
+        schema, batches = table.schema, _promoting(table.batches(BATCH), multi=multi)
+    reader = pa.RecordBatchReader.from_batches(schema, batches)
     pyogrio.write_arrow(reader, path, geometry_name="geometry", geometry_type=kind, crs=crs, **options)
 
 
-def _batches(table: RowStream, *, multi: bool) -> Iterator[pa.RecordBatch]:
-    for batch in table.batches(BATCH):
+def _crs_text(crs: Any) -> str | None:
+    """A pyproj CRS as GDAL takes it: by its code, else as WKT 1, which every reader knows, else (Equal Earth, rotated
+    poles) as WKT 2."""
+    if crs is None:
+        return None
+    epsg = crs.to_epsg()
+    return f"EPSG:{epsg}" if epsg else _wkt1(crs) or str(crs.to_wkt())
+
+
+def _wkt1(crs: Any) -> str | None:
+    try:
+        return str(crs.to_wkt("WKT1_GDAL"))
+    except ProjCRSError:
+        return None
+
+
+def _promoting(tables: Iterable[pa.Table], *, multi: bool) -> Iterator[pa.RecordBatch]:
+    for batch in tables:
         if multi:
             batch = batch.set_column(batch.num_columns - 1, "geometry", _promoted(batch.column("geometry")))
         yield from batch.to_batches()
 
 
-def _promoted(column: pa.ChunkedArray) -> pa.Array:
-    """WKB with each polygon as a MultiPolygon of one."""
-    shapes = shapely.from_wkb(column.to_numpy(zero_copy_only=False))
-    single = shapely.get_type_id(shapes) == shapely.GeometryType.POLYGON
-    shapes[single] = shapely.multipolygons(shapes[single][:, None])
-    return pa.array(shapely.to_wkb(shapes, flavor="iso"), type=pa.binary())
+def _promoted(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """WKB (little-endian, as shapely writes it) with each polygon as a MultiPolygon of one: its head goes before."""
+    single = pc.equal(pc.binary_slice(column, 1, 5), _POLYGON)
+    return pc.if_else(single, pc.binary_join_element_wise(_MULTI_OF_ONE, column, b""), column)
 
 
 def same_crs(gaps: gpd.GeoDataFrame, table: Table) -> gpd.GeoDataFrame:

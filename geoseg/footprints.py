@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
@@ -227,7 +226,15 @@ def _ids(pixel: NDArray[Any], labels: NDArray[Any], raster: str) -> NDArray[Any]
         hashlib.blake2b(shape, digest_size=8, key=keys[label]).digest()
         for shape, label in zip(shapes, labels, strict=True)
     ]
-    return np.array([base64.b32encode(d).decode().rstrip("=").lower() for d in digests], dtype=object)
+    return _base32(b"".join(digests))
+
+
+def _base32(digests: bytes) -> NDArray[Any]:
+    """Base 32 (RFC 4648) of each 8 bytes, in lower case, without padding."""
+    bits = np.unpackbits(np.frombuffer(digests, np.uint8).reshape(-1, 8), axis=1)
+    fives = np.pad(bits, ((0, 0), (0, 1))).reshape(-1, 13, 5) @ np.array([16, 8, 4, 2, 1], np.uint8)
+    letters = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz234567", np.uint8)[fives]
+    return letters.view("S13").ravel().astype("U13").astype(object)
 
 
 def _keys(pixel: NDArray[Any]) -> Keys:

@@ -121,9 +121,14 @@ def shaped(outlines: Outlines, shaping: Shaping) -> Outlines:
         rows = order[outlines.labels[order] == label]
         old = shapely.normalize(_moved(geometry[rows], shaping.frame))
         new = _without_specks(_in_shape(old, outlines.scores[rows], shaping), shaping.settings.min_part)
-        touched = np.array([a is not b for a, b in zip(old, new, strict=True)], np.bool_)
+        touched = _changed(new, old)
         geometry[rows[touched]] = _moved(new[touched], shaping.frame, back=True)
     return replace(outlines, geometry=geometry)
+
+
+def _changed(now: NDArray[Any], before: NDArray[Any]) -> NDArray[np.bool_]:
+    """Rows of which something else was made, equal or not."""
+    return np.array([a is not b for a, b in zip(now, before, strict=True)], np.bool_)
 
 
 def _without_specks(geometry: NDArray[Any], share: float) -> NDArray[Any]:
@@ -153,9 +158,11 @@ def _in_shape(geometry: NDArray[Any], scores: NDArray[np.float32], shaping: Shap
     pairs = neighbours(before, gap)
     after = _redrawn(before, pairs, shaping)
     if way != "ships" and (gap > 0 or way == "buildings"):
-        pairs = np.unique(np.concatenate([pairs, neighbours(after, gap)]), axis=0)
+        if way == "buildings":
+            pairs = np.unique(np.concatenate([pairs, neighbours(after, gap)]), axis=0)
         after = close_gaps(after, before, pairs, opened=tolerance if way == "buildings" else 0.0, gap=gap)
-    after = resolve_overlaps(_inside(after, shaping), priority=scores, sliver=SLIVER_PX)
+    after = _inside(after, shaping)
+    after = resolve_overlaps(after, priority=scores, sliver=SLIVER_PX, changed=_changed(after, before))
     if way != "ships" and gap > 0:
         kept = np.flatnonzero(~shapely.is_empty(after))
         after[kept] = straight_borders(after[kept], gap)

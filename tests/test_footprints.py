@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -16,7 +17,7 @@ from pyproj import CRS
 
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import ModelError
-from geoseg.footprints import COLUMNS, assemble, empty
+from geoseg.footprints import COLUMNS, _base32, assemble, empty
 from geoseg.grid import Grid
 from geoseg.measures import measure
 from geoseg.outlines import Outlines
@@ -56,12 +57,10 @@ SHAPES = [shapely.box(10, 20, 30, 28), shapely.Point(60, 40).buffer(9), shapely.
 
 def test_the_schema_is_the_same_with_and_without_rows() -> None:
     full, none = table(rows(SHAPES)), empty(GRID.crs)
+    dtypes = {name: str(pd.Series(dtype=kind).dtype) for name, kind in COLUMNS.items()}  # pandas 2: "str" is object
     for frame in (full, none, table(rows([]))):
         assert [*COLUMNS, "geometry"] == list(frame.columns)
-        assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == {
-            **COLUMNS,
-            "geometry": "geometry",
-        }
+        assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == {**dtypes, "geometry": "geometry"}
         assert frame.crs == GRID.crs
     assert len(none) == 0
 
@@ -150,6 +149,12 @@ def test_ids_follow_raster_label_and_outline_and_nothing_else() -> None:
     noise = [shapely.transform(shape, lambda xy: xy + 1e-9) for shape in SHAPES]
     assert table(rows(noise))["id"].tolist() == first.tolist()
     assert first.str.fullmatch("[a-z2-7]{13}").all()
+
+
+def test_ids_are_base_32() -> None:
+    digests = [np.random.default_rng(seed).bytes(8) for seed in range(99)] + [bytes(8), b"\xff" * 8]
+    expected = [base64.b32encode(each).decode().rstrip("=").lower() for each in digests]
+    assert _base32(b"".join(digests)).tolist() == expected
 
 
 def test_equal_twins_are_numbered() -> None:

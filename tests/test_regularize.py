@@ -102,6 +102,35 @@ def terrace(bearing: float, bend: float, seed: int) -> Geometries:
     return resolve_overlaps(table(shapes))
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000))
+def test_groups_that_are_cut_at_once_are_cut_as_if_alone(seed: int) -> None:
+    """Many groups of overlapping boxes, far from each other: together or one by one, not a bit is different."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(7), 5)
+    corner = np.column_stack([group % 3, group // 3]) * 90.0 + rng.uniform(0, 25, (len(group), 2))
+    size = rng.uniform(5, 35, (len(group), 2))
+    boxes = shapely.box(*corner.T, *(corner + size).T)
+    shapes = shapely.difference(boxes, shapely.buffer(shapely.centroid(boxes), 2.0))  # with holes
+    score = rng.uniform(0, 1, len(group))
+    together = resolve_overlaps(shapes, priority=score, sliver=1.0)
+    for number in range(7):
+        own = group == number
+        alone = resolve_overlaps(shapes[own], priority=score[own], sliver=1.0)
+        assert (shapely.to_wkb(alone) == shapely.to_wkb(together[own])).all()
+    assert overlap(together) < 1e-6
+
+
+def test_only_groups_with_something_new_are_cut_again() -> None:
+    shapes = [shapely.box(0, 0, 10, 7), shapely.box(6, 2, 17, 9), shapely.box(40, 0, 50, 7), shapely.box(46, 2, 57, 9)]
+    once = resolve_overlaps(table(shapes))
+    grown = once.copy()
+    grown[3] = shapely.box(44, 2, 57, 9)
+    again = resolve_overlaps(grown, changed=np.array([False, False, False, True]))
+    assert again[0] is once[0] and again[1] is once[1]
+    assert overlap(again) == 0 and again[2].area < once[2].area
+
+
 @given(st.floats(0, 179), st.floats(1.2, 4), st.floats(10, 50))
 def test_the_dominant_angle_is_that_of_the_walls(degrees: float, aspect: float, width: float) -> None:
     body = shapely.box(0, 0, width * aspect, width) - shapely.box(width * aspect * 0.6, width / 2, 999, 999)

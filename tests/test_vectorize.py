@@ -22,6 +22,7 @@ from geoseg.instances import Instances
 from geoseg.outlines import Outlines
 from geoseg.tiling import Tiling
 from geoseg.vectorize import vectorize
+from geoseg.vectorize.outline import AT_ONCE
 from geoseg.window import Window
 
 AREA = Window(row_off=0, col_off=0, height=300, width=500)
@@ -112,6 +113,17 @@ def test_an_outline_does_not_depend_on_the_rest_of_the_batch(masks: list[NDArray
     ]
     apart = vectorize(chips, [TILE, TILE])
     assert dict(zip(apart.labels.tolist(), shapely.to_wkb(apart.geometry), strict=True)) == by_label
+
+
+def test_more_crops_than_are_drawn_at_once() -> None:
+    rng = np.random.default_rng(3)
+    sides = rng.integers(1, 30, (2 * AT_ONCE + 7, 2))
+    masks = [rng.random(side, np.float32) if k % 3 else rng.random(side) > 0.4 for k, side in enumerate(sides)]
+    boxes = [(3.5, 2.25, 3.5 + 1.5 * m.shape[1], 2.25 + 1.25 * m.shape[0]) for m in masks]
+    together = vectorize([instances(masks, boxes)], [TILE])
+    for row, k in enumerate(together.labels.tolist()[::11]):
+        alone = vectorize([instances([masks[k]], [boxes[k]])], [TILE])
+        assert shapely.to_wkb(alone.geometry[0]) == shapely.to_wkb(together.geometry[11 * row])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (28, 28), (3, 17)])

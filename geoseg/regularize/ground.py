@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,17 @@ from scipy.sparse.csgraph import connected_components
 GRID = 2.0**-10
 """Coordinates of neighbours are rounded to this step, so that shared borders are equal to the last bit."""
 
+AT_ONCE = 2000
+"""Polygons that are cut along each other's outlines at a time, or some more: what that takes in memory is many times
+the polygons themselves."""
+
 
 def neighbours(geometry: NDArray[Any], distance: float) -> NDArray[np.int64]:
     """``(p, 2)`` rows of polygons no farther apart than ``distance``, each pair once, sorted."""
-    tree = shapely.STRtree(geometry)
-    one, other = tree.query(geometry, predicate="dwithin", distance=distance)
+    reach = shapely.bounds(geometry).reshape(-1, 4) + distance * np.array([-1.0, -1.0, 1.0, 1.0])
+    one, other = shapely.STRtree(geometry).query(shapely.box(*reach.T))
     pairs = np.column_stack([one, other])[one < other]
+    pairs = pairs[shapely.dwithin(geometry[pairs[:, 0]], geometry[pairs[:, 1]], distance)]
     return np.asarray(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))], np.int64)
 
 
@@ -29,7 +36,11 @@ def clusters(n: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def resolve_overlaps(
-    geometry: NDArray[Any], *, priority: NDArray[Any] | None = None, sliver: float = 0.0
+    geometry: NDArray[Any],
+    *,
+    priority: NDArray[Any] | None = None,
+    sliver: float = 0.0,
+    changed: NDArray[np.bool_] | None = None,
 ) -> NDArray[Any]:
     """Polygons that overlap nowhere and together cover the same ground.
 
@@ -42,6 +53,8 @@ def resolve_overlaps(
         priority: ``(n,)`` higher wins, e.g. scores; the larger area where it is equal or not given.
         sliver: parts narrower than this that are left of a polygon which lost ground go to the neighbour that they
             border on most.
+        changed: ``(n,)`` False for polygons as this function left them: those that touch no other are returned as
+            they are, too. None: all are new.
     """
     geometry = geometry.copy()
     if len(geometry) < 2:
@@ -50,16 +63,29 @@ def resolve_overlaps(
     if priority is not None:
         rank = rank[np.argsort(-np.asarray(priority, float)[rank], kind="stable")]
     # Rounding may bring polygons together that lie this near.
-    for rows in _groups(rank, neighbours(geometry, 4 * GRID)):
-        geometry[rows] = _partition(geometry[rows], sliver)
+    rows, group = _grouped(rank, neighbours(geometry, 4 * GRID))
+    if changed is not None:
+        again = np.isin(group, group[changed[rows]])
+        rows, group = rows[again], group[again]
+    for some in _batches(group):
+        geometry[rows[some]] = _partition(geometry[rows[some]], sliver)
     return geometry
 
 
-def _groups(order: NDArray[np.int64], pairs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Rows of each connected group of two or more, in the given order of rows."""
+def _grouped(order: NDArray[np.int64], pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows in connected groups of two or more, group by group, within each in the given order of rows; and the number
+    (0, 1, ...) of the group of each."""
     group = clusters(len(order), pairs)
+    order = order[np.bincount(group)[group[order]] > 1]
     order = order[np.argsort(group[order], kind="stable")]
-    return [rows for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(rows) > 1]
+    return order, np.unique(group[order], return_inverse=True)[1]
+
+
+def _batches(group: NDArray[np.int64]) -> Iterator[slice]:
+    """Some whole groups at a time, of a sorted column of their numbers."""
+    ends = np.searchsorted(group, group[AT_ONCE - 1 :: AT_ONCE], side="right")
+    for first, last in pairwise(np.unique(np.r_[0, ends, len(group)]).tolist()):
+        yield slice(first, last)
 
 
 def close_gaps(
@@ -79,24 +105,35 @@ def close_gaps(
         gap: how wide a gap is closed wherever it is.
     """
     geometry = geometry.copy()
+    rows, group = _grouped(np.arange(len(geometry)), pairs)
+    if not rows.size:
+        return geometry
+    whole = _united(geometry[rows], group)
+    closed = _closed(whole, gap / 2)
+    if opened > gap / 2:
+        covered = _closed(_united(before[rows], group), gap / 2)
+        closed = surfaces(shapely.union(closed, surfaces(shapely.intersection(_closed(whole, opened), covered))))
+    slivers, of = shapely.get_parts(shapely.difference(closed, whole, grid_size=GRID), return_index=True)
+    large = shapely.area(slivers) > GRID  # drops lines and points too
+    slivers, of = slivers[large], of[large]
+    touching = shapely.buffer(slivers, 4 * GRID, join_style="mitre")
+    sliver, member = shapely.STRtree(geometry[rows]).query(touching, predicate="intersects").reshape(2, -1)
+    own = of[sliver] == group[member]
+    sliver, member = sliver[own], rows[member[own]]
+    contact = shapely.area(shapely.intersection(touching[sliver], geometry[member]))
+    order = np.lexsort((member, -contact, sliver))
     near = {tuple(pair) for pair in pairs.tolist()}
-    for rows in _groups(np.arange(len(geometry)), pairs):
-        whole = surface(shapely.union_all(geometry[rows], grid_size=GRID))
-        closed = _closed(whole, gap / 2)
-        if opened > gap / 2:
-            covered = _closed(surface(shapely.union_all(before[rows], grid_size=GRID)), gap / 2)
-            closed = surface(shapely.union(closed, surface(shapely.intersection(_closed(whole, opened), covered))))
-        slivers = shapely.get_parts(shapely.difference(closed, whole, grid_size=GRID))
-        slivers = slivers[shapely.area(slivers) > GRID]  # drops lines and points too
-        touching = shapely.buffer(slivers, 4 * GRID, join_style="mitre")
-        sliver, member = shapely.STRtree(geometry[rows]).query(touching, predicate="intersects").reshape(2, -1)
-        contact = shapely.area(shapely.intersection(touching[sliver], geometry[rows[member]]))
-        for k in range(len(slivers)):
-            mine = np.flatnonzero(sliver == k)
-            order = rows[member[mine[np.lexsort((member[mine], -contact[mine]))]]]
-            if any((min(a, b), max(a, b)) in near for i, a in enumerate(order.tolist()) for b in order[:i].tolist()):
-                geometry[order[0]] = shapely.union(geometry[order[0]], touching[k])
+    for k, mine in _runs(sliver[order], member[order]):
+        if any((min(a, b), max(a, b)) in near for a, b in combinations(mine, 2)):
+            geometry[mine[0]] = shapely.union(geometry[mine[0]], touching[k])
     return geometry
+
+
+def _runs(key: NDArray[np.int64], value: NDArray[np.int64]) -> Iterator[tuple[int, list[int]]]:
+    """Each key of a sorted column, and the values that stand beside it."""
+    keys, first = np.unique(key, return_index=True)
+    for k, values in zip(keys.tolist(), np.split(value, first[1:]), strict=False):
+        yield k, values.tolist()
 
 
 def straight_borders(geometry: NDArray[Any], tolerance: float) -> NDArray[Any]:
@@ -106,17 +143,31 @@ def straight_borders(geometry: NDArray[Any], tolerance: float) -> NDArray[Any]:
     less than the square of the tolerance with their neighbours (Visvalingam and Whyatt 1993).
     """
     geometry = geometry.copy()
-    for rows in _groups(np.arange(len(geometry)), neighbours(geometry, 0.0)):
-        geometry[rows] = shapely.coverage_simplify(geometry[rows], tolerance, simplify_boundary=False)
+    rows, _ = _grouped(np.arange(len(geometry)), neighbours(geometry, 0.0))
+    geometry[rows] = shapely.coverage_simplify(geometry[rows], tolerance, simplify_boundary=False)
     return geometry
 
 
-def _closed(whole: Any, margin: float) -> Any:
+def _united(geometry: NDArray[Any], group: NDArray[np.int64]) -> NDArray[Any]:
+    """The ground of each group (0, 1, ... in order)."""
+    together = shapely.geometrycollections(geometry, indices=group)
+    return surfaces(shapely.union_all(together[:, None], axis=1, grid_size=GRID))
+
+
+def _closed(whole: NDArray[Any], margin: float) -> NDArray[Any]:
     """With everything narrower than twice the margin filled in; corners stay as they are."""
     grown = shapely.buffer(whole, margin, join_style="mitre")
     closed = shapely.buffer(grown, -margin, join_style="mitre")
     # Mitred corners may cross.
-    return surface(shapely.make_valid(closed, method="structure", keep_collapsed=False))
+    return surfaces(shapely.make_valid(closed, method="structure", keep_collapsed=False))
+
+
+def surfaces(geometry: NDArray[Any]) -> NDArray[Any]:
+    """:func:`surface` of each."""
+    kinds = shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON
+    for row in np.flatnonzero(~np.isin(shapely.get_type_id(geometry), kinds)):
+        geometry[row] = surface(geometry[row])
+    return geometry
 
 
 def surface(geometry: Any) -> Any:
@@ -128,48 +179,63 @@ def surface(geometry: Any) -> Any:
 
 
 def _partition(members: NDArray[Any], sliver: float) -> NDArray[Any]:
-    """Polygons cut along all their outlines, each face given to the first member that covers it."""
-    lines = shapely.union_all(shapely.boundary(members), grid_size=GRID)
-    faces = shapely.get_parts(shapely.polygonize(shapely.get_parts(lines)))
-    inside = shapely.point_on_surface(faces)
+    """Polygons cut along all their outlines, each face given to the first member that covers it.
+
+    Members that do not come near each other do not change a bit of each other's result.
+    """
+    faces, inside = _faces(members)
     face, member = shapely.STRtree(members).query(inside, predicate="intersects")
     owner = np.full(len(faces), len(members))
     np.minimum.at(owner, face, member)
     lost = np.unique(member[member != owner[face]])
     if sliver > 0 and lost.size:
-        owner = _without_slivers(faces, owner, lost, sliver)
-    result = _united(faces, owner, len(members))
+        owner = _without_slivers(faces, inside, owner, lost, sliver)
+    result = _joined(faces, owner, len(members))
     kept = np.flatnonzero(~shapely.is_empty(result))
     # Drops vertices on straight lines that the cutting left, but those where three polygons meet.
     result[kept] = shapely.coverage_simplify(result[kept], 2 * GRID)
     return result
 
 
-def _united(faces: NDArray[Any], owner: NDArray[np.int64], n: int) -> NDArray[Any]:
+def _faces(members: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The faces between all outlines, and a point in each; in an order, and each begun at a vertex, that follows from
+    the face alone."""
+    lines = shapely.union_all(shapely.boundary(members), grid_size=GRID)
+    faces = shapely.normalize(shapely.get_parts(shapely.polygonize(shapely.get_parts(lines))))
+    inside = shapely.point_on_surface(faces)
+    order = np.lexsort((shapely.get_x(inside), shapely.get_y(inside)))
+    return faces[order], inside[order]
+
+
+def _joined(faces: NDArray[Any], owner: NDArray[np.int64], n: int) -> NDArray[Any]:
     """``(n,)`` the union of the faces of each owner; those of owner ``n`` are nobody's."""
     result = np.full(n, shapely.Polygon(), dtype=object)
     order = np.argsort(owner, kind="stable")
-    for own in np.split(order, np.flatnonzero(np.diff(owner[order])) + 1):
-        if len(own) and owner[own[0]] < n:
-            result[owner[own[0]]] = faces[own[0]] if len(own) == 1 else shapely.coverage_union_all(faces[own])
+    order = order[owner[order] < n]
+    rows, number, count = np.unique(owner[order], return_inverse=True, return_counts=True)
+    alone = count[number] == 1
+    result[rows[count == 1]] = faces[order[alone]]
+    if not alone.all():
+        several = np.unique(number[~alone], return_inverse=True)[1]
+        together = shapely.geometrycollections(faces[order[~alone]], indices=several)
+        result[rows[count > 1]] = shapely.normalize(shapely.coverage_union_all(together[:, None], axis=1))
     return result
 
 
 def _without_slivers(
-    faces: NDArray[Any], owner: NDArray[np.int64], lost: NDArray[np.int64], sliver: float
+    faces: NDArray[Any], inside: NDArray[Any], owner: NDArray[np.int64], lost: NDArray[np.int64], sliver: float
 ) -> NDArray[np.int64]:
     """Owners after what is left of those who lost ground, where it is narrow, has gone to one who took it."""
     result = owner.copy()
+    left = _joined(faces, np.where(np.isin(owner, lost), owner, np.iinfo(np.int64).max), int(lost.max()) + 1)[lost]
+    parts, of = shapely.get_parts(left, return_index=True)
+    thin = np.flatnonzero(shapely.is_empty(shapely.buffer(parts, -sliver / 2)))
     tree, lines = shapely.STRtree(faces), shapely.boundary(faces)
-    for row in lost.tolist():
-        own = np.flatnonzero(owner == row)
-        parts = shapely.get_parts(_united(faces[own], np.zeros(len(own), np.int64), 1))
-        for part in parts[shapely.is_empty(shapely.buffer(parts, -sliver / 2))]:
-            near = tree.query(part, predicate="intersects")
-            near = near[owner[near] < row]
-            border = shapely.length(shapely.intersection(lines[near], shapely.boundary(part)))
-            total = np.bincount(owner[near], border)
-            if total.max(initial=0.0) > 0:
-                inner = shapely.intersects(part, shapely.point_on_surface(faces[own]))
-                result[own[inner]] = int(np.argmax(total))
+    for part, row in zip(parts[thin], lost[of[thin]].tolist(), strict=True):
+        near = np.sort(tree.query(part, predicate="intersects"))
+        own, near = near[owner[near] == row], near[owner[near] < row]
+        border = shapely.length(shapely.intersection(lines[near], shapely.boundary(part)))
+        total = np.bincount(owner[near], border)
+        if total.max(initial=0.0) > 0:
+            result[own[shapely.intersects(part, inside[own])]] = int(np.argmax(total))
     return result

@@ -181,8 +181,12 @@ def _agreement(outlines: Outlines, views: Views, i: Index, j: Index) -> tuple[ND
     """The area that each pair of rows shares in what both tiles believe, and their IoU there."""
     frames = _common(views, i, j)
     shared = shared_area(outlines.geometry[i], outlines.geometry[j], (views.bounds[i], views.bounds[j]), frames)
-    one, other = (area_inside(outlines.geometry[rows], frames, bounds=views.bounds[rows]) for rows in (i, j))
-    return shared, _ratio(shared, one + other - shared)
+    iou, some = np.zeros(len(i)), np.flatnonzero(shared)
+    one, other = (
+        area_inside(outlines.geometry[rows], frames[some], bounds=views.bounds[rows]) for rows in (i[some], j[some])
+    )
+    iou[some] = _ratio(shared[some], one + other - shared[some])
+    return shared, iou
 
 
 def _common(views: Views, i: Index, j: Index) -> Boxes:

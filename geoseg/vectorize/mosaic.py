@@ -62,34 +62,45 @@ def lay(
     shapes = np.array([crop.shape for crop in crops], np.int64).reshape(-1, 2) + 2 * margin + 1
     order = np.lexsort((shapes[:, 1], -shapes[:, 0]))
     origin, size = _shelves(shapes, order)
-    origin += margin
     values: NDArray[Any] = np.full(size, outside, dtype)
     owner = np.full(size, -1, np.int32)
-    for i, (crop, (x, y)) in enumerate(zip(crops, origin.tolist(), strict=True)):
-        h, w = crop.shape
-        values[y : y + h, x : x + w] = crop
-        if rim is not None:
-            _put_rim(values[y - 1 : y + h + 1, x - 1 : x + w + 1], *rim[i].tolist())
-        owner[y - margin : y + h + margin, x - margin : x + w + margin] = i
-    return Mosaic(values=values, owner=owner, origin=origin)
+    alike = np.flatnonzero((np.diff(shapes[order], axis=0) != 0).any(axis=1)) + 1
+    for some in np.split(order, alike):
+        cells = _stacked([crops[i] for i in some.tolist()], None if rim is None else rim[some])
+        _, h, w = cells.shape
+        for i, (x, y), crop in zip(some.tolist(), origin[some].tolist(), cells, strict=True):
+            values[y : y + h, x : x + w] = crop
+            owner[y : y + h, x : x + w] = i
+    return Mosaic(values=values, owner=owner, origin=origin + margin)
 
 
-def _put_rim(values: NDArray[Any], left: float, top: float, right: float, bottom: float) -> None:
-    """Fill the outermost line of ``values`` from the line inside it."""
-    values[1:-1, 0], values[1:-1, -1] = left * values[1:-1, 1], right * values[1:-1, -2]
-    values[0, 1:-1], values[-1, 1:-1] = top * values[1, 1:-1], bottom * values[-2, 1:-1]
-    values[0, 0], values[0, -1] = min(left, top) * values[1, 1], min(right, top) * values[1, -2]
-    values[-1, 0], values[-1, -1] = min(left, bottom) * values[-2, 1], min(right, bottom) * values[-2, -2]
+def _stacked(crops: list[NDArray[Any]], rim: NDArray[np.float64] | None) -> NDArray[Any]:
+    """``(n, rows, cols)`` crops of one size, with their rim."""
+    cells = np.stack(crops)
+    if rim is None:
+        return cells
+    n, h, w = cells.shape
+    values = np.empty((n, h + 2, w + 2))
+    values[:, 1:-1, 1:-1] = cells
+    left, top, right, bottom = rim.T[:, :, None]
+    values[:, 1:-1, 0], values[:, 1:-1, -1] = left * values[:, 1:-1, 1], right * values[:, 1:-1, -2]
+    values[:, 0, 1:-1], values[:, -1, 1:-1] = top * values[:, 1, 1:-1], bottom * values[:, -2, 1:-1]
+    for y, above, beside in ((0, 1, top), (-1, -2, bottom)):
+        values[:, y, 0] = np.minimum(left, beside)[:, 0] * values[:, above, 1]
+        values[:, y, -1] = np.minimum(right, beside)[:, 0] * values[:, above, -2]
+    return values
 
 
 def _shelves(shapes: NDArray[np.int64], order: NDArray[np.int64]) -> tuple[NDArray[np.int64], tuple[int, int]]:
     """Places ``(n, 2)`` x, y of (rows, cols) rectangles and the mosaic's size; row 0, column 0 stay free."""
     limit = max(int(shapes[:, 1].max()), math.isqrt(int(shapes.prod(1).sum()))) + 1
-    origin = np.zeros((len(shapes), 2), np.int64)
+    places = []
     x, y, shelf, widest = 1, 1, 0, 1
-    for i, (height, width) in zip(order.tolist(), shapes[order].tolist(), strict=True):
+    for height, width in shapes[order].tolist():
         if x + width > limit and x > 1:
             x, y, shelf = 1, y + shelf, 0
-        origin[i] = x, y
+        places.append((x, y))
         x, shelf, widest = x + width, max(shelf, height), max(widest, x + width)
+    origin = np.empty((len(shapes), 2), np.int64)
+    origin[order] = places
     return origin, (y + shelf, widest)

@@ -25,6 +25,9 @@ Floats = NDArray[np.float64]
 CUT_PX = 0.5
 """A box that ends this near to the edge of its window, in pixels, is taken as cut by it."""
 
+AT_ONCE = 128
+"""Crops that are drawn together: what they need stays in the processor's cache."""
+
 
 def vectorize(instances: Sequence[Instances], tiles: Sequence[Tile], *, tolerance: float = 0.25) -> Outlines:
     """Polygons of all instances of a batch.
@@ -69,15 +72,25 @@ def vectorize(instances: Sequence[Instances], tiles: Sequence[Tile], *, toleranc
 
 def _polygons(masks: Masks, boxes: Floats, window: Floats, tolerance: float) -> NDArray[Any]:
     """``(n,)`` valid (Multi)Polygons in grid pixels, empty where a crop has nothing inside."""
-    cells = np.array([is_cells(mask) for mask in masks])
+    cells = _cells(masks)
     geometry = np.full(len(masks), shapely.Polygon(), dtype=object)
-    for index in (np.flatnonzero(cells).tolist(), np.flatnonzero(~cells).tolist()):
-        if index:
-            crops, places = [masks[i] for i in index], boxes[index]
+    for kind in (np.flatnonzero(cells), np.flatnonzero(~cells)):
+        for start in range(0, len(kind), AT_ONCE):
+            index = kind[start : start + AT_ONCE]
+            crops, places = [masks[i] for i in index.tolist()], boxes[index]
             cut = np.abs(places - window[index]) < CUT_PX
             parts = cell_outlines(crops) if cells[index[0]] else contours(crops, cut)
             geometry[index] = _features(_placed(parts, crops, places), len(crops), tolerance)
     return geometry
+
+
+def _cells(masks: Masks) -> NDArray[np.bool_]:
+    """:func:`is_cells` of each; at once where all are sound probabilities."""
+    if all(mask.dtype.kind == "f" for mask in masks):
+        values = np.concatenate([mask.ravel() for mask in masks])
+        if values.min() >= 0.0 and values.max() <= 1.0:
+            return np.zeros(len(masks), np.bool_)
+    return np.array([is_cells(mask) for mask in masks])
 
 
 def is_cells(mask: NDArray[Any]) -> bool:

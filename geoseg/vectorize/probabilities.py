@@ -41,8 +41,7 @@ def contours(crops: Sequence[NDArray[Any]], cut: NDArray[np.bool_]) -> Parts:
     last bit whatever other crops are contoured with it.
     """
     mosaic = lay(crops, outside=_OUTSIDE, dtype=np.float64, rim=np.where(cut, 1.0, 0.5))
-    tie = np.abs(mosaic.values - LEVEL) < TIE
-    mosaic.values[tie] = LEVEL + TIE
+    mosaic.values[(mosaic.values > LEVEL - TIE) & (mosaic.values < LEVEL + TIE)] = LEVEL + TIE
     generator = contour_generator(
         z=mosaic.values, name="serial", fill_type=FillType.ChunkCombinedOffsetOffset, quad_as_tri=False
     )
@@ -69,14 +68,15 @@ def _local(points: NDArray[np.float64], mosaic: Mosaic, origin: NDArray[np.int64
     carries rounding that depends on where the crop lies there; so only the pair of cells is taken from it,
     and the fraction between them is computed anew from their values.
     """
-    nearest = np.rint(points)
-    off = np.abs(points - nearest)
-    across = off[:, 0] > off[:, 1]
-    first = nearest.astype(np.int64)
-    first[across, 0] = np.floor(points[across, 0])
-    first[~across, 1] = np.floor(points[~across, 1])
-    step = np.where(across[:, None], [1, 0], [0, 1])
-    second = first + step
-    low, high = mosaic.values[first[:, 1], first[:, 0]], mosaic.values[second[:, 1], second[:, 0]]
+    x, y = points.T
+    near_x, near_y = np.rint(x), np.rint(y)
+    across = np.abs(x - near_x) > np.abs(y - near_y)
+    x = np.where(across, np.floor(x), near_x).astype(np.int64)
+    y = np.where(across, near_y, np.floor(y)).astype(np.int64)
+    values, width = mosaic.values.ravel(), mosaic.values.shape[1]
+    first = y * width + x
+    low, high = values[first], values[first + np.where(across, 1, width)]
     fraction = (LEVEL - low) / (high - low)
-    return np.asarray((first - origin) + step * fraction[:, None], np.float64)
+    return np.column_stack(
+        [x - origin[:, 0] + np.where(across, fraction, 0.0), y - origin[:, 1] + np.where(across, 0.0, fraction)]
+    )

@@ -20,7 +20,7 @@ _TICKS = (np.arange(28) + 0.5) / 14 - 1
 DISC = (1.5 - np.hypot(*np.meshgrid(_TICKS, _TICKS))).clip(0, 1).astype(np.float32)
 
 
-def make(path: Path, side: int, *, block: int = 512) -> Path:
+def make(path: Path, side: int, *, block: int = 512, bands: int = 1) -> Path:
     """A tiled, deflated raster of a repeated pattern, north-up at 0.3 m: 40,000 x 40,000 pixels take some 20 MB."""
     pattern = np.random.default_rng(7).integers(60, 90, (16, 16), dtype=np.uint8)
     strip = np.tile(pattern, (block // 16, -(-side // 16)))[:, :side]
@@ -30,7 +30,7 @@ def make(path: Path, side: int, *, block: int = 512) -> Path:
         driver="GTiff",
         height=side,
         width=side,
-        count=1,
+        count=bands,
         dtype="uint8",
         crs="EPSG:32645",
         transform=Affine(0.3, 0, 350_000, 0, -0.3, 3_050_000),
@@ -42,7 +42,7 @@ def make(path: Path, side: int, *, block: int = 512) -> Path:
     ) as out:
         for row in range(0, side, block):
             height = min(block, side - row)
-            out.write(strip[None, :height], window=Window(0, row, side, height))
+            out.write(np.broadcast_to(strip[:height], (bands, height, side)), window=Window(0, row, side, height))
     return path
 
 

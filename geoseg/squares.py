@@ -180,7 +180,7 @@ class ShapeTask:
         part = Part(
             facts={
                 "rows": rows.num_rows,
-                "top": int(keys.top.min(initial=0)),
+                "top": int(keys.top.min()) if rows.num_rows else 0,
                 "labels": sorted(set(table["label"])),
                 "bounds": None if table.empty else [float(edge) for edge in table.total_bounds],
             },

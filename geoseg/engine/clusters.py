@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any
 
 from dask import config as dask_config
 from distributed import Client, LocalCluster, Scheduler, SpecCluster, Worker
+from distributed.scheduler import DEFAULT_EXTENSIONS
 
 from geoseg.errors import ResourceError
 
@@ -24,9 +26,13 @@ _OPTIONS = {
     # What dask remembers of tasks that are done grows to these numbers: nobody asks.
     "distributed.admin.log-length": 100,
     "distributed.admin.low-level-log-length": 100,
+    "distributed.admin.system-monitor.log-length": 10,
     # Dask does without a process that has died and is not back so soon: 15 s are short for one that imports torch.
     "distributed.deploy.lost-worker-timeout": START_S,
 }
+# Spans, for dashboards, keep a note of every task that ever was; workers' extensions report to them, and nothing else.
+_SCHEDULER = {"extensions": {name: each for name, each in DEFAULT_EXTENSIONS.items() if name != "spans"}}
+_WORKER: dict[str, Any] = {"extensions": {}}
 
 GPU_SHARE = 1 / 16
 """What a task takes of a worker's resource ``GPU``: not all of it, for the other threads are to read and outline
@@ -38,7 +44,8 @@ def no_workers(patience_s: float) -> ResourceError:
     return ResourceError(
         f"a dask cluster with no workers for {patience_s:g} s",
         allowed="at least one worker",
-        remedy="Start workers (dask worker tcp://...) and run the same command again",
+        remedy="Start workers (dask worker tcp://...) and run the same command again; [engine] patience_s is how long "
+        "to wait for them",
     )
 
 
@@ -83,6 +90,8 @@ def processes(count: int, threads: int) -> Iterator[Client]:
                 local_directory=scratch,
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
+                scheduler_kwargs=_SCHEDULER,
+                **_WORKER,
             )
         except (OSError, TimeoutError, RuntimeError) as error:
             raise ResourceError(
@@ -94,7 +103,17 @@ def processes(count: int, threads: int) -> Iterator[Client]:
                 client.wait_for_workers(count, timeout=START_S)
             except TimeoutError:
                 raise no_workers(START_S) from None
-            yield client
+            try:
+                yield client
+            except BaseException:
+                cluster.sync(_end_now, cluster)  # closing it waits for the blocks at work first
+                raise
+
+
+async def _end_now(cluster: LocalCluster) -> None:
+    """End the processes of a cluster of this machine: after half a second whatever they are at."""
+    nannies = list(cluster.workers.values())
+    await asyncio.gather(*(nanny.close(timeout=0.5) for nanny in nannies), return_exceptions=True)
 
 
 class _Offline:
@@ -118,8 +137,9 @@ class _OfflineWorker(_Offline, Worker):
 def threads(count: int) -> Iterator[Client]:
     """A scheduler and one worker of ``count`` threads inside this process, talking through memory."""
     with tempfile.TemporaryDirectory(prefix="geoseg-", ignore_cleanup_errors=True) as scratch, _quiet():
+        options = {"protocol": "inproc://", "dashboard": False, **_SCHEDULER}
         cluster = SpecCluster(
-            scheduler={"cls": _OfflineScheduler, "options": {"protocol": "inproc://", "dashboard": False}},
+            scheduler={"cls": _OfflineScheduler, "options": options},
             workers={
                 0: {
                     "cls": _OfflineWorker,
@@ -130,6 +150,7 @@ def threads(count: int) -> Iterator[Client]:
                         "local_directory": scratch,
                         # Dask would judge the whole process by this limit and pause its only worker for good.
                         "memory_limit": 0,
+                        **_WORKER,
                     },
                 }
             },

@@ -14,6 +14,7 @@ from typing import Any
 from distributed import Client, Worker, WorkerPlugin, get_worker
 from distributed.comm.core import CommClosedError
 
+from geoseg.engine.memory import give_back
 from geoseg.errors import GeosegError, RasterError, ResourceError
 from geoseg.watch import HungError, Watched
 
@@ -46,6 +47,7 @@ class _Install(WorkerPlugin):
         self.name, self.token, self.function = f"geoseg-{token}", token, function
 
     def setup(self, worker: Worker) -> None:
+        give_back()
         _FUNCTIONS[self.token] = self.function
 
     def teardown(self, worker: Worker) -> None:

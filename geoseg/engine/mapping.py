@@ -18,6 +18,7 @@ from distributed.comm.core import CommClosedError
 
 from geoseg.engine import clusters
 from geoseg.engine.functions import call, installed
+from geoseg.engine.memory import give_back
 from geoseg.errors import GeosegError, ResourceError
 from geoseg.tiling import Block
 from geoseg.watch import HungError, Watched
@@ -83,6 +84,7 @@ class Engine:
         Raises:
             ResourceError: the scheduler cannot be reached, or there are no workers.
         """
+        give_back()
         with ExitStack() as stack:
             if scheduler:
                 client = stack.enter_context(clusters.remote(scheduler, patience_s))

@@ -75,9 +75,8 @@ class Stream:
             held.append(number.through(table))
             count += table.num_rows
             while count >= size:
-                whole = pa.concat_tables(held)
-                yield whole.slice(0, size).combine_chunks()
-                held, count = [whole.slice(size)], count - size
+                held, count = _cut(pa.concat_tables(held), size), count - size
+                yield held.pop(0)  # not held here while it is written
         if count:
             yield pa.concat_tables(held).combine_chunks()
 
@@ -89,7 +88,7 @@ class Stream:
             front.add(self.parts.get(rows.name).tables["rows"])
             below = waiting[at + 1].top if at + 1 < len(waiting) else _END
             if len(front) >= size or below == _END:
-                yield from front.taken(below, size)
+                yield from front.taken(below, -(-size // 8))
 
 
 @dataclass(eq=False)
@@ -123,10 +122,28 @@ class _Front:
                 del self.tables[number], self.taken_of[number], self.tops[number]
         if not pieces:
             return
-        whole = pa.concat_tables(pieces)
-        order = _order(whole)
+        order = _order(pa.concat_tables(pieces))
         for start in range(0, len(order), size):
-            yield whole.take(pa.array(order[start : start + size])).drop_columns(list(KEYS))
+            yield _gathered(pieces, order[start : start + size]).drop_columns(list(KEYS))
+
+
+def _cut(table: pa.Table, size: int) -> list[pa.Table]:
+    """The first ``size`` rows, copied, and the rest."""
+    return [table.slice(0, size).combine_chunks(), table.slice(size)]
+
+
+def _gathered(pieces: list[pa.Table], rows: NDArray[np.int64]) -> pa.Table:
+    """Some rows of tables laid end to end, in the order given. Arrow's own ``take`` copies all of a column that is in
+    several pieces before it takes anything."""
+    ends = np.cumsum([piece.num_rows for piece in pieces])
+    rank = np.argsort(rows)
+    cuts = np.searchsorted(rows[rank], ends)
+    some = [
+        piece.take(pa.array(rows[rank[start:stop]] - (end - piece.num_rows)))
+        for piece, start, stop, end in zip(pieces, [0, *cuts[:-1]], cuts, ends, strict=True)
+        if stop > start
+    ]
+    return pa.concat_tables(some).take(pa.array(np.argsort(rank)))
 
 
 def _order(table: pa.Table) -> NDArray[np.int64]:

@@ -30,7 +30,7 @@ from affine import Affine
 
 import geoseg
 import geoseg.archive
-import geoseg.archive.reading
+import geoseg.archive.merge.reading
 
 SIDE, STEP, BOX = 240, 160, 12
 """Pixels: side of a scene, from one scene to the next, side of a box."""
@@ -109,6 +109,12 @@ def make(folder: Path, number: int, columns: int) -> str:
     return wrong
 
 
+def cpu_s() -> float:
+    """Seconds of CPU of this process and of its children that have ended."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
 def expected(count: int, columns: int, lost: set[int]) -> int:
     """Boxes of which a scene that is not lost sees any pixel."""
     seen = set()
@@ -160,17 +166,18 @@ def run(options: argparse.Namespace, folder: Path) -> int:
     detector = None if options.model else Boxes()
     told = {"scenes": count, "bad": len(wrong)}
     for which in ("first", "again"):
-        began = time.monotonic()
+        began, busy = time.monotonic(), cpu_s()
         done = geoseg.archive.run_archive(config, model=detector)
         told[which] = {
             "seconds": round(time.monotonic() - began, 2),
+            "cpu_seconds": round(cpu_s() - busy, 2),
             "exit_code": done.exit_code,
             "counts": dict(done.counts),
             "unchanged": done.unchanged,
             "footprints": done.footprints,
         }
     told["driver_peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    told["merged"] = sum(len(table) for table in geoseg.archive.reading.batches(done.merged))
+    told["merged"] = sum(len(table) for table in geoseg.archive.merge.reading.batches(done.merged))
     lost = {number for number, what in wrong.items() if what != "short"}
     told["boxes"] = expected(count, columns, lost)
     told["problems"] = problems(told, wrong) if not options.model else []

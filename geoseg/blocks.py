@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -46,11 +46,6 @@ class Counts:
     device: str = ""
     """Where the detector ran, if it says."""
 
-    @property
-    def final(self) -> bool:
-        """True where trying again would give the same: nothing failed."""
-        return not self.unreadable and not any(self.failed.values())
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BlockResult:
@@ -62,6 +57,11 @@ class BlockResult:
     """Ground in the block's cores that was not examined."""
     data: bytes | None = None
     """The part, where the worker does not see the run's folder."""
+
+    @property
+    def final(self) -> bool:
+        """True where there is nothing to try again: no tile failed, and all that was asked for could be read."""
+        return _final(self.counts, self.gaps)
 
     @staticmethod
     def of(part: Part) -> BlockResult:
@@ -110,7 +110,7 @@ class BlockTask:
     def _drawn(self, block: Block) -> tuple[Sequence[Predictions], list[_Drawn]]:
         """What the block's tiles gave, and its outlines: drawn by another thread while the network is at work."""
         kept = None if self.store is None or not self._reached(self.store) else self.store.get(block)
-        if kept is not None and (self.examiner is None or _final(kept)):
+        if kept is not None and (self.examiner is None or _final(kept, kept.gaps)):
             return [kept], [self._outlined(kept)]
         if self.examiner is None:
             raise StoreError(f"no whole block ({block.row}, {block.col}) in the store", remedy="Run extract again")
@@ -172,8 +172,9 @@ def above(instances: Instances, threshold: float) -> Instances:
     )
 
 
-def _final(kept: Predictions) -> bool:
-    return not kept.unreadable and not any(kept.failed.values())
+def _final(counts: Counts | Predictions, gaps: Iterable[Gap]) -> bool:
+    lost = counts.unreadable or any(counts.failed.values())
+    return not lost and all(gap.expected for gap in gaps)
 
 
 def _summed(strips: Sequence[Predictions], lost: Sequence[tuple[Tile, str]]) -> tuple[Counts, list[Gap]]:

@@ -45,11 +45,17 @@ class Carried:
     totals: Totals
     """The counts."""
 
+    def clear(self) -> None:
+        """Remove the parts of squares, which are made anew each time: those of blocks are left."""
+        _clear(self.stream.parts)
+
 
 def open_engine(job: Job) -> AbstractContextManager[Engine]:
     """The workers that the settings ask for."""
     asked = job.settings.engine
-    return Engine.open(scheduler=asked.scheduler, workers=asked.workers, processes=asked.processes)
+    return Engine.open(
+        scheduler=asked.scheduler, workers=asked.workers, processes=asked.processes, patience_s=asked.patience_s
+    )
 
 
 def carry_out(job: Job, parts: Parts, store: Store | None, engine: Engine, progress: Progress | None = None) -> Carried:
@@ -60,12 +66,16 @@ def carry_out(job: Job, parts: Parts, store: Store | None, engine: Engine, progr
     """
     totals = _blocks(job, parts, store, engine, progress)
     totals.check()
-    parts.clear("merged-")
-    parts.clear("shaped-")
+    _clear(parts)
     gaps = job.gaps(totals.gaps)
     found = _squares(job, parts, job.ground(gaps), None if totals.apart else engine)
     stream = Stream(parts=parts, rows=tuple(rows for _, rows in found), crs=job.output_crs)
     return Carried(stream=stream, squares=tuple(square for square, _ in found), gaps=gaps, totals=totals)
+
+
+def _clear(parts: Parts) -> None:
+    for squares in ("merged-", "shaped-"):
+        parts.clear(squares)
 
 
 def write_pieces(carried: Carried, folder: Path, run: Mapping[str, Any], engine: Engine) -> None:
@@ -113,7 +123,7 @@ def _blocks(job: Job, parts: Parts, store: Store | None, engine: Engine, progres
         for block in job.plan.blocks(within=scope.within):
             part = parts.find(name_of(block))
             result = None if part is None else BlockResult.of(part)
-            if result is not None and result.counts.final:
+            if result is not None and result.final:
                 totals.add(result)
             else:
                 yield block

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -17,14 +18,17 @@ import geopandas as gpd
 from geoseg.carrying import Progress, carry_out, open_engine, report_of, write_pieces
 from geoseg.config import Settings
 from geoseg.detectors.base import Detector
+from geoseg.errors import ConfigError
 from geoseg.ground import in_crs
 from geoseg.job import Job
 from geoseg.locks import output_lock
 from geoseg.raster import RasterInfo
 from geoseg.report import Report, gaps_table
 from geoseg.sinks import check_output, write_stream
+from geoseg.sinks.atomic import printable
 from geoseg.sinks.dataset import finish, is_dataset
 from geoseg.store import Store
+from geoseg.store.places import Place
 from geoseg.tiling import Tiling
 from geoseg.work import Parts, WorkFolder
 from geoseg.work.rows import footprints_of
@@ -105,7 +109,7 @@ def extract_to(
     progress: Progress | None = None,
 ) -> Report:
     """As :func:`extract`, written to a file without ever being in memory together; a call that was killed is taken
-    up where it was by the same call.
+    up where it was by the same call, and where parts are missing the same call tries those alone.
 
     Args:
         raster: as in :func:`extract`, and so are the others that are not named here.
@@ -233,6 +237,8 @@ def _to_disk(
 ) -> Report:
     began = _begin(job)
     target = check_output(output, force=force)
+    if is_dataset(target):
+        _check_apart(target, Place.of(store.path) if isinstance(store, Store) else _store_place(job, store))
     folder = WorkFolder.claim(WorkFolder.beside(target), key=job.predictions_key)
     kept = store if isinstance(store, Store) else _kept(job, store) or _kept(job, folder.store)
     parts = folder.parts(f"{job.identity}-{job.plan.tiling.block}")
@@ -247,7 +253,13 @@ def _to_disk(
             finish(draft, target, **told)
         else:
             write_stream(carried.stream, target, **told)
-    folder.remove()
+    if report.complete or job.examiner is None:
+        folder.remove()
+    else:  # what failed may fare better the next time, and the rest need not be done again
+        carried.clear()
+        log.warning(
+            "run the same again to try what is missing, and only that: the rest is kept in %s", printable(folder.path)
+        )
     return report
 
 
@@ -263,10 +275,27 @@ def _kept(job: Job, store: str | Path | None) -> Store | None:
     Raises:
         StoreError: what is there is of something else.
     """
+    place = _store_place(job, store)
+    return None if place is None else Store.create_or_open(place.path, job.predictions_key, job.scope.as_header())
+
+
+def _store_place(job: Job, store: str | Path | None) -> Place | None:
     folder = job.settings.store.folder
     if store is None and folder is not None:
         store = f"{folder.rstrip('/')}/{job.predictions_key}"
-    return None if store is None else Store.create_or_open(store, job.predictions_key, job.scope.as_header())
+    return None if store is None else Place.of(store)
+
+
+def _check_apart(target: Path, store: Place | None) -> None:
+    """Refuse a folder to write that holds the store, or lies in it: it is replaced as a whole."""
+    if store is None or not store.local:
+        return
+    one, other = (Path(os.path.realpath(path)) for path in (target, store.path))
+    if one.is_relative_to(other) or other.is_relative_to(one):
+        raise ConfigError(
+            f"the output folder {printable(target)} and the store {printable(store.path)}, one inside the other",
+            allowed="two folders apart: the output is replaced as a whole",
+        )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +15,10 @@ from archive_scenes import configured
 from stac_servers import item, item_collection
 
 from geoseg.archive import RunConfig, Scene, read_run_config
+from geoseg.archive.config import RuleSettings
 from geoseg.archive.inputs import scenes
-from geoseg.config import Settings
+from geoseg.archive.rules import Rules, fits
+from geoseg.config import Settings, StoreSettings
 from geoseg.errors import ConfigError
 
 
@@ -51,6 +54,38 @@ def test_a_pattern_that_matches_nothing_is_told_and_one_in_no_folder_refused(
     assert "no file matches" in caplog.text
     with pytest.raises(ConfigError, match="is no folder"):
         names(folder, globs=["mounted/*/x.tif"])
+
+
+@pytest.mark.parametrize(
+    ("href", "pattern", "does"),
+    [
+        ("/a/in/x_msi.tif", "*_msi.tif", True),
+        ("/a/in/x_rgb.tif", "*_msi.tif", False),
+        ("/a/in/x.tif", "/a/in/*.tif", True),
+        ("/a/in/deep/x.tif", "/a/in/*.tif", False),
+        ("/a/in/deep/er/x.tif", "/a/**/x.tif", True),
+        ("/a/x.tif", "/a/**/x.tif", True),
+        ("/a/in/x.tif", "/a/**", True),
+        ("/ab/in/x.tif", "/a/**", False),
+        ("s3://bucket/ms/x.tif?sig=1/2", "s3://bucket/**/*.tif", True),
+        ("s3://bucket/ms/x.tif?sig=1/2", "x.*", True),
+    ],
+)
+def test_which_raster_fits_a_rule(href: str, pattern: str, does: bool) -> None:
+    assert fits(href, pattern) is does
+
+
+def test_the_first_rule_that_fits_holds_and_says_no_more_than_it_says(tmp_path: Path) -> None:
+    wide = {"match": "ms/*.tif", "scaling": {"percentiles": [2, 98]}, "bands": {"red": 3}}
+    config = configured(tmp_path, raster={"assume_crs": "EPSG:32645"}, rule=[wide, {"match": "*", "bands": {"red": 1}}])
+    rules = Rules.of(config)
+    again = Rules.told(rules.plain, json.loads(json.dumps(rules.as_values())))
+    for found in (rules, again):
+        first, other = (found.raster(str(tmp_path / name)) for name in ("ms/a.tif", "a.tif"))
+        assert first.scaling is not None and first.scaling.percentiles == (2, 98) and first.bands == {"red": 3}
+        assert other.scaling is None and other.bands == {"red": 1}
+        assert first.assume_crs == other.assume_crs == "EPSG:32645"
+    assert Rules.of(configured(tmp_path)).raster("a.tif") is not None
 
 
 def test_lists_and_paths(folder: Path) -> None:
@@ -132,6 +167,9 @@ def test_a_file_is_read_and_its_paths_start_from_it(tmp_path: Path) -> None:
     assert type(config.settings) is Settings
 
 
+RULED = '[archive]\nmodel = "a"\nfolder = "b"\n[input]\nglobs = ["x"]\n[[rule]]\n'
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -142,6 +180,10 @@ def test_a_file_is_read_and_its_paths_start_from_it(tmp_path: Path) -> None:
         ('[archive]\nmodel = "a"\nfolder = "b"\nname = "all"\n[input]\nglobs = ["x"]\n', "archive.name 'all'"),
         ('[archive]\nmodel = "a"\nfolder = "b"\nformat = "shp"\n[input]\nglobs = ["x"]\n', "line 4.*gpkg"),
         ('[archive]\nmodel = "a"\nfolder = "b"\n[input]\nglobs = ["x"]\n[merge]\nkeep = "best"\n', "line 7"),
+        (RULED + 'match = "*.tif"\n', "rule for '\\*.tif' says nothing"),
+        (RULED + 'match = "*.tif"\nbands = { red = 1 }\n[[rule]]\nbands = { red = 1 }\n', "line 9.*match"),
+        (RULED + 'match = "*.tif"\nscalng = { low = 0, high = 9 }\n', "line 8.*Did you mean scaling"),
+        (RULED + 'match = "*.tif"\nroots = ["/"]\n', "line 8: rule.roots is no setting"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -153,7 +195,7 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, said: 
 
 def test_the_whole_example_names_every_key() -> None:
     text = (Path(__file__).parent.parent / "configs" / "runs" / "archive.toml").read_text()
-    for section in ("archive", "input", "merge", "stac", "store"):
-        kind: Any = RunConfig.model_fields[section].annotation
+    kinds: list[Any] = [RunConfig.model_fields[name].annotation for name in ("archive", "input", "merge", "stac")]
+    for kind in [*kinds, RuleSettings, StoreSettings]:
         for key in kind.model_fields:
             assert f"\n{key} = " in text or f"\n# {key} = " in text, key

@@ -15,8 +15,9 @@ import pytest
 from archive_scenes import day
 
 from geoseg.archive import Manifest, Scene
-from geoseg.archive.manifest import FILE, signature
+from geoseg.archive.manifest import FILE
 from geoseg.archive.outcome import verdict
+from geoseg.archive.signature import signature
 from geoseg.errors import ConfigError, SinkError
 
 

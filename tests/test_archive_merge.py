@@ -15,8 +15,8 @@ from geopandas.testing import assert_geodataframe_equal
 
 from geoseg.archive import Manifest
 from geoseg.archive.config import MergeSettings
-from geoseg.archive.merging import merge_scenes
-from geoseg.archive.reading import batches
+from geoseg.archive.merge.merging import merge_scenes
+from geoseg.archive.merge.reading import batches
 from geoseg.errors import SinkError
 from geoseg.sinks import written_run
 
@@ -75,6 +75,29 @@ def test_a_whole_one_goes_before_one_that_the_edge_cuts(tmp_path: Path) -> None:
     whole, piece = table([box(0, 0)], raster="a"), table([box(0, 0, 4)], raster="b", cut_by_edge=[True])
     by_hand(tmp_path, [("a.tif", whole, day(1)), ("b.tif", piece, day(30))])
     assert merged(tmp_path)["id"].tolist() == ["a0"]
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".parquet"])
+def test_a_corner_of_which_no_scene_sees_all_is_one_object_and_whole(tmp_path: Path, suffix: str) -> None:
+    """Scenes to the left, below and to the right of a place; where the fourth should lie there is none."""
+    corner, strip = box(40, 40, 12, 12), box(-900, 900, 1800, 5)
+    frames = {"a": box(-1000, 0, 1046, 1000), "b": box(-1000, -1000, 1044, 1050), "c": box(43, 44, 1000, 1000)}
+    scenes: Scenes = []
+    for number, (name, frame) in enumerate(frames.items()):
+        shapes = [shape & frame for shape in (corner, strip) if shapely.area(shape & frame)]
+        scenes.append((f"{name}.tif", table(shapes, raster=name, cut_by_edge=[True] * len(shapes)), day(5 - number)))
+    by_hand(tmp_path, scenes, suffix)
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        for number, frame in enumerate(frames.values(), start=1):
+            manifest.update(number, figures={"extent": f"SRID=32645;{frame.wkt}"})
+    found = merged(tmp_path, f"merged{suffix}")
+    assert sorted(found["id"]) == ["a0", "a1"]
+    known = np.array([corner & frames["a"].union(frames["c"]), strip])
+    shapes = found.sort_values("id").geometry.to_numpy()
+    assert (shapely.area(shapely.symmetric_difference(shapes, known)) < 1e-4 * shapely.area(known)).all()
+    assert found.sort_values("id")["cut_by_edge"].tolist() == [True, False]
+    assert found.set_index("id")["length_m"]["a1"] == pytest.approx(1800, rel=2e-3)
+    assert found.set_index("id")["area_m2"]["a1"] == pytest.approx(9000, rel=2e-3)
 
 
 def test_twelve_scenes_of_one_place_and_objects_over_many_cells(tmp_path: Path) -> None:

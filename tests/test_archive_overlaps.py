@@ -10,11 +10,14 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.archive.overlaps import Pieces, order, same, suppressed
-from geoseg.archive.spill import CELL_DEG, cells_of
+from geoseg.archive.merge.overlaps import Pieces, order, same, settled, suppressed
+from geoseg.archive.merge.spill import CELL_DEG, cells_of
+from geoseg.archive.merge.uniting import ScenePart, united
+
+WORLD = shapely.box(-50, -50, 50, 50)
 
 
-def pieces(*rows: tuple[int, str, Any, bool]) -> Pieces:
+def pieces(*rows: tuple[int, str, Any, bool], grounds: dict[int, Any] | None = None) -> Pieces:
     scene, label, geometry, cut = zip(*rows, strict=True)
     return Pieces(
         number=np.arange(len(rows)),
@@ -22,6 +25,7 @@ def pieces(*rows: tuple[int, str, Any, bool]) -> Pieces:
         label=np.array(label, object),
         geometry=np.array(geometry, object),
         cut=np.array(cut, bool),
+        ground=np.array([(grounds or {}).get(each, WORLD) for each in scene], object),
     )
 
 
@@ -44,7 +48,92 @@ BOX = shapely.box(0, 0, 3, 2)
 )
 def test_when_two_are_one(other: Any, one: bool) -> None:
     for rows in (((1, "a", BOX, False), other), (other, (1, "a", BOX, False))):
-        assert len(same(pieces(*rows), iou=0.5, cover=0.5)) == one
+        pairs, parts = same(pieces(*rows), iou=0.5, cover=0.5)
+        assert len(pairs) == one and not parts.any()
+
+
+def test_parts_that_edges_cut_agree_where_both_scenes_see() -> None:
+    # Of a box over the corner that two scenes share each sees a part: they hardly overlap, and are one object.
+    grounds = {1: shapely.box(-9, -9, 1, 9), 2: shapely.box(-9, 1.5, 9, 9)}
+    low, high = shapely.box(0, 0, 1, 2), shapely.box(0, 1.5, 3, 2)
+    for rows in (((1, "a", low, True), (2, "a", high, True)), ((2, "a", high, True), (1, "a", low, True))):
+        pairs, parts = same(pieces(*rows, grounds=grounds), iou=0.5, cover=0.5)
+        assert pairs.tolist() == [[0, 1]] and parts.tolist() == [True]
+    whole, cut = united([ScenePart(geometry=low, ground=grounds[1]), ScenePart(geometry=high, ground=grounds[2])])  # type: ignore[misc]
+    assert whole.equals(low | high) and cut
+    # Two neighbours of which one begins where the other's scene ends are two; and so are two that only touch.
+    beside = shapely.box(0.9, 1.5, 3, 2)
+    for other in (beside, shapely.box(1, 1.5, 3, 2), shapely.box(1 - 1e-9, 1.5, 3, 2)):
+        rows = ((1, "a", low, True), (2, "a", other, True))
+        assert not len(same(pieces(*rows, grounds=grounds), iou=0.5, cover=0.5)[0])
+    # One that is whole is no part, whatever the scenes cover.
+    rows = ((1, "a", low, False), (2, "a", high, True))
+    assert not len(same(pieces(*rows, grounds=grounds), iou=0.5, cover=0.6)[0])
+
+
+def test_an_outline_that_is_newer_is_not_roughened_by_older_ones() -> None:
+    ground = shapely.box(0, 0, 9, 9)
+    new = ScenePart(geometry=shapely.box(0, 0, 3, 2), ground=ground)
+    old = ScenePart(geometry=shapely.box(0, 0, 3.2, 2.1), ground=ground.buffer(0.01))
+    assert united([new, old]) is None
+    more = ScenePart(geometry=shapely.box(-2, 0, 3, 2), ground=shapely.box(-3, -3, 9, 9))
+    whole, cut = united([new, old, more])  # type: ignore[misc]
+    assert whole.equals(shapely.box(-2, 0, 3, 2)) and not cut
+
+
+HOUSES = {
+    (row, col): shapely.box(20 * col + 3, 20 * row + 4, 20 * col + 5 + wide, 20 * row + 6 + high)
+    for row, col, wide, high in [(0, 0, 9, 3), (0, 1, 12, 8), (1, 0, 4, 11), (1, 1, 11, 2), (0, 2, 6, 6), (1, 2, 3, 12)]
+}
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-5, 55), st.integers(-5, 35), st.integers(4, 60), st.integers(4, 40), st.integers(0, 3)),
+        min_size=1,
+        max_size=7,
+    )
+)
+def test_every_object_of_overlapping_scenes_is_there_once(frames: list[tuple[int, int, int, int, int]]) -> None:
+    grounds = {i: shapely.box(x, y, x + w, y + h) for i, (x, y, w, h, _) in enumerate(frames)}
+    rows = [
+        (scene, "house", shapely.intersection(house, ground), not shapely.contains_properly(ground, house), place)
+        for scene, ground in grounds.items()
+        for place, house in HOUSES.items()
+        if shapely.area(shapely.intersection(house, ground)) > 0
+    ]
+    if not rows:
+        return
+    seen = pieces(*(row[:4] for row in rows), grounds=grounds)
+    pairs, parts = same(seen, iou=0.5, cover=0.5)
+    time = np.array([float(frames[row[0]][4]) for row in rows])
+    area, score = shapely.area(seen.geometry), np.ones(len(rows))
+    best = order("newest", cut=seen.cut, time=time, score=score, area=area, number=seen.number)
+    rank = np.argsort(best)
+    leader, kept = settled(rank, pairs, parts)
+    found: dict[tuple[int, int], list[Any]] = {place: [] for place in HOUSES}
+    for row in np.flatnonzero(kept & (leader == rank)):
+        members = [row, *(other for other in best if leader[other] == rank[row] and other != row)]
+        whole = united([ScenePart(geometry=seen.geometry[i], ground=seen.ground[i]) for i in members])
+        assert len({rows[i][4] for i in members}) == 1
+        found[rows[row][4]].append(seen.geometry[row] if whole is None else whole[0])
+    for place, house in HOUSES.items():
+        mine = [row[2] for row in rows if row[4] == place]
+        whole = any(not row[3] for row in rows if row[4] == place)
+        # As many as there are places of it that no scene connects.
+        assert len(found[place]) == (1 if whole else len(connected(mine)))
+        shapes = [house] if whole else connected(mine)
+        assert shapely.area(shapely.symmetric_difference(*map(shapely.union_all, (found[place], shapes)))) < 0.3
+
+
+def connected(shapes: list[Any]) -> list[Any]:
+    """Unions of those that have ground in common, and not only an edge."""
+    groups: list[Any] = []
+    for shape in shapes:
+        apart = [group for group in groups if not shapely.area(shapely.intersection(group, shape)) > 0]
+        near = [group for group in groups if shapely.area(shapely.intersection(group, shape)) > 0]
+        groups = [*apart, shapely.union_all([shape, *near])]
+    return groups
 
 
 def ordered(keep: Any, *rows: tuple[bool, float, float, float]) -> list[int]:

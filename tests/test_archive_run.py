@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-import subprocess
-import sys
-import time
-from contextlib import suppress
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,19 +14,16 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pytest
-from archive_scenes import BOXES, KILLER, SLEEPER, configured, ground, scene, states
-from conftest import ROOT
+from archive_scenes import BOXES, KILLER, configured, ground, scene, states
 from rasters import texture, write
 
 from geoseg.archive import Manifest, archive_status, run_archive
-from geoseg.archive.crew import Crew, Died, Hand
-from geoseg.archive.record import Looked
 from geoseg.archive.summary import read_scenes
-from geoseg.archive.worker import Orders, Task
-from geoseg.errors import ConfigError, LockedError
+from geoseg.errors import LockedError
 from geoseg.locks import output_lock
 from geoseg.sinks import written_run
 
+RULES = [{"match": "in/w*.tif", "scaling": {"low": 0, "high": 2550}}, {"match": "*.jp2", "bands": {"red": 3}}]
 GOOD = ((10, 20, 10, 24), (40, 60, 80, 95))
 
 
@@ -39,6 +33,8 @@ def archive(folder: Path) -> None:
     scene(folder / "in" / "a.tif", ground(80, 120, *GOOD))
     scene(folder / "in" / "b 'quoted' \"name\".tif", ground(80, 120, (0, 20, 40, 55), (50, 60, 5, 17)), row=40, col=40)
     shutil.copyfile(folder / "in" / "a.tif", folder / "in" / "copy.tif")
+    wide = ground(60, 90, (10, 20, 10, 24), (30, 50, 40, 70)).astype(np.uint16) * 10
+    scene(folder / "in" / "wide.tif", wide, row=20_000)
     (folder / "in" / "page.tif").write_text("<html>404</html>")
     (folder / "in" / ("long" * 58 + ".tif")).write_bytes(b"")
     scene(folder / "in" / "adrift.tif", ground(70, 90), crs=None)
@@ -52,7 +48,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, list[tuple
     folder = tmp_path_factory.mktemp("archive")
     archive(folder)
     told: list[tuple[int, int]] = []
-    config = configured(folder, archive={"at_once": 2}, merge={"output": "merged.gpkg"}, store={"folder": "stores"})
+    config = configured(
+        folder,
+        archive={"at_once": 2},
+        merge={"output": "merged.gpkg"},
+        store={"folder": "stores"},
+        rule=RULES,
+    )
     done = run_archive(config, model=BOXES, progress=lambda *counts: told.append(counts))
     return folder, done, told
 
@@ -69,9 +71,10 @@ def test_bad_scenes_are_recorded_and_passed_by(ran: tuple[Path, Any, list[tuple[
         "long" * 58 + ".tif": "refused",
         "page.tif": "refused",
         "short.tif": "parts",
+        "wide.tif": "done",
     }
     assert (done.exit_code, done.stopped, done.unchanged) == (1, "", 0)
-    assert told[-1] == (8, 8) and [done for done, _ in told] == list(range(1, 9))
+    assert told[-1] == (9, 9) and [done for done, _ in told] == list(range(1, 10))
     with Manifest.opened(folder / "out") as manifest:
         records = {record.name: record for record in manifest.records()}
     assert "SIGSEGV" in str(records["zkiller.tif"].error) and records["zkiller.tif"].tries == 2
@@ -83,7 +86,7 @@ def test_bad_scenes_are_recorded_and_passed_by(ran: tuple[Path, Any, list[tuple[
 def test_outputs_stand_under_names_that_any_system_takes(ran: tuple[Path, Any, Any]) -> None:
     folder, _, _ = ran
     names = sorted(path.name for path in (folder / "out" / "scenes").glob("[!.]*"))
-    assert names == ["a.gpkg", "b _quoted_ _name_.gpkg", "short.gpkg"]
+    assert names == ["a.gpkg", "b _quoted_ _name_.gpkg", "short.gpkg", "wide.gpkg"]
     assert len(gpd.read_file(folder / "out" / "scenes" / "a.gpkg", layer="footprints")) == 2
     assert written_run(folder / "out" / "scenes" / "a.gpkg")["raster"] == "a.tif"
 
@@ -92,8 +95,10 @@ def test_the_merged_layer_has_each_object_once(ran: tuple[Path, Any, Any]) -> No
     _, done, _ = ran
     found = gpd.read_file(done.merged, layer="footprints")
     boxes = found[found["raster"] != "short.tif"]
+    # What its rule makes of 16 bits: without it, all is bright.
+    assert boxes.loc[boxes["raster"] == "wide.tif", "area_m2"].sort_values().round().tolist() == [35, 150]
     # Of a: two, the second of which b sees too; of b: another one.
-    assert len(boxes) == 3 and done.footprints == len(found) + 1
+    assert len(boxes[boxes["raster"] != "wide.tif"]) == 3 and done.footprints == len(found) + 1
     gaps = gpd.read_file(done.merged, layer="gaps")
     assert set(gaps["raster"]) >= {"short.tif", "zkiller.tif"}
 
@@ -114,13 +119,23 @@ class _Text(HTMLParser):
 def test_the_summary_tells_it_to_programs_and_people(ran: tuple[Path, Any, Any]) -> None:
     folder, _, _ = ran
     told = json.loads((folder / "out" / "summary.json").read_text())
-    assert told["exit_code"] == 1 and told["scenes_total"] == len(told["scenes"]) == 8
-    assert told["counts"] == {"done": 2, "failed": 1, "parts": 1, "refused": 3, "same": 1}
+    assert told["exit_code"] == 1 and told["scenes_total"] == len(told["scenes"]) == 9
+    assert told["warnings"] == ["no raster fits the rule for '*.jp2' ([[rule]] match)"]
+    assert told["counts"] == {"done": 3, "failed": 1, "parts": 1, "refused": 3, "same": 1}
     assert set(told["gaps_m2"]) == {"unreadable"} and told["tiles_unreadable"] > 0
     assert list(read_scenes(folder / "out" / "summary.json")) == told["scenes"]
     page = _Text()
     page.feed((folder / "out" / "summary.html").read_text())
     assert page.links == [] and "b 'quoted' \"name\".tif" in page.text and "SIGSEGV" in page.text
+    page_text = (folder / "out" / "summary.html").read_text()
+    drawn = re.findall(r"<polygon.*?<title>(.*?)</title>", page_text, re.DOTALL)
+    # Copies and what could not be opened lie nowhere that is known; the worst is drawn last.
+    assert len(drawn) == 6 and drawn[-1].startswith("zkiller.tif: failed\nits process was killed")
+    assert (
+        "a.tif: done\n2 footprints" in drawn
+        and " km</text>" in page_text
+        and "not known where they lie: 3." in page_text
+    )
     assert "<script" not in (folder / "out" / "summary.html").read_text()
 
 
@@ -131,16 +146,16 @@ def test_again_only_what_is_not_done_is_done(ran: tuple[Path, Any, Any]) -> None
         (folder / "in" / name).unlink()
     touched = folder / "in" / "b 'quoted' \"name\".tif"
     os.utime(touched)  # looked at, and found to be what it was
-    again = run_archive(configured(folder, merge={"output": "merged.gpkg"}), model=BOXES)
-    assert (again.exit_code, again.unchanged, dict(again.counts)) == (0, 2, {"done": 2, "gone": 5, "same": 1})
+    again = run_archive(configured(folder, merge={"output": "merged.gpkg"}, rule=RULES[:1]), model=BOXES)
+    assert (again.exit_code, again.unchanged, dict(again.counts)) == (0, 3, {"done": 3, "gone": 5, "same": 1})
     assert {p: p.stat().st_mtime_ns for p in before if p != done.merged} == {
         p: at for p, at in before.items() if p != done.merged
     }
-    assert len(gpd.read_file(again.merged, layer="footprints")) == 3
+    assert len(gpd.read_file(again.merged, layer="footprints")) == 5
     # Another setting redoes no inference where predictions are kept: a detector that cannot detect will do.
-    smaller = configured(folder, vectorize={"min_area_m2": 40.0}, store={"folder": "stores"})
+    smaller = configured(folder, vectorize={"min_area_m2": 40.0}, store={"folder": "stores"}, rule=RULES[:1])
     other = run_archive(smaller, model=replace(BOXES, blind=True))
-    assert (other.unchanged, other.footprints) == (0, 2)
+    assert (other.unchanged, other.footprints) == (0, 3)
     status = archive_status(folder / "out")
     assert (status.state, status.exit_code, status.left, status.eta_s) == ("ended", 0, 0, None)
 
@@ -154,130 +169,6 @@ def test_one_run_at_a_time_and_nothing_to_do(tmp_path: Path) -> None:
     done = run_archive(config, model=BOXES)
     assert (done.exit_code, dict(done.counts)) == (0, {})
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["warnings"]
-
-
-def test_what_is_locked_is_told_and_enough_failures_stop_a_run(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    scene(tmp_path / "in" / "a.tif", ground(50, 70, (5, 9, 5, 9)))
-    for name in ("c", "d", "e"):
-        scene(tmp_path / "in" / f"{name}.tif", np.full((50, 70 + ord(name)), KILLER, np.uint8))
-    (tmp_path / "in" / "cc.tif").write_text("says nothing of the environment")
-    settings = {"retries": 0, "give_up_after": 2}
-    (tmp_path / "out" / "scenes").mkdir(parents=True)
-    with output_lock(tmp_path / "out" / "scenes" / "a.gpkg"):
-        done = run_archive(configured(tmp_path, archive=settings), model=BOXES)
-    assert done.exit_code == 4 and "2 scenes in a row" in done.stopped
-    found = states(tmp_path / "out")
-    assert found == {"a.tif": "locked", "c.tif": "failed", "cc.tif": "refused", "d.tif": "failed", "e.tif": "pending"}
-    status = archive_status(tmp_path / "out")
-    assert (status.state, status.left, status.exit_code) == ("stopped", 1, 4)
-
-
-def test_what_hangs_is_ended(tmp_path: Path) -> None:
-    orders = Orders(model=BOXES, card=BOXES.card, digest="", settings=configured(tmp_path).settings, aoi=None)
-    crew = Crew(orders, 1, limit_s=3600.0)
-    raster = scene(tmp_path / "a.tif", ground(50, 70, background=SLEEPER))
-    task = Task(id=1, href=str(raster), acquired=None, output=tmp_path / "a.gpkg")
-    try:
-        crew.give(task)
-        hand, looked = _said(crew)
-        assert isinstance(looked, Looked) and not crew.free
-        hand.send(True)
-        crew.limit_s = 0.0
-        hand, died = _said(crew)
-        assert isinstance(died, Died) and died.hung and "scene_timeout_s" in died.why
-        assert list(crew.answers(0.0)) == [] and crew.free and not hand.process.is_alive()
-    finally:
-        crew.stop()
-
-
-def _said(crew: Crew) -> tuple[Hand, Any]:
-    """The next answer; what follows from it is done too."""
-    while True:
-        for hand, answer in list(crew.answers(1.0)):
-            if not isinstance(answer, tuple):
-                return hand, answer
-
-
-def test_a_run_that_is_interrupted_says_so_and_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    for number, name in enumerate("ab"):
-        scene(tmp_path / "in" / f"{name}.tif", ground(50, 70, (5, 9, 5, 9)), row=200 * number)
-    config = configured(tmp_path, stac={"write": True, "title": "Boxes"})
-
-    def interrupt(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_archive(config, model=BOXES, progress=interrupt)
-    status = archive_status(tmp_path / "out")
-    assert (status.state, status.exit_code, status.counts["done"], status.left) == ("interrupted", 130, 1, 1)
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["exit_code"] == 130
-    done = run_archive(config, model=BOXES)
-    assert (done.exit_code, done.unchanged, dict(done.counts)) == (0, 1, {"done": 2})
-    assert not list((tmp_path / "out" / "scenes").glob(".geoseg*"))
-    collection = json.loads((tmp_path / "out" / "collection.json").read_text())
-    assert collection["title"] == "Boxes" and len([x for x in collection["links"] if x["rel"] == "item"]) == 2
-
-
-_DRIVER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from archive_scenes import BOXES, configured
-from geoseg.archive import run_archive
-if __name__ == "__main__":
-    raise SystemExit(run_archive(configured(Path(sys.argv[1])), model=BOXES).exit_code)
-"""
-
-
-def _until(true: Any) -> None:
-    for _ in range(1200):
-        with suppress(ConfigError):  # a manifest that is about to be made
-            if true():
-                return
-        time.sleep(0.1)
-    raise AssertionError("it did not come to that")
-
-
-def _children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in path.read_text().split()] if path.exists() else []
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
-def test_a_run_that_is_killed_leaves_nobody_and_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    scene(tmp_path / "in" / "a.tif", ground(50, 70, (5, 9, 5, 9)))
-    scene(tmp_path / "in" / "b.tif", ground(50, 70, (5, 9, 5, 9), background=SLEEPER))
-    (tmp_path / "driver.py").write_text(_DRIVER)
-    command = [sys.executable, str(tmp_path / "driver.py"), str(tmp_path), str(Path(__file__).parent)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    manifest = tmp_path / "out" / "manifest.sqlite"
-    try:
-        _until(lambda: manifest.exists() and "running" in states(tmp_path / "out").get("b.tif", ""))
-        _kill_and_go_on(tmp_path, process)
-    finally:
-        process.kill()
-
-
-def _kill_and_go_on(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
-    live = archive_status(tmp_path / "out")
-    assert (live.state, live.counts["done"], live.running[0]["name"]) == ("running", 1, "b.tif")
-    workers = [pid for pid in _children(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    process.kill()
-    code = process.wait(30)
-    assert workers
-    _until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers))
-    status = archive_status(tmp_path / "out")
-    assert (code, status.state, status.exit_code) == (-9, "killed", None)
-    output = tmp_path / "out" / "scenes" / "a.gpkg"
-    before = output.read_bytes()
-    scene(tmp_path / "in" / "b.tif", ground(50, 70, (5, 9, 5, 9), (20, 30, 7, 19)), row=200)
-    done = run_archive(configured(tmp_path), model=BOXES)
-    assert (done.exit_code, done.unchanged, dict(done.counts)) == (0, 1, {"done": 2})
-    assert output.read_bytes() == before
-    assert not list((tmp_path / "out" / "scenes").glob(".geoseg*"))
 
 
 def test_the_commands(tmp_path: Path, weights: Path) -> None:

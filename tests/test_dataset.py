@@ -15,7 +15,7 @@ from painted import Painted, write_raster
 from test_squares import _speckled
 
 from geoseg import Settings, Tiling
-from geoseg.errors import SinkError
+from geoseg.errors import ConfigError, SinkError
 from geoseg.extraction import extract_to, run
 from geoseg.sinks import check_output, dataset, written_run
 
@@ -94,3 +94,25 @@ def test_a_folder_of_others_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SinkError, match="is a file"):
         check_output(tmp_path / "file")
+
+
+def test_what_somebody_put_into_a_dataset_is_not_replaced(raster: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    extract_to(raster, Painted(), out, tiling=TILING, settings=PLAIN)
+    extract_to(raster, Painted(), out, tiling=TILING, settings=PLAIN)  # its own is
+    (out / "project.qgz").write_bytes(b"mine")
+    with pytest.raises(SinkError, match=r"project\.qgz"):
+        check_output(out)
+    check_output(out, force=True)
+
+
+@pytest.mark.parametrize("store", ["out", "out/store", "."])
+def test_a_store_and_the_folder_that_is_replaced_lie_apart(raster: Path, tmp_path: Path, store: str) -> None:
+    out = tmp_path / "out"
+    for settings, given in (
+        (PLAIN, tmp_path / store),
+        (Settings.model_validate({"store": {"folder": str(out)}}), None),
+    ):
+        with pytest.raises(ConfigError, match="one inside the other"):
+            extract_to(raster, Painted(), out, tiling=TILING, settings=settings, store=given)
+    assert not out.exists()

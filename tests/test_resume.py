@@ -142,17 +142,37 @@ class Failing(Painted):
         return super().predict(chips)
 
 
-def test_what_failed_is_tried_again_though_the_rest_is_kept(raster: Path, undisturbed: bytes, tmp_path: Path) -> None:
-    flag = tmp_path / "flag"
+@pytest.mark.parametrize("keeping", [False, True])
+def test_what_failed_is_tried_again_and_only_that(
+    raster: Path, undisturbed: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture, keeping: bool
+) -> None:
+    flag, output, work = tmp_path / "flag", tmp_path / "out.fgb", tmp_path / ".out.fgb.work"
     flag.touch()
-    keep = _settings(store={"folder": str(tmp_path / "stores")})
-    first = run_to(raster, Failing(flag=flag), tmp_path / "out.fgb", tiling=TILING, settings=keep)
-    assert first.exit_code == 1 and first.tiles_failed == 1
+    keep = _settings(store={"folder": str(tmp_path / "stores")}) if keeping else PLAIN
+    for asked in (69, 3):  # all tiles but one; the others of its block
+        model = Failing(flag=flag)
+        report = run_to(raster, model, output, tiling=TILING, settings=keep)
+        assert report.exit_code == 1 and report.tiles_failed == 1 and len(model.seen) == asked
+        assert work.is_dir() and not [*work.glob("parts-*/merged*"), *work.glob("parts-*/shaped*")]
+        assert f"the rest is kept in {work}" in caplog.text
     flag.unlink()
     model = Failing(flag=flag)
-    second = run_to(raster, model, tmp_path / "out.fgb", tiling=TILING, settings=keep)
+    second = run_to(raster, model, output, tiling=TILING, settings=keep)
     assert second.exit_code == 0 and len(model.seen) == 4  # its block
-    assert (tmp_path / "out.fgb").read_bytes() == undisturbed
+    assert output.read_bytes() == undisturbed and not work.exists()
+
+
+def test_what_could_not_be_read_is_tried_again_and_only_that(tmp_path: Path) -> None:
+    raster = write_raster(tmp_path / "cut.tif", _speckled(5, 150, 230), compress="lzw", blockysize=4)
+    raster.write_bytes(raster.read_bytes()[:-300])
+    outputs, models = [], [Painted(), Painted()]
+    for model in models:
+        report = run_to(raster, model, tmp_path / "out.fgb", tiling=TILING, settings=PLAIN)
+        assert report.exit_code == 1 and set(report.gaps_m2) == {"unreadable"}
+        outputs.append((tmp_path / "out.fgb").read_bytes())
+    assert outputs[0] == outputs[1]
+    below = min(chip.tile.core.row_off for chip in models[1].seen)
+    assert 0 < len(models[1].seen) < len(models[0].seen) and below >= 48
 
 
 def test_work_of_another_raster_is_begun_anew(

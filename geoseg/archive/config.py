@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from geoseg.archive.names import check_template
-from geoseg.config import Fraction, Names, Section, Settings, read_sections
+from geoseg.config import Fraction, Names, ScalingSettings, Section, Settings, as_tuple, read_sections
 from geoseg.stac.settings import StacSettings
 
 Format = Literal["gpkg", "parquet", "fgb", "geojson"]
@@ -70,6 +70,31 @@ class MergeSettings(Section):
     """CRS of the layer. Unset: that of the outputs where they agree, else EPSG:4326."""
 
 
+class RuleSettings(Section):
+    """Rasters that need other settings than those of [raster]: the first rule that fits one holds for it."""
+
+    match: Annotated[str, Field(min_length=1)]
+    """Pattern of their names or, with a slash, of their paths; ** is any number of folders."""
+    assume_crs: str | None = None
+    """As in [raster]. Unset, here and below: what [raster] says."""
+    bands: dict[str, Annotated[int, Field(ge=1)]] | None = None
+    """As in [raster]."""
+    scaling: ScalingSettings | None = None
+    """As in [raster]."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> RuleSettings:
+        if not self.raster:
+            raise ValueError(f"the rule for {self.match!r} says nothing: it needs assume_crs, bands or scaling")
+        return self
+
+    @property
+    def raster(self) -> dict[str, Any]:
+        """What is said, by the names of [raster]."""
+        said = {name: getattr(self, name) for name in ("assume_crs", "bands", "scaling")}
+        return {name: value for name, value in said.items() if value is not None}
+
+
 class CollectionSettings(Section):
     """What a run produced as STAC: an Item beside each output, and the run's Collection."""
 
@@ -88,6 +113,8 @@ class RunConfig(Settings):
     """What is done with each raster."""
     input: InputSettings
     """Where the rasters are."""
+    rule: Annotated[tuple[RuleSettings, ...], BeforeValidator(as_tuple)] = ()
+    """Rasters that need other settings than those of [raster]."""
     merge: MergeSettings = MergeSettings()
     """The layer over all of them."""
     stac: CollectionSettings = CollectionSettings()

@@ -14,6 +14,7 @@ from typing import Any
 
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.record import Record
+from geoseg.archive.rules import Rules
 from geoseg.config import RasterSettings, Settings
 from geoseg.detectors import ModelCard, model_card, model_digest, weights_path
 from geoseg.errors import ConfigError, RasterError
@@ -109,16 +110,16 @@ def _written(manifest: Manifest, model: _Model, collection: Path) -> Iterator[Pa
     """The Item of each scene whose output stands, written where its raster is as it was."""
     config, versions = manifest.fact("config"), manifest.fact("versions")
     settings = {name: config[name] for name in Settings.model_fields if name in config}
-    raster = RasterSettings.model_validate(config["raster"])
-    access = access_of(raster)
+    rules = Rules.told(RasterSettings.model_validate(config["raster"]), manifest.fact("rules") or [])
     for record in manifest.records("done", "parts"):
         output = manifest.folder / record.output
         path = item_path(output)
         if _stands(path, output, record):
             yield path
             continue
+        raster = rules.raster(record.href)
         try:
-            info = open_raster(record.href, access=access, assume_crs=raster.assume_crs)
+            info = open_raster(record.href, access=access_of(raster), assume_crs=raster.assume_crs)
             if info.key != record.key:
                 raise RasterError(f"{info.name}, which has changed since it was done", remedy="Run the archive again")
         except RasterError as error:
@@ -127,7 +128,7 @@ def _written(manifest: Manifest, model: _Model, collection: Path) -> Iterator[Pa
                 yield path
             continue
         product = Product(
-            report=_report(record, settings, versions),
+            report=_report(record, {**settings, "raster": raster.model_dump(mode="json")}, versions),
             info=replace(info, acquired=record.seen or info.acquired),
             card=model.card,
             outputs={"footprints": output},

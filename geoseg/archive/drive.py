@@ -6,14 +6,15 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from geoseg.archive.config import RunConfig
 from geoseg.archive.crew import Crew, Died, Hand
-from geoseg.archive.manifest import Manifest, signature
+from geoseg.archive.manifest import Manifest
 from geoseg.archive.names import plain
+from geoseg.archive.plan import Plan
 from geoseg.archive.record import BAD, WRITTEN, Done, Failed, Looked, Record, State
+from geoseg.archive.signature import signature
 from geoseg.archive.worker import Orders, Task
 from geoseg.sinks import written_run
 
@@ -38,7 +39,7 @@ class Drive:
         manifest: Manifest,
         orders: Orders,
         config: RunConfig,
-        plan: str,
+        plan: Plan,
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self.manifest, self.plan, self.progress = manifest, plan, progress
@@ -83,6 +84,7 @@ class Drive:
                 href=record.href,
                 acquired=record.acquired,
                 output=self.manifest.folder / record.output,
+                raster=self.plan.rules.raster(record.href),
             )
             self.crew.give(task)
         return True
@@ -90,18 +92,18 @@ class Drive:
     def _start(self, record: Record, now: str | None) -> None:
         """Note that a scene is begun. Until it is finished its output is of no known plan: a killed run must not leave
         what looks like a scene that nothing has to be done with."""
-        known = {"signature": now, "plan": dated(self.plan, record), "key": None, "stamp": None}
+        known = {"signature": now, "plan": self.plan.scene(record), "key": None, "stamp": None}
         self.manifest.update(record.id, state="running", started=_now(), tries=record.tries + 1, **known)
 
     def _settled(self, record: Record, now: str | None) -> bool:
         """Whether a scene needs no look: neither its file nor its output has changed since it was done."""
-        if not _known(record, self.plan, now):
+        if not self.plan.known(record, now):
             return False
         owner = self.manifest.owner(str(record.key), record.id)
         if owner is not None:
             self._finish(record.id, "same", same_as=owner)
             return True
-        if not untouched(record, self.plan, self.manifest.folder):
+        if not self.plan.untouched(record, self.manifest.folder):
             return False
         self._finish(record.id, "done", unchanged=True)
         return True
@@ -184,23 +186,6 @@ class Drive:
         if self.progress:
             self.progress(self._done, self._total)
         _say(self.manifest.get(number))
-
-
-def untouched(record: Record, plan: str, folder: Path) -> bool:
-    """Whether a scene is done, by this plan, and neither its raster nor its output has changed since."""
-    done = record.last == "done" and _known(record, plan, signature(record.href))
-    return done and record.stamp is not None and signature(folder / record.output) == record.stamp
-
-
-def _known(record: Record, plan: str, now: str | None) -> bool:
-    """Whether what was found out of a raster still holds, its file's signature being ``now``."""
-    same = now is not None and now == record.signature and record.plan == dated(plan, record)
-    return same and record.key is not None and record.last in ("done", "same")
-
-
-def dated(plan: str, record: Record) -> str:
-    """The plan for one scene: its date, where the input gives one, goes into the output too."""
-    return f"{plan} {record.acquired}"
 
 
 def _say(record: Record) -> None:

@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any, TextIO
 
 from geoseg.archive.manifest import Manifest
+from geoseg.archive.map import COLOURS, WORDS, legend, write_map
 from geoseg.archive.record import BAD, Record
 from geoseg.raster.access import is_remote
 from geoseg.stac.reach import shown
 
 ROWS = 2_000
 """Scenes that a table lists; the JSON has all."""
-BOXES = 5_000
-"""Scenes that the map draws."""
-COLOURS = {
-    "done": "#2a9d5c",
-    "parts": "#e0a100",
-    "same": "#8aa5c0",
-    "refused": "#d1495b",
-    "failed": "#8e1b3a",
-    "locked": "#7d5ba6",
-    "pending": "#b9bec6",
-    "running": "#3a86c8",
-}
-"""Colour of each state."""
-_WORDS = {
-    "done": "done",
-    "parts": "done, parts missing",
-    "same": "same content as another",
-    "refused": "refused",
-    "failed": "failed",
-    "locked": "held by another run",
-    "pending": "left",
-    "running": "at work",
-}
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --dim: #5c6675; --line: #d8dde4; --back: #fff; --soft: #f4f6f8; }
 @media (prefers-color-scheme: dark) {
@@ -70,7 +47,7 @@ def write_page(out: TextIO, head: Mapping[str, Any], manifest: Manifest) -> None
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>\n'
     )
     _write_head(out, title, head)
-    _write_map(out, manifest)
+    write_map(out, manifest)
     _write_gaps(out, head)
     bad = manifest.records(*BAD)
     names: tuple[str, ...] = ("scene", "state", "what is wrong")
@@ -114,42 +91,9 @@ def _write_head(out: TextIO, title: str, head: Mapping[str, Any]) -> None:
     out.write("</div>\n<div class='bar'>")
     shown = [(state, counts[state]) for state in COLOURS if counts.get(state)]
     out.writelines(f"<span style='flex:{number};background:{COLOURS[state]}'></span>" for state, number in shown)
-    out.write("</div><ul class='legend'>")
-    for state, number in shown:
-        out.write(f"<li><span class='dot' style='background:{COLOURS[state]}'></span>{number:,} {_WORDS[state]}</li>")
-    out.write("</ul>\n")
+    out.write(f"</div>{legend((state, f'{number:,} ') for state, number in shown)}")
     if head["merged"]:
         out.write(f"<p>One layer over all scenes: {escape(str(head['merged']))}</p>\n")
-
-
-def _write_map(out: TextIO, manifest: Manifest) -> None:
-    """Where the scenes lie, in degrees, coloured by state."""
-    boxes = []
-    for record, _ in zip(manifest.records(), range(BOXES), strict=False):
-        extent = record.extent or record.extra.get("extent")
-        if extent and extent[0] <= extent[2]:
-            boxes.append((tuple(map(float, extent)), record))
-    if not boxes:
-        return
-    west, south = min(box[0] for box, _ in boxes), min(box[1] for box, _ in boxes)
-    east, north = max(box[2] for box, _ in boxes), max(box[3] for box, _ in boxes)
-    squeeze = max(math.cos(math.radians((south + north) / 2)), 0.05)  # a degree of longitude is shorter up there
-    wide, high = max((east - west) * squeeze, 1e-9), max(north - south, 1e-9)
-    width = 1000.0
-    height = min(max(width * high / wide, 120.0), 420.0)
-    scale = min((width - 20) / wide, (height - 20) / high)
-    left, top = (width - scale * wide) / 2, (height - scale * high) / 2
-    out.write(f"<h2>Where</h2>\n<svg viewBox='0 0 {width:.0f} {height:.0f}' role='img' aria-label='scenes'>")
-    for (x0, y0, x1, y1), record in boxes:
-        place = (left + (x0 - west) * squeeze * scale, top + (north - y1) * scale)
-        size = (max((x1 - x0) * squeeze * scale, 1.5), max((y1 - y0) * scale, 1.5))
-        out.write(
-            f"<rect x='{place[0]:.1f}' y='{place[1]:.1f}' width='{size[0]:.1f}' height='{size[1]:.1f}'"
-            f" fill='{COLOURS[record.state]}' fill-opacity='.45' stroke='{COLOURS[record.state]}'>"
-            f"<title>{escape(record.name)}: {_WORDS[record.state]}</title></rect>"
-        )
-    edges = f"{west:.4f} to {east:.4f} E, {south:.4f} to {north:.4f} N (EPSG:4326)"
-    out.write(f"</svg>\n<p class='dim'>{edges}</p>\n")
 
 
 def _write_gaps(out: TextIO, head: Mapping[str, Any]) -> None:
@@ -220,7 +164,7 @@ def _named(record: Record) -> str:
 
 
 def _state(record: Record) -> str:
-    return f"<span class='dot' style='background:{COLOURS[record.state]}'></span>{_WORDS[record.state]}"
+    return f"<span class='dot' style='background:{COLOURS[record.state]}'></span>{WORDS[record.state]}"
 
 
 def _number(value: int | None) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from geoseg.archive.config import RunConfig
-from geoseg.archive.drive import untouched
 from geoseg.archive.inputs import scenes
 from geoseg.archive.manifest import Manifest
-from geoseg.archive.run import ordered, plan_of
+from geoseg.archive.plan import Plan
+from geoseg.archive.run import ordered, warned
 from geoseg.detectors import Detector
 
 SHOWN = 20
@@ -40,12 +40,13 @@ def rehearse(config: RunConfig, *, model: Detector | None = None) -> Rehearsal:
         ConfigError: as :func:`geoseg.archive.run_archive`.
     """
     orders = ordered(config, model)
-    plan = plan_of(orders, config)
+    plan = Plan.of(orders, config)
     with Manifest.copied(config.folder) as manifest:
         count = manifest.begin(scenes(config), config.archive.name, f".{config.archive.format}")
+        warned(manifest, plan)
         unchanged, first = 0, list[tuple[str, str]]()
         for record in manifest.records("pending"):
-            unchanged += untouched(record, plan, config.folder)
+            unchanged += plan.untouched(record, config.folder)
             if len(first) < SHOWN:
                 first.append((record.href, record.output))
         return Rehearsal(

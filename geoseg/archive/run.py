@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import socket
@@ -20,8 +18,9 @@ from geoseg.archive.describing import describe
 from geoseg.archive.drive import Drive, Stopped
 from geoseg.archive.inputs import scenes
 from geoseg.archive.manifest import Manifest
-from geoseg.archive.merging import merge_scenes
+from geoseg.archive.merge import merge_scenes
 from geoseg.archive.outcome import INTERRUPTED, Outcome, verdict
+from geoseg.archive.plan import Plan
 from geoseg.archive.summary import write_summary
 from geoseg.archive.worker import Orders
 from geoseg.detectors import Detector, model_card, model_digest, weights_path
@@ -62,16 +61,16 @@ def run_archive(
         KeyboardInterrupt: it was stopped; what was done is recorded.
     """
     orders = ordered(config, model)
+    plan = Plan.of(orders, config)
     folder = _made(config.folder)
     with output_lock(folder / "run"), beating(folder), Manifest.opened(folder, create=True) as manifest:
         began = time.monotonic()
         archive = config.archive
-        if not manifest.begin(scenes(config), archive.name, f".{archive.format}", **_facts(config, orders)):
-            log.warning("no scene is among the inputs: there is nothing to do")
-            manifest.note(warnings=["no scene is among the inputs"])
+        manifest.begin(scenes(config), archive.name, f".{archive.format}", **_facts(config, orders, plan))
+        manifest.note(warnings=warned(manifest, plan))
         stopped, why, merged = 0, "", None
         try:
-            with Drive(manifest, orders, config, plan_of(orders, config), progress) as drive:
+            with Drive(manifest, orders, config, plan, progress) as drive:
                 drive.run()
             merged = _merged(config, manifest)
             _described(config, manifest, orders, merged)
@@ -118,20 +117,14 @@ def ordered(config: RunConfig, model: Detector | None) -> Orders:
     )
 
 
-def plan_of(orders: Orders, config: RunConfig) -> str:
-    """A hash of all that decides what comes of a raster but the raster: 32 hex digits."""
-    settings = orders.settings.model_dump(mode="json", exclude={"engine", "store"})
-    del settings["tiling"]["block"], settings["detect"]["batch"], settings["detect"]["device"]
-    parts = {
-        "card": orders.card.to_json(),
-        "digest": orders.digest,
-        "settings": settings,
-        "aoi": None if orders.aoi is None else hashlib.sha256(orders.aoi.geometry.wkb).hexdigest(),
-        "aoi_crs": None if orders.aoi is None else orders.aoi.crs.to_wkt(),
-        "format": config.archive.format,
-        "version": versions().get("geoseg"),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+def warned(manifest: Manifest, plan: Plan) -> list[str]:
+    """What a user should know of the inputs, told."""
+    found = [] if manifest.count("pending") else ["no scene is among the inputs: there is nothing to do"]
+    unused = plan.rules.unused(record.href for record in manifest.records())
+    found += [f"no raster fits the rule for {pattern!r} ([[rule]] match)" for pattern in unused]
+    for warning in found:
+        log.warning("%s", warning)
+    return found
 
 
 def _aoi(config: RunConfig) -> Area | None:
@@ -151,7 +144,7 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _facts(config: RunConfig, orders: Orders) -> dict[str, Any]:
+def _facts(config: RunConfig, orders: Orders, plan: Plan) -> dict[str, Any]:
     return {
         "model": orders.card.name,
         "model_version": orders.card.version,
@@ -167,6 +160,7 @@ def _facts(config: RunConfig, orders: Orders) -> dict[str, Any]:
         "host": socket.gethostname(),
         "processes": config.archive.at_once,
         "config": config.model_dump(mode="json"),
+        "rules": plan.rules.as_values(),
         "versions": versions(),
     }
 

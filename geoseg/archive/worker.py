@@ -26,7 +26,7 @@ from pyproj import CRS, Transformer
 
 from geoseg.aoi import Area
 from geoseg.archive.record import Done, Failed, Looked
-from geoseg.config import Settings
+from geoseg.config import RasterSettings, Settings
 from geoseg.detectors import Detector, ModelCard
 from geoseg.errors import GeosegError, exit_code
 from geoseg.grid import Grid
@@ -53,7 +53,7 @@ class Orders:
     digest: str
     """Of its weights; empty where it has none."""
     settings: Settings
-    """Of each run."""
+    """Of each run, but for what its raster may be."""
     aoi: Area | None
     """Only this; None: everything."""
 
@@ -70,6 +70,12 @@ class Task:
     """When it was taken; None: as the raster says."""
     output: Path
     """Where it goes."""
+    raster: RasterSettings
+    """What it may be, and what its file does not say."""
+
+    def settings(self, orders: Orders) -> Settings:
+        """Those of its run."""
+        return orders.settings.model_copy(update={"raster": self.raster})
 
 
 def work(pipe: Connection, orders: Orders) -> None:
@@ -137,11 +143,12 @@ def _loaded(orders: Orders) -> Detector:
 
 def _look(task: Task, orders: Orders) -> tuple[RasterInfo, Looked]:
     """Open a raster and find out which run it would be."""
-    info = opened(task.href, orders.settings)
+    settings = task.settings(orders)
+    info = opened(task.href, settings)
     if task.acquired is not None:
         info = replace(info, acquired=task.acquired)
     sketch = Sketch(card=orders.card, digest=orders.digest)
-    job = Job.of(info, sketch, aoi=orders.aoi, tiling=None, settings=orders.settings)
+    job = Job.of(info, sketch, aoi=orders.aoi, tiling=None, settings=settings)
     looked = Looked(
         key=info.key,
         run=job.identity,
@@ -165,7 +172,7 @@ def _extract(task: Task, info: RasterInfo, detector: Detector, orders: Orders, p
             pipe.send((done, total))
 
     with output_lock(task.output, wait_s=LOCK_WAIT_S):
-        report = run_to(info, detector, task.output, aoi=orders.aoi, settings=orders.settings, progress=tell)
+        report = run_to(info, detector, task.output, aoi=orders.aoi, settings=task.settings(orders), progress=tell)
     return Done(figures=_in_short(report), footprints=report.footprints, code=report.exit_code)
 
 

@@ -65,5 +65,7 @@ def _summarise(done: Outcome) -> None:
     fields = {"counts": counts, "footprints": done.footprints, "exit_code": done.exit_code, "summary": str(page)}
     if done.stopped:
         log.error("stopped: %s", done.stopped)
+    if done.counts.get("parts"):
+        log.warning("run the same again to try the parts that are missing, and only those")
     text = f"scenes: {said}; {done.footprints:,} footprints in {done.seconds:.1f} s; see {page}"
     log.info("%s", text, extra={"fields": fields})

@@ -12,16 +12,19 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.archive.overlaps import Pieces
+from geoseg.archive.merge.overlaps import Pieces
+from geoseg.archive.merge.uniting import ScenePart
 
 CELL_DEG = 0.02
 """Side of a cell in degrees, 2 km: even a dense town seen ten times is some 100,000 footprints."""
 _COLUMNS = 18_000  # cells round the earth
 _SCHEMA = """
 CREATE TABLE piece (cell INTEGER, number INTEGER, scene INTEGER, label TEXT, cut INTEGER, wkb BLOB);
+CREATE TABLE ground (scene INTEGER PRIMARY KEY, wkb BLOB);
 CREATE TABLE rank (number INTEGER PRIMARY KEY, cut INTEGER, time REAL, score REAL, area REAL);
-CREATE TABLE pair (a INTEGER, b INTEGER);
+CREATE TABLE pair (a INTEGER, b INTEGER, parts INTEGER);
 CREATE TABLE lost (number INTEGER PRIMARY KEY);
+CREATE TABLE joined (leader INTEGER, number INTEGER, rank INTEGER);
 """
 
 
@@ -41,6 +44,9 @@ class Spill:
     def add(self, pieces: Pieces, *, time: float, score: NDArray[Any], area: NDArray[Any]) -> None:
         """Candidates of one scene: each goes to all cells that it reaches."""
         stamp = None if np.isnan(time) else time
+        if len(pieces.scene):
+            ground = (int(pieces.scene[0]), shapely.to_wkb(pieces.ground[0]))
+            self._db.execute("INSERT OR IGNORE INTO ground VALUES (?, ?)", ground)
         ranks = zip(pieces.number, pieces.cut, score, area, strict=True)
         self._db.executemany(
             "INSERT INTO rank VALUES (?, ?, ?, ?, ?)",
@@ -61,31 +67,41 @@ class Spill:
         rows = self._db.execute("SELECT cell, number, scene, label, cut, wkb FROM piece ORDER BY cell, number")
         for _, group in groupby(rows, key=lambda row: row[0]):
             _, number, scene, label, cut, wkb = zip(*group, strict=True)
+            scenes = np.array(scene, np.int64)
+            there, place = np.unique(scenes, return_inverse=True)
             yield Pieces(
                 number=np.array(number, np.int64),
-                scene=np.array(scene, np.int64),
+                scene=scenes,
                 label=np.array(label, object),
                 geometry=shapely.from_wkb(np.array(wkb, object)),
                 cut=np.array(cut, bool),
+                ground=np.array([self._ground(each) for each in there.tolist()], object)[place],
             )
 
-    def pair(self, pairs: NDArray[np.int64]) -> None:
-        """Numbers of two footprints that are one object; told again by another cell, it is the same pair."""
-        self._db.executemany("INSERT INTO pair VALUES (?, ?)", pairs.tolist())
+    def _ground(self, scene: int) -> Any:
+        (found,) = self._db.execute("SELECT wkb FROM ground WHERE scene = ?", (scene,)).fetchone()
+        return shapely.from_wkb(found)
 
-    def paired(self) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
-        """All pairs, and number, cut, time, score and area of the footprints in them."""
-        pairs = np.array(self._db.execute("SELECT DISTINCT a, b FROM pair").fetchall(), np.int64).reshape(-1, 2)
+    def pair(self, pairs: NDArray[np.int64], parts: NDArray[np.bool_]) -> None:
+        """Numbers of two footprints that are one object, and whether as parts of it; told again by another cell, it is
+        the same pair."""
+        told = ((a, b, int(part)) for (a, b), part in zip(pairs.tolist(), parts.tolist(), strict=True))
+        self._db.executemany("INSERT INTO pair VALUES (?, ?, ?)", told)
+
+    def paired(self) -> tuple[NDArray[np.int64], NDArray[np.bool_], dict[str, NDArray[Any]]]:
+        """All pairs, whether they are parts, and number, cut, time, score and area of the footprints in them."""
+        found = self._db.execute("SELECT a, b, max(parts) FROM pair GROUP BY a, b").fetchall()
+        pairs = np.array(found, np.int64).reshape(-1, 3)
         rows = self._db.execute(
             "SELECT number, cut, time, score, area FROM rank"
             " WHERE number IN (SELECT a FROM pair UNION SELECT b FROM pair) ORDER BY number"
         ).fetchall()
         columns = np.array(rows, float).reshape(-1, 5).T
         names = ("number", "cut", "time", "score", "area")
-        found: dict[str, NDArray[Any]] = dict(zip(names, columns, strict=True))
-        found["number"] = np.array([row[0] for row in rows], np.int64)
-        found["cut"] = found["cut"].astype(bool)
-        return pairs, found
+        facts: dict[str, NDArray[Any]] = dict(zip(names, columns, strict=True))
+        facts["number"] = np.array([row[0] for row in rows], np.int64)
+        facts["cut"] = facts["cut"].astype(bool)
+        return pairs[:, :2], pairs[:, 2].astype(bool), facts
 
     def lose(self, numbers: NDArray[np.int64]) -> None:
         """Note footprints that are not kept."""
@@ -95,6 +111,27 @@ class Spill:
         """Those among ``start <= number < end``."""
         rows = self._db.execute("SELECT number FROM lost WHERE number >= ? AND number < ?", (start, end))
         return np.array([number for (number,) in rows], np.int64)
+
+    def join(self, leader: NDArray[np.int64], number: NDArray[np.int64], rank: NDArray[np.int64]) -> None:
+        """Note footprints that are parts of the object of a leader, itself included."""
+        rows = zip(leader.tolist(), number.tolist(), rank.tolist(), strict=True)
+        self._db.executemany("INSERT INTO joined VALUES (?, ?, ?)", rows)
+        self._db.execute("CREATE INDEX joined_leader ON joined (leader)")
+        self._db.execute("CREATE INDEX piece_number ON piece (number)")
+
+    def joined(self, start: int, end: int) -> Iterator[tuple[int, list[ScenePart]]]:
+        """Leaders among ``start <= number < end``, and the parts of their objects from the best to the worst."""
+        query = (
+            "SELECT leader, number FROM joined WHERE leader >= ? AND leader < ? ORDER BY leader, rank",
+            (start, end),
+        )
+        for leader, rows in groupby(self._db.execute(*query), key=lambda row: int(row[0])):
+            yield leader, [self._part(number) for _, number in rows]
+
+    def _part(self, number: int) -> ScenePart:
+        query = "SELECT scene, wkb FROM piece WHERE number = ? LIMIT 1"
+        scene, shape = self._db.execute(query, (number,)).fetchone()
+        return ScenePart(geometry=shapely.from_wkb(shape), ground=self._ground(scene))
 
 
 def cells_of(bounds: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -17,6 +17,7 @@ from pyproj import CRS
 
 from geoseg.errors import SinkError
 from geoseg.footprints import COLUMNS
+from geoseg.vectors import gdal_name
 
 BATCH = 20_000
 """Rows that are in memory at a time."""
@@ -57,7 +58,11 @@ def gaps_of(path: Path) -> gpd.GeoDataFrame | None:
     if not source.exists():
         return None
     try:
-        table = gpd.read_parquet(source) if source.suffix == ".parquet" else gpd.read_file(source, **options)
+        if source.suffix == ".parquet":
+            table = gpd.read_parquet(source)
+        else:
+            with gdal_name(source.absolute()) as name:
+                table = gpd.read_file(name, **options)
     except (OSError, ValueError, pa.ArrowException, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError):
         return None
     return table if isinstance(table, gpd.GeoDataFrame) and len(table) else None
@@ -80,7 +85,10 @@ def _parquet(path: Path, rows: int) -> Iterator[gpd.GeoDataFrame]:
 
 def _by_gdal(path: Path, rows: int) -> Iterator[gpd.GeoDataFrame]:
     options: dict[str, Any] = {"layer": "footprints"} if path.suffix.lower() == ".gpkg" else {}
-    with pyogrio.open_arrow(path, batch_size=rows, use_pyarrow=True, **options) as (meta, reader):
+    with (
+        gdal_name(path.absolute()) as source,
+        pyogrio.open_arrow(source, batch_size=rows, use_pyarrow=True, **options) as (meta, reader),
+    ):
         name = meta["geometry_name"] or "wkb_geometry"
         crs = None if not meta["crs"] else CRS.from_user_input(meta["crs"])
         seen = False

@@ -17,7 +17,7 @@ import shapely
 from pyproj import CRS
 
 from geoseg.archive.manifest import Manifest
-from geoseg.archive.reading import gaps_of
+from geoseg.archive.merge.reading import gaps_of
 from geoseg.archive.record import Record
 from geoseg.errors import SinkError
 from geoseg.footprints import COLUMNS, empty

@@ -2,7 +2,7 @@
 
 Out of core: scenes are read a batch of rows at a time; only footprints on ground that another scene covers are
 compared, cell by cell; the numbers of pairs are all that is held of them. Then the scenes are read again, and what is
-kept goes out.
+kept goes out, parts of one object put together.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from geoseg.archive.config import MergeSettings
-from geoseg.archive.layer import write_layer
 from geoseg.archive.manifest import Manifest
-from geoseg.archive.overlaps import Pieces, order, same, suppressed
-from geoseg.archive.reading import batches, crs_of
+from geoseg.archive.merge.coverage import Coverage, ground_of
+from geoseg.archive.merge.layer import write_layer
+from geoseg.archive.merge.overlaps import Pieces, order, same, settled
+from geoseg.archive.merge.reading import batches, crs_of
+from geoseg.archive.merge.spill import Spill
+from geoseg.archive.merge.uniting import put_together
 from geoseg.archive.record import Record
-from geoseg.archive.spill import Spill
 from geoseg.ground import parse_crs
 from geoseg.report import versions
 from geoseg.sinks import written_run
@@ -35,6 +37,8 @@ from geoseg.sinks import written_run
 log = logging.getLogger("geoseg")
 
 WORK = ".merge.work"
+_RULE = 2
+"""Number of the rule: a layer that was made by another is made again."""
 
 
 def merge_scenes(manifest: Manifest, settings: MergeSettings, target: Path) -> Path:
@@ -65,7 +69,7 @@ def merge_scenes(manifest: Manifest, settings: MergeSettings, target: Path) -> P
 
 def _identity(manifest: Manifest, settings: MergeSettings) -> str:
     """16 hex digits: the same for the same outputs, states and rule."""
-    digest = hashlib.sha256(json.dumps([settings.model_dump(), versions().get("geoseg")], default=str).encode())
+    digest = hashlib.sha256(json.dumps([_RULE, settings.model_dump(), versions().get("geoseg")], default=str).encode())
     for record in manifest.records():
         digest.update(json.dumps([record.id, record.state, record.run, record.seen], default=str).encode())
     return digest.hexdigest()[:16]
@@ -76,38 +80,47 @@ def _scenes(manifest: Manifest) -> Iterator[Record]:
 
 
 def _compare(manifest: Manifest, settings: MergeSettings, spill: Spill) -> None:
-    """Find the footprints that are not kept."""
-    covered = _Covered(manifest)
+    """Find the footprints that are not kept, and those that are parts of one object."""
+    _deal(manifest, spill)
+    for pieces in spill.cells():
+        rows, parts = same(pieces, iou=settings.iou, cover=settings.cover)
+        spill.pair(pieces.number[rows], parts)
+    pairs, parts, facts = spill.paired()
+    best = order(settings.keep, **facts)
+    numbers = facts["number"]
+    rank = np.empty(len(best), np.int64)
+    rank[best] = np.arange(len(best))
+    leader, kept = settled(rank, np.searchsorted(numbers, pairs), parts)
+    spill.lose(numbers[~kept | (leader != rank)])
+    # Those that lead stand in their objects, too: as the first part.
+    shared = kept & np.isin(leader, leader[leader != rank])
+    spill.join(numbers[best][leader[shared]], numbers[shared], rank[shared])
+
+
+def _deal(manifest: Manifest, spill: Spill) -> None:
+    """Deal out the footprints on ground that another scene covers, too."""
+    coverage = Coverage(_scenes(manifest))
     start = 0
     for record in _scenes(manifest):
         time = np.nan if record.seen is None else record.seen.timestamp()
+        ground = ground_of(record) if coverage.crossed(record.id) else None
         for table in batches(manifest.folder / record.output):
             numbers = np.arange(start, start + len(table))
             start += len(table)
-            if not covered.crossed(record.id) or not len(table):
+            if ground is None or not len(table):
                 continue
             degrees = in_degrees(table)
-            rows = covered.by_another(degrees, record.id)
+            rows = coverage.by_another(degrees, record.id)
             pieces = Pieces(
                 number=numbers[rows],
                 scene=np.full(len(rows), record.id),
                 label=table["label"].to_numpy(object)[rows],
                 geometry=degrees[rows],
                 cut=table["cut_by_edge"].to_numpy(bool)[rows],
+                ground=np.full(len(rows), ground, object),
             )
             score, area = (table[name].to_numpy(float)[rows] for name in ("score", "area_m2"))
             spill.add(pieces, time=time, score=score, area=area)
-    for pieces in spill.cells():
-        rows = same(pieces, iou=settings.iou, cover=settings.cover)
-        if len(rows):
-            spill.pair(pieces.number[rows])
-    pairs, facts = spill.paired()
-    best = order(settings.keep, **facts)
-    numbers = facts["number"][best]
-    rank = np.empty(len(best), np.int64)
-    rank[best] = np.arange(len(best))
-    ranks = np.sort(rank[np.searchsorted(facts["number"], pairs)], axis=1)
-    spill.lose(numbers[suppressed(ranks[:, 0], ranks[:, 1])])
 
 
 def _kept(manifest: Manifest, spill: Spill, crs: CRS) -> Iterator[tuple[Record, gpd.GeoDataFrame]]:
@@ -115,8 +128,10 @@ def _kept(manifest: Manifest, spill: Spill, crs: CRS) -> Iterator[tuple[Record, 
     start = 0
     for record in _scenes(manifest):
         for table in batches(manifest.folder / record.output):
-            lost = spill.lost(start, start + len(table)) - start
-            start += len(table)
+            end = start + len(table)
+            table = put_together(table, ((number - start, parts) for number, parts in spill.joined(start, end)))
+            lost = spill.lost(start, end) - start
+            start = end
             if len(lost):
                 table = table.drop(index=lost).reset_index(drop=True)
             yield record, table if table.crs is None or crs == table.crs else table.to_crs(crs)
@@ -144,33 +159,5 @@ def in_degrees(table: gpd.GeoDataFrame) -> NDArray[Any]:
             geometry[across], lambda xy: np.column_stack([np.where(xy[:, 0] < 0, xy[:, 0] + 360, xy[:, 0]), xy[:, 1]])
         )
     broken = ~shapely.is_valid(geometry)
-    geometry[broken] = shapely.make_valid(geometry[broken])
+    geometry[broken] = shapely.make_valid(geometry[broken], method="structure", keep_collapsed=False)
     return geometry
-
-
-class _Covered:
-    """Where scenes lie: four numbers of each."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        boxes, owners = [], []
-        for record in _scenes(manifest):
-            west, south, east, north = record.extent or (-180, -90, 180, 90)
-            spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east), (west, east + 360.0)]
-            boxes += [(left, south, right, north) for left, right in spans]
-            owners += [record.id] * len(spans)
-        self._owners = np.array(owners, np.int64)
-        self._boxes = shapely.box(*np.array(boxes, float).reshape(-1, 4).T)
-        self._tree = shapely.STRtree(self._boxes)
-        first, second = self._tree.query(self._boxes, predicate="intersects")
-        several = self._owners[first] != self._owners[second]
-        self._crossed = set(self._owners[first[several]].tolist())
-
-    def crossed(self, scene: int) -> bool:
-        """Whether another scene has ground in common with this one."""
-        return scene in self._crossed
-
-    def by_another(self, geometry: NDArray[Any], scene: int) -> NDArray[np.intp]:
-        """Rows of geometries of ``scene`` that reach ground of another."""
-        reach = shapely.box(*shapely.bounds(geometry).T)
-        rows, found = self._tree.query(reach, predicate="intersects")
-        return np.unique(rows[self._owners[found] != scene])

@@ -1,0 +1,148 @@
+"""The processes that work on an archive: held up, hung, interrupted, killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from archive_scenes import BOXES, KILLER, SLEEPER, configured, ground, scene, states
+from conftest import ROOT
+
+from geoseg.archive import archive_status, run_archive
+from geoseg.archive.crew import Crew, Died, Hand
+from geoseg.archive.record import Looked
+from geoseg.archive.worker import Orders, Task
+from geoseg.config import RasterSettings
+from geoseg.errors import ConfigError
+from geoseg.locks import output_lock
+
+
+def test_what_is_locked_is_told_and_enough_failures_stop_a_run(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(50, 70, (5, 9, 5, 9)))
+    for name in ("c", "d", "e"):
+        scene(tmp_path / "in" / f"{name}.tif", np.full((50, 70 + ord(name)), KILLER, np.uint8))
+    (tmp_path / "in" / "cc.tif").write_text("says nothing of the environment")
+    settings = {"retries": 0, "give_up_after": 2}
+    (tmp_path / "out" / "scenes").mkdir(parents=True)
+    with output_lock(tmp_path / "out" / "scenes" / "a.gpkg"):
+        done = run_archive(configured(tmp_path, archive=settings), model=BOXES)
+    assert done.exit_code == 4 and "2 scenes in a row" in done.stopped
+    found = states(tmp_path / "out")
+    assert found == {"a.tif": "locked", "c.tif": "failed", "cc.tif": "refused", "d.tif": "failed", "e.tif": "pending"}
+    status = archive_status(tmp_path / "out")
+    assert (status.state, status.left, status.exit_code) == ("stopped", 1, 4)
+
+
+def test_what_hangs_is_ended(tmp_path: Path) -> None:
+    orders = Orders(model=BOXES, card=BOXES.card, digest="", settings=configured(tmp_path).settings, aoi=None)
+    crew = Crew(orders, 1, limit_s=3600.0)
+    raster = scene(tmp_path / "a.tif", ground(50, 70, background=SLEEPER))
+    task = Task(id=1, href=str(raster), acquired=None, output=tmp_path / "a.gpkg", raster=RasterSettings())
+    try:
+        crew.give(task)
+        hand, looked = _said(crew)
+        assert isinstance(looked, Looked) and not crew.free
+        hand.send(True)
+        crew.limit_s = 0.0
+        hand, died = _said(crew)
+        assert isinstance(died, Died) and died.hung and "scene_timeout_s" in died.why
+        assert list(crew.answers(0.0)) == [] and crew.free and not hand.process.is_alive()
+    finally:
+        crew.stop()
+
+
+def _said(crew: Crew) -> tuple[Hand, Any]:
+    """The next answer; what follows from it is done too."""
+    while True:
+        for hand, answer in list(crew.answers(1.0)):
+            if not isinstance(answer, tuple):
+                return hand, answer
+
+
+def test_a_run_that_is_interrupted_says_so_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number, name in enumerate("ab"):
+        scene(tmp_path / "in" / f"{name}.tif", ground(50, 70, (5, 9, 5, 9)), row=200 * number)
+    config = configured(tmp_path, stac={"write": True, "title": "Boxes"})
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_archive(config, model=BOXES, progress=interrupt)
+    status = archive_status(tmp_path / "out")
+    assert (status.state, status.exit_code, status.counts["done"], status.left) == ("interrupted", 130, 1, 1)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["exit_code"] == 130
+    done = run_archive(config, model=BOXES)
+    assert (done.exit_code, done.unchanged, dict(done.counts)) == (0, 1, {"done": 2})
+    assert not list((tmp_path / "out" / "scenes").glob(".geoseg*"))
+    collection = json.loads((tmp_path / "out" / "collection.json").read_text())
+    assert collection["title"] == "Boxes" and len([x for x in collection["links"] if x["rel"] == "item"]) == 2
+
+
+_DRIVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from archive_scenes import BOXES, configured
+from geoseg.archive import run_archive
+if __name__ == "__main__":
+    raise SystemExit(run_archive(configured(Path(sys.argv[1])), model=BOXES).exit_code)
+"""
+
+
+def _until(true: Any) -> None:
+    for _ in range(1200):
+        with suppress(ConfigError):  # a manifest that is about to be made
+            if true():
+                return
+        time.sleep(0.1)
+    raise AssertionError("it did not come to that")
+
+
+def _children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()] if path.exists() else []
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
+def test_a_run_that_is_killed_leaves_nobody_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(50, 70, (5, 9, 5, 9)))
+    scene(tmp_path / "in" / "b.tif", ground(50, 70, (5, 9, 5, 9), background=SLEEPER))
+    (tmp_path / "driver.py").write_text(_DRIVER)
+    command = [sys.executable, str(tmp_path / "driver.py"), str(tmp_path), str(Path(__file__).parent)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    manifest = tmp_path / "out" / "manifest.sqlite"
+    try:
+        _until(lambda: manifest.exists() and "running" in states(tmp_path / "out").get("b.tif", ""))
+        _kill_and_go_on(tmp_path, process)
+    finally:
+        process.kill()
+
+
+def _kill_and_go_on(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
+    live = archive_status(tmp_path / "out")
+    assert (live.state, live.counts["done"], live.running[0]["name"]) == ("running", 1, "b.tif")
+    workers = [pid for pid in _children(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    process.kill()
+    code = process.wait(30)
+    assert workers
+    _until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers))
+    status = archive_status(tmp_path / "out")
+    assert (code, status.state, status.exit_code) == (-9, "killed", None)
+    output = tmp_path / "out" / "scenes" / "a.gpkg"
+    before = output.read_bytes()
+    scene(tmp_path / "in" / "b.tif", ground(50, 70, (5, 9, 5, 9), (20, 30, 7, 19)), row=200)
+    done = run_archive(configured(tmp_path), model=BOXES)
+    assert (done.exit_code, done.unchanged, dict(done.counts)) == (0, 1, {"done": 2})
+    assert output.read_bytes() == before
+    assert not list((tmp_path / "out" / "scenes").glob(".geoseg*"))

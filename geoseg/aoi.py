@@ -13,11 +13,12 @@ import geopandas
 import numpy as np
 import shapely
 import shapely.affinity
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from pyproj.exceptions import CRSError, ProjError
 
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
+from geoseg.turns import Floats, moved, transformed, turn, unwrapped
 from geoseg.vectors import LONLAT, Shapes, from_table, read_shapes
 
 _ALLOWED = (
@@ -92,7 +93,7 @@ def load_aoi(aoi: Any, grid: Grid) -> tuple[shapely.Geometry, list[str]]:
     """
     given = read_aoi(aoi)
     pixels, warnings = _to_pixels(given.geometry, given.crs, grid), list(given.warnings)
-    if pixels.is_empty and given.crs.is_geographic:
+    if pixels.is_empty and given.crs.is_geographic and np.abs(given.geometry.bounds).max() <= 90:
         swapped = shapely.transform(given.geometry, lambda xy: xy[:, ::-1])
         if not _to_pixels(swapped, given.crs, grid).is_empty:
             raise ConfigError(
@@ -184,7 +185,8 @@ def _polygonal(geometry: shapely.Geometry) -> shapely.Geometry:
 
 def _check_degrees(given: Area) -> None:
     west, south, east, north = given.geometry.bounds
-    if given.crs.is_geographic and (max(-south, north) > 90 or max(-west, east) > 540):
+    whole = turn(given.crs)
+    if whole and (max(-south, north) > whole / 4 or max(-west, east) > 1.5 * whole):
         raise ConfigError(
             f"{given.what} with coordinates {west:.6g}, {south:.6g}, which are not degrees",
             allowed="longitude, latitude in degrees",
@@ -198,49 +200,77 @@ def _to_pixels(area: shapely.Geometry, crs: CRS, grid: Grid) -> shapely.Geometry
     Clipping first keeps the cut edges short where it matters, whatever the AOI's size; degrees are unwrapped
     to the grid's side of the antimeridian.
     """
-    near, step = _near(area, crs, grid)
-    whole = shapely.box(0, 0, grid.width, grid.height)
+    x, y, there_and_back = _lattice(crs, grid)
+    near, step = _near(area, crs, x, y)
     if near.is_empty:
         return shapely.Polygon()
-    moved = near
+    there = near
     if crs != grid.crs:
-        transformer = Transformer.from_crs(crs, grid.crs, always_xy=True)
-        moved = shapely.transform(
-            shapely.segmentize(near, step),
-            lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1])),
-        )
-        if not np.isfinite(shapely.get_coordinates(moved)).all():
+        fine = shapely.segmentize(near, step)
+        if not there_and_back:  # the grid reaches beyond 180 degrees: by way of longitudes, which can be unwrapped
+            degrees = moved(fine, crs, LONLAT)
+            _check_whole(degrees, 180.0, crs, grid)
+            return _to_pixels(shapely.make_valid(degrees), LONLAT, grid)
+        there = moved(fine, crs, grid.crs)
+        if not np.isfinite(shapely.get_coordinates(there)).all():
             raise ConfigError(
                 f"an AOI that {grid.crs.name} cannot represent",
                 allowed="an AOI near the raster, in a CRS that fits",
             )
-    pixels = grid.geometry_to_pixel(np.array([moved], object))[0]
-    return _polygonal(shapely.intersection(shapely.make_valid(pixels), whole))
+    pixels = grid.geometry_to_pixel(np.array([there], object))[0]
+    if crs != grid.crs and not crs.is_geographic:
+        _check_whole(pixels, max(grid.height, grid.width) / 2, crs, grid)
+    return _polygonal(shapely.intersection(shapely.make_valid(pixels), shapely.box(0, 0, grid.width, grid.height)))
 
 
-def _near(area: shapely.Geometry, crs: CRS, grid: Grid) -> tuple[shapely.Geometry, float]:
-    """The part of ``area`` around the grid, and the longest edge allowed there, in units of ``crs``."""
+def _check_whole(area: shapely.Geometry, longest: float, crs: CRS, grid: Grid) -> None:
+    """Refuse an AOI of which an edge that was cut finely is now long: one end of it went to the other side."""
+    xy, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(area)), return_index=True)
+    edges = np.hypot(*np.diff(xy, axis=0).T)[np.diff(ring) == 0]
+    if edges.max(initial=0.0) > longest:
+        raise ConfigError(
+            f"an AOI in {crs.name} that is torn apart on the way to {grid.crs.name}",
+            allowed="an AOI in degrees, or one that keeps to one side of the antimeridian",
+            remedy="Reproject it to EPSG:4326, or cut it in two there",
+        )
+
+
+def _lattice(crs: CRS, grid: Grid) -> tuple[Floats, Floats, bool]:
+    """Points over the grid, ``(33, 33)`` x and y in ``crs``, NaN where it has none; and whether they lead back.
+
+    Those in another projection do not where that, or the grid's own, counts them from the other side of the earth.
+    """
     at = np.linspace(0, 1, _LATTICE)
-    x, y = grid.to_world(*np.meshgrid(at * grid.height, at * grid.width, indexing="ij"))
+    ground = np.array(grid.to_world(*np.meshgrid(at * grid.height, at * grid.width, indexing="ij")))
     try:
-        x, y = Transformer.from_crs(grid.crs, crs, always_xy=True).transform(x, y)
+        x, y = transformed(grid.crs, crs, *ground)
+        back = ground if crs.is_geographic else np.array(transformed(crs, grid.crs, x, y))
     except ProjError as error:
         raise ConfigError(f"an AOI in {crs.name}, which does not reach {grid.crs.name} ({error})") from error
     good = np.isfinite(x) & np.isfinite(y)
-    if not good.any():
+    extent = np.ptp(ground, axis=(1, 2)).max()
+    return (
+        np.where(good, x, np.nan),
+        np.where(good, y, np.nan),
+        not good.any() or bool((np.abs(back - ground)[:, good] < extent / 2).all()),
+    )
+
+
+def _near(area: shapely.Geometry, crs: CRS, x: Floats, y: Floats) -> tuple[shapely.Geometry, float]:
+    """The part of ``area`` around the grid's points, and the longest edge allowed there, in units of ``crs``."""
+    if np.isnan(x).all():
         return shapely.Polygon(), 1.0
-    shifts: tuple[int, ...] = (0,)
-    if crs.is_geographic:
-        shifts, middle = (-360, 0, 360), x[good][len(x[good]) // 2]
-        x[good] = (x[good] - middle + 180) % 360 - 180 + middle
-    x[~good], y[~good] = np.nan, np.nan
+    whole = turn(crs)
+    x, round_a_pole = unwrapped(x, whole) if whole else (x, False)
     step = float(np.nanmedian(np.hypot(np.diff(x, axis=1), np.diff(y, axis=1))))
     pad = 2 * step
+    (west, east), (south, north) = ((np.nanmin(values) - pad, np.nanmax(values) + pad) for values in (x, y))
+    if round_a_pole:  # each meridian once: ground that is covered twice would count as not covered
+        west, east = (west + east - whole) / 2, (west + east + whole) / 2
     near = []
-    for shift in shifts:
+    for shift in (-whole, 0.0, whole) if whole else (0.0,):
         # Clipped before it is moved: a huge AOI costs no more than the part of it that lies here.
-        west, east = np.nanmin(x) - pad - shift, np.nanmax(x) + pad - shift
-        part = shapely.clip_by_rect(area, west, np.nanmin(y) - pad, east, np.nanmax(y) + pad)
+        part = shapely.clip_by_rect(area, west - shift, south, east - shift, north)
         if not part.is_empty:
             near.append(shapely.affinity.translate(part, shift) if shift else part)
     return _polygonal(shapely.make_valid(shapely.union_all(near))), max(step / _FINER, 1e-12)

@@ -173,11 +173,14 @@ class Grid:
 def lonlat(crs: CRS, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Longitude and latitude in degrees, on the datum of ``crs`` (no datum shift), of ground positions.
 
+    The longitude counts from Greenwich, whatever the CRS's own prime meridian and unit of angles are; it may lie
+    beyond 180.
+
     Raises:
-        RasterError: the CRS has no geodetic base (an engineering or local CRS).
+        RasterError: the CRS has no longitude and latitude under it (an engineering, local or geocentric CRS).
     """
     base = crs.geodetic_crs
-    if base is None:
+    if base is None or not base.is_geographic:
         raise RasterError(
             f"the CRS {crs.name!r}, which is tied to no ellipsoid",
             allowed="a geographic or projected CRS",
@@ -187,4 +190,6 @@ def lonlat(crs: CRS, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], N
         lon, lat = Transformer.from_crs(crs, base, always_xy=True).transform(np.asarray(x, float), np.asarray(y, float))
     except ProjError as error:
         raise RasterError(f"positions that {crs.name} cannot turn into longitude and latitude ({error})") from error
-    return np.asarray(lon, float), np.asarray(lat, float)
+    degrees, meridian = math.degrees(base.axis_info[0].unit_conversion_factor), base.prime_meridian
+    east = math.degrees(meridian.longitude * float(meridian.unit_conversion_factor)) if meridian else 0.0
+    return np.asarray(lon, float) * degrees + east, np.asarray(lat, float) * degrees

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 import pandas
 import shapely
 from numpy.typing import NDArray
+from pyogrio.util import vsi_path
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
@@ -22,6 +25,7 @@ from geoseg.errors import ConfigError
 LONLAT = CRS.from_epsg(4326)
 _HEAD = 64 * 1024  # more than GDAL looks at
 _ALLOWED = "a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet file"
+_SHAPEFILE = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,23 +74,72 @@ def read_table(path: str | Path, kind: str = "vector") -> geopandas.GeoDataFrame
         ConfigError: absent, of another kind, broken, or with several layers to choose from.
     """
     what, path = _what(path, kind), _absolute(path)
-    if not os.path.isfile(path):
-        state = "is a folder" if os.path.isdir(path) else "does not exist"
-        raise ConfigError(f"{what}, which {state}", allowed=_ALLOWED)
-    with open(path, "rb") as file:
-        head = file.read(_HEAD)
+    head = _head(path, what)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
         return _geojson(path, what)
     if head.startswith(b"PAR1"):
         return _opened(geopandas.read_parquet, path, what)
-    # GDAL looks for a VRT's first tag wherever in the head of a file, and opens what it names.
-    if b"<OGRVRTDataSource" not in head:
-        if head.startswith(b"SQLite format 3\0") and head[68:72] in (b"GPKG", b"GP10", b"GP11"):
-            return _opened(geopandas.read_file, path, what, layer=_layer(path, what))
-        if head.startswith((b"fgb\x03", b"\x00\x00\x27\x0a")):
-            return _opened(geopandas.read_file, path, what)
+    driver = _driver(head)
+    if driver:
+        options = {"layer": _layer(path, what)} if driver == "GPKG" else {}
+        return _opened(geopandas.read_file, path, what, **options)
     found = "an empty file" if not head else "XML" if head.lstrip().startswith(b"<") else "of another kind"
     raise ConfigError(f"{what}, which is {found}", allowed=_ALLOWED, remedy="Convert it, e.g. ogr2ogr new.gpkg <it>")
+
+
+def read_layer(path: str | Path, layer: str, kind: str = "vector") -> geopandas.GeoDataFrame | None:
+    """A layer of a GeoPackage by its name; None where the file has none of that name with geometries.
+
+    Raises:
+        ConfigError: the file is absent or broken.
+    """
+    what, path = _what(path, kind), _absolute(path)
+    if _driver(_head(path, what)) != "GPKG" or not any(name == layer and form for name, form in _layers(path, what)):
+        return None
+    return _opened(geopandas.read_file, path, what, layer=layer)
+
+
+@contextmanager
+def gdal_name(path: str | Path) -> Iterator[str]:
+    """A name by which pyogrio and GDAL open the file at an absolute ``path`` and no other: its own, or that of a link.
+
+    pyogrio takes a path for an address: it opens what follows a ``!``, drops a ``;`` and what follows, line breaks,
+    and what stands between two leading slashes and a third. GDAL takes names in UTF-8 alone.
+    """
+    path = os.fspath(path)
+    if vsi_path(path) == path and path.isprintable():
+        yield path
+        return
+    stem, suffix = os.path.splitext(path)
+    with tempfile.TemporaryDirectory(prefix="geoseg-") as folder:
+        name = os.path.join(folder, "file")
+        for beside in {suffix, *(ending.upper() if suffix.isupper() else ending for ending in _SHAPEFILE)}:
+            if beside[1:].isalnum() and os.path.isfile(stem + beside):
+                os.symlink(stem + beside, name + beside)
+        if not suffix[1:].isalnum():
+            suffix = ""
+            os.symlink(path, name)
+        yield name + suffix
+
+
+def _head(path: str, what: str) -> bytes:
+    if not os.path.isfile(path):
+        state = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise ConfigError(f"{what}, which {state}", allowed=_ALLOWED)
+    with open(path, "rb") as file:
+        return file.read(_HEAD)
+
+
+def _driver(head: bytes) -> str | None:
+    """The GDAL driver of a file that starts so; None where it has none that is let in."""
+    # GDAL looks for a VRT's first tag wherever in the head of a file, and opens what it names.
+    if b"<OGRVRTDataSource" in head:
+        return None
+    if head.startswith(b"SQLite format 3\0") and head[68:72] in (b"GPKG", b"GP10", b"GP11"):
+        return "GPKG"
+    if head.startswith(b"fgb\x03"):
+        return "FlatGeobuf"
+    return "ESRI Shapefile" if head.startswith(b"\x00\x00\x27\x0a") else None
 
 
 def _absolute(path: str | Path) -> str:
@@ -100,7 +153,8 @@ def _what(path: str | Path, kind: str) -> str:
 def _opened(read: Any, path: str, what: str, **options: Any) -> Any:
     """A table read by geopandas, whose many kinds of error become one."""
     try:
-        table = read(path, **options)
+        with gdal_name(path) as name:
+            table = read(name, **options)
     except Exception as error:
         raise ConfigError(f"{what}, which cannot be read ({str(error)[:200]})", allowed=_ALLOWED) from error
     if not isinstance(table, geopandas.GeoDataFrame):
@@ -110,7 +164,7 @@ def _opened(read: Any, path: str, what: str, **options: Any) -> Any:
 
 def _layer(path: str, what: str) -> str:
     """The layer of a GeoPackage that is meant."""
-    layers = _opened_layers(path, what)
+    layers = _layers(path, what)
     if "footprints" in (name for name, _ in layers):
         return "footprints"
     names = [str(name) for name, kind in layers if kind and ("Polygon" in kind or kind == "Unknown")]
@@ -123,9 +177,11 @@ def _layer(path: str, what: str) -> str:
     return names[0]
 
 
-def _opened_layers(path: str, what: str) -> list[tuple[Any, Any]]:
+def _layers(path: str, what: str) -> list[tuple[Any, Any]]:
+    """Names and kinds of geometry; a table without geometries has none."""
     try:
-        table = geopandas.list_layers(path)
+        with gdal_name(path) as name:
+            table = geopandas.list_layers(name)
     except Exception as error:
         raise ConfigError(f"{what}, which cannot be read ({str(error)[:200]})", allowed=_ALLOWED) from error
     return list(zip(table["name"], table["geometry_type"], strict=True))

@@ -99,10 +99,57 @@ def test_a_box_over_the_antimeridian() -> None:
     assert same(shapely.union(eastern, western), found, 0.05)
 
 
+BEYOND = {
+    "fiji": (3857, Affine(1000, 0, 19_920_000, 0, -1000, -1_900_000), 100, 200),
+    "fiji from the west": (3395, Affine(1000, 0, -20_120_000, 0, -1000, -1_900_000), 100, 200),
+    "all of it": (4087, Affine(100_187.54, 0, -20_037_508.34, 0, -100_187.54, 10_018_754.17), 200, 400),
+    "from Greenwich round": (3857, Affine(100_187.54, 0, 0, 0, -100_187.54, 10_018_754.17), 200, 400),
+    "another datum": (4269, Affine(0.1, 0, 175, 0, -0.1, 23), 400, 300),
+    "pole": (3413, Affine(1000, 0, -100_000, 0, -1000, 120_000), 200, 220),
+    "pole near a side": (3031, Affine(1000, 0, -2000, 0, -1000, 120_000), 200, 220),
+    "a pole alone": (3413, Affine(10, 0, -1000, 0, -10, 1000), 200, 210),
+}
+BOXES = [(178, -20, -178, -15), (179.9, -18, -179.9, -17.5), (-180, -20, -179, -15), (170, -10, -170, 10)]
+BOXES += [(-180, -90, 180, 90), (0, 60, 360, 90), (0, 60, 180, 90), (-180, 60, 180, 89), (0, -90, 180, -89)]
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_boxes_hold_the_pixels_whose_degrees_they_hold(name: str) -> None:
+    """Beyond 180 degrees and around poles, against every pixel's own longitude and latitude."""
+    code, transform, height, width = BEYOND[name]
+    grid = Grid(crs=CRS.from_epsg(code), transform=transform, height=height, width=width)
+    rows, cols = np.random.default_rng(0).uniform(0, [[height], [width]], (2, 4000))
+    lon, lat = grid.to_lonlat(rows, cols)
+    for west, south, east, north in BOXES:
+        span = east - west if east > west else east - west + 360
+        inside = ((lon - west) % 360 <= span) & (lat >= south) & (lat <= north)
+        found, _ = load_aoi((west, south, east, north), grid)
+        assert (shapely.contains_xy(found, cols, rows) == inside).mean() > 0.999, (west, south, east, north)
+
+
+@pytest.mark.parametrize("code", [32760, 32701, 3460, 3832])
+def test_tables_in_projections_reach_beyond_180_or_are_refused(code: int) -> None:
+    grid = Grid(crs=CRS(3857), transform=BEYOND["fiji"][1], height=100, width=200)
+    move = Transformer.from_crs(4326, code, always_xy=True)
+    for west, east in ((179.6, 180.3), (178.95, 179.3), (180.4, 180.7)):
+        box = shapely.segmentize(shapely.box(west, -17.6, east, -17), 0.01)
+        drawn = shapely.transform(box, lambda xy: np.column_stack(move.transform(xy[:, 0], xy[:, 1])))
+        table = geopandas.GeoDataFrame(geometry=[drawn], crs=code)
+        expected, _ = load_aoi((west, -17.6, east, -17), grid)
+        assert same(load_aoi(table, grid)[0], expected, 0.05), (west, east)
+        if west == 179.6:  # the world ends within it
+            world = Grid(crs=CRS(3857), transform=BEYOND["all of it"][1], height=200, width=400)
+            with pytest.raises(ConfigError, match=r"torn apart.*EPSG:4326"):
+                load_aoi(table, world)
+
+
 def test_an_aoi_larger_than_the_grid_is_cut_to_it() -> None:
     for grid in GRIDS.values():
         found, _ = load_aoi("-180,-85,180,85", grid)
         assert same(found, shapely.box(0, 0, 410, 300), 1e-6)
+        around = grid.geometry_to_world(np.array([shapely.box(-50, -50, 900, 900)], object))
+        own = geopandas.GeoSeries(around, crs=grid.crs)
+        assert same(load_aoi(own, grid)[0], shapely.box(0, 0, 410, 300), 1e-6)
 
 
 def test_no_overlap_is_empty() -> None:

@@ -290,6 +290,18 @@ def test_intervals_hold_the_figure_and_shrink_with_ground() -> None:
         intervals([small], level=1.0)
 
 
+def test_predictions_of_other_classes_leave_the_range_of_ap_alone() -> None:
+    corners = [(x * 50, y * 50) for x in range(8) for y in range(8)]
+    right = [shapely.box(x, y, x + 10, y + 12) for x, y in corners]
+    other = [shapely.box(x + 20, y + 20, x + 30, y + 32) for x, y in corners]
+    truth = table(right, label=["building"] * 64)
+    pred = table([*right, *other], label=["building"] * 64 + ["ship"] * 64, score=[0.5] * 64 + [0.9] * 64)
+    found = assess([compare(pred, truth)])
+    assert found.masks and found.intervals
+    assert found.masks.ap50 == 1.0 and found.intervals.ranges["ap50"] == (1.0, 1.0)
+    assert found.intervals.ranges["precision"][1] < 0.6  # which counts all of them
+
+
 def test_clumps_of_errors_widen_the_interval() -> None:
     # The same number of objects found, by chance everywhere or all in one half.
     truth = table([shapely.box(20 * i, 20 * j, 20 * i + 10, 20 * j + 10) for i in range(40) for j in range(20)])

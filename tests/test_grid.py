@@ -194,6 +194,27 @@ def test_a_crs_tied_to_no_ellipsoid_is_refused() -> None:
         lonlat(local, [0.0], [0.0])
 
 
+@pytest.mark.parametrize(
+    ("code", "x", "y", "lon", "lat"),
+    [
+        # Grads from Paris: the projection's own origin is 52 grads north, on the meridian of Paris, 2.5969213 grads.
+        (27572, 600_000, 2_200_000, 2.5969213 * 0.9, 52 * 0.9),
+        (4807, -0.5, 51.0, 2.0969213 * 0.9, 51 * 0.9),
+        (2065, 0.0, 0.0, 42.5 - (17 + 40 / 60), 59.757598),  # degrees from Ferro, 17 deg 40 min west of Greenwich
+        (20790, 200_000, 300_000, 1 - (9 + 7 / 60 + 54.862 / 3600), 39 + 2 / 3),  # degrees from Lisbon
+        (32645, 500_000, 0.0, 87.0, 0.0),
+    ],
+)
+def test_longitudes_are_degrees_from_greenwich(code: int, x: float, y: float, lon: float, lat: float) -> None:
+    found = lonlat(CRS.from_epsg(code), [x], [y])
+    np.testing.assert_allclose(np.concatenate(found), [lon, lat], atol=2e-6)
+
+
+def test_a_crs_of_earth_centred_coordinates_is_refused() -> None:
+    with pytest.raises(RasterError, match="geographic or projected"):
+        lonlat(CRS.from_epsg(4978), [4e6], [1e6])
+
+
 def test_a_centre_outside_its_crs_is_refused() -> None:
     beyond = Grid(crs=CRS.from_epsg(3035), transform=Affine(1, 0, 0, 0, -1, 1e9), height=20, width=30)
     with pytest.raises(RasterError):

@@ -7,7 +7,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -223,18 +222,11 @@ def neighbours(path: Path, url: str) -> None:
     path.with_suffix(".tfw").write_text("9\n0\n0\n-9\n1\n2\n")
 
 
-def inner_tag(path: Path, url: str) -> None:
-    """The same, in the file's own metadata."""
-    with rasterio.open(path, "r+") as dataset:
-        dataset.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=f"/vsicurl/{url}/y.tif")
-
-
-@pytest.mark.parametrize("plant", [neighbours, inner_tag])
-def test_what_lies_beside_a_raster_is_not_followed(tmp_path: Path, plant: Callable[[Path, str], None]) -> None:
+def test_what_lies_beside_a_raster_is_not_followed(tmp_path: Path) -> None:
     pixels = texture(3, 600, 700)
     path = write(tmp_path / "a.tif", pixels)
     with Listener() as listener:
-        plant(path, listener.url)
+        neighbours(path, listener.url)
         info = open_raster(path)
         assert info.grid.transform == NORTH_UP
         np.testing.assert_array_equal(pixels_of(info), pixels)
@@ -246,3 +238,40 @@ def test_what_lies_beside_a_raster_is_not_followed(tmp_path: Path, plant: Callab
         with suppress(rasterio.errors.RasterioError), rasterio.open(path) as dataset:
             dataset.read(1, out_shape=(60, 70))
         assert listener.hits != []
+
+
+def test_a_raster_that_names_another_file_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", texture(3, 60, 70))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(ns="overviews", overview_file="anywhere.tif")  # GDAL takes either case
+    with pytest.raises(RasterError, match="another file as its overviews"):
+        open_raster(path)
+
+
+def test_blocks_of_masks_are_limited_too(tmp_path: Path) -> None:
+    small, big = Access(max_block_bytes=3 * 64 * 48), {"tiled": True, "blockxsize": 160, "blockysize": 96}
+    path = write(tmp_path / "a.tif", texture(3, 96, 160), tiled=True, blockxsize=64, blockysize=48, interleave="pixel")
+    beside = write(tmp_path / "a.tif.msk", texture(1, 96, 160), **big)
+    with pytest.raises(RasterError, match=r"a\.tif\.msk stored in blocks of 96 x 160"):
+        open_raster(path, access=small)
+    assert open_raster(path).mask_file == str(beside)
+    beside.unlink()
+    path = write(tmp_path / "b.tif", texture(3, 96, 160), mask=np.ones((96, 160), bool), blockysize=8)
+    blocks_of_its_mask(path, rows=96)
+    with pytest.raises(RasterError, match=r"b\.tif with its image 2 .* stored in blocks of 96 x 160"):
+        open_raster(path, access=small)
+    assert open_raster(path).mask_file is None
+
+
+def blocks_of_its_mask(path: Path, *, rows: int) -> None:
+    """Change RowsPerStrip (tag 278) of the second image of a TIFF."""
+    data = bytearray(path.read_bytes())
+    at = int.from_bytes(data[4:8], "little")
+    for image in (1, 2):
+        count = int.from_bytes(data[at : at + 2], "little")
+        entries = range(at + 2, at + 2 + 12 * count, 12)
+        if image == 2:
+            (entry,) = (entry for entry in entries if int.from_bytes(data[entry : entry + 2], "little") == 278)
+            data[entry + 8 : entry + 10] = rows.to_bytes(2, "little")
+        at = int.from_bytes(data[entries.stop : entries.stop + 4], "little")
+    path.write_bytes(data)

@@ -89,7 +89,7 @@ def test_a_source_with_huge_blocks_or_no_header_is_refused(tmp_path: Path) -> No
         open_raster(path)
 
 
-def test_sources_outside_the_folder_need_a_root(tmp_path: Path, tif: Path) -> None:
+def test_sources_outside_the_folder_need_a_root(tmp_path: Path, tif: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "project"
     folder.mkdir()
     path = vrt(folder / "m.vrt", source("../a.tif"))
@@ -97,6 +97,8 @@ def test_sources_outside_the_folder_need_a_root(tmp_path: Path, tif: Path) -> No
         open_raster(path)
     allowed = open_raster(path, access=Access(roots=(str(tmp_path),)))
     np.testing.assert_array_equal(pixels_of(allowed), texture(3, H, W)[:1])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_raster(path, access=Access(roots=("~",))).key == allowed.key
     (folder / "link.tif").symlink_to(tif)
     with pytest.raises(RasterError, match="outside its folder"):
         open_raster(vrt(folder / "n.vrt", source("link.tif")))
@@ -193,6 +195,55 @@ def test_metadata_of_other_domains_is_left_behind(tmp_path: Path, tif: Path) -> 
         path = vrt(tmp_path / "m.vrt", SOURCE, extra=f'<Metadata domain="OVERVIEWS">{item}</Metadata>')
         np.testing.assert_array_equal(pixels_of(open_raster(path)), texture(3, H, W)[:1])
         assert listener.hits == []
+
+
+@pytest.mark.parametrize("form", ["GTiff", "PNG"])
+def test_a_source_that_names_another_file_is_refused(tmp_path: Path, form: str) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    secret = write(tmp_path / "secret", np.full((1, H // 4, W // 4), 77, "uint8"), driver=form)
+    with rasterio.open(write(folder / "a.tif", np.full((1, H, W), 200, "uint8")), "r+") as dataset:
+        dataset.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=str(secret))
+    whole = f'<DstRect xOff="0" yOff="0" xSize="{W}" ySize="{H}"/>'
+    quarter = f'<DstRect xOff="0" yOff="0" xSize="{W // 4}" ySize="{H // 4}"/>'
+    path = vrt(folder / "m.vrt", source("a.tif").replace(whole, quarter), height=H // 4, width=W // 4)
+    with rasterio.open(path) as dataset:
+        assert (dataset.read() == 77).all(), "GDAL would read it"
+    with pytest.raises(RasterError, match="another file as its overviews"):
+        open_raster(path)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_masks_of_sources_count_or_are_refused(tmp_path: Path, inside: bool) -> None:
+    good = np.ones((H, W), bool)
+    good[5:30, :20] = False
+    write(tmp_path / "a.tif", texture(3, H, W), mask=good if inside else None)
+    if not inside:
+        write(tmp_path / "a.tif.msk", np.where(good, 255, 0).astype("uint8")[None])
+    mask = source("a.tif").replace("<SourceBand>1<", "<SourceBand>mask,1<")  # as gdalbuildvrt writes it
+    mask = f'<MaskBand><VRTRasterBand dataType="Byte">{mask}</VRTRasterBand></MaskBand>'
+    mosaic = vrt(tmp_path / "m.vrt", *(source("a.tif", b) for b in (1, 2, 3)))
+    plain = mosaic.read_text()
+    mosaic.write_text(plain.replace("</VRTDataset>", mask + "</VRTDataset>"))
+    if not inside:
+        with pytest.raises(RasterError, match=r"mask file beside it.*GDAL_TIFF_INTERNAL_MASK"):
+            open_raster(mosaic)
+        mosaic.write_text(plain)
+        write(tmp_path / "m.vrt.msk", np.where(good, 255, 0).astype("uint8")[None])
+    found = source_for(open_raster(mosaic), ModelCard(classes=("thing",)))
+    (chip,), _ = reader(found).read(list(Tiling(core=100, halo=0).plan(found.grid.window).tiles()))
+    np.testing.assert_array_equal(chip.valid, good)
+
+
+def test_blocks_of_overviews_of_sources_are_limited(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", texture(1, 320, 352), blockysize=1)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2])
+    mosaic = vrt(tmp_path / "m.vrt", source("a.tif"))
+    assert open_raster(path, access=Access(max_block_bytes=352)).file_block == (1, 352)  # by itself it reads none
+    with pytest.raises(RasterError, match=r"its image 2 \(a mask or an overview\) stored in blocks of 128 x 128"):
+        open_raster(mosaic, access=Access(max_block_bytes=128 * 128 - 1))
+    open_raster(mosaic, access=Access(max_block_bytes=128 * 128))
 
 
 EDGES = st.one_of(st.floats(-30, 80), st.sampled_from([float("-inf"), float("inf"), 7.5, 12.0]))

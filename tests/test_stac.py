@@ -279,7 +279,9 @@ def test_assets_that_it_may_name(href: str, whole: str) -> None:
 
 
 @pytest.mark.parametrize("href", ["../secret.tif", "/etc/passwd", "file:///etc/passwd", "link.tif", "..%2Fsecret.tif"])
-def test_a_local_catalogue_reaches_no_file_outside_its_folder(href: str, tmp_path: Path) -> None:
+def test_a_local_catalogue_reaches_no_file_outside_its_folder(
+    href: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inside = tmp_path / "catalogue"
     inside.mkdir()
     (tmp_path / "secret.tif").write_text("-")
@@ -289,8 +291,10 @@ def test_a_local_catalogue_reaches_no_file_outside_its_folder(href: str, tmp_pat
     with pytest.raises(ConfigError, match="outside its folder"):
         list(search(StacSettings(url=str(path))))
     if "etc" not in href:
-        (scene,) = search(StacSettings(url=str(path)), Access(roots=(str(tmp_path),)))
-        assert scene.href == str(tmp_path / "secret.tif")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for root in (str(tmp_path), "~"):
+            (scene,) = search(StacSettings(url=str(path)), Access(roots=(root,)))
+            assert scene.href == str(tmp_path / "secret.tif")
 
 
 def test_a_local_catalogue_reaches_no_host_without_leave(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import shapely
 from affine import Affine
 from archive_scenes import BOXES, configured, ground, scene
 from jsonschema import Draft7Validator
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 from pystac.extensions.file import FileExtension
 from pystac.extensions.mlm import MLMExtension
 from pystac.extensions.projection import ProjectionExtension
@@ -31,6 +31,7 @@ import geoseg
 from geoseg.archive import describe_run, run_archive
 from geoseg.detectors import model_card
 from geoseg.errors import ConfigError, SinkError
+from geoseg.grid import Grid
 from geoseg.raster import open_raster
 from geoseg.stac import (
     CollectionNote,
@@ -41,6 +42,7 @@ from geoseg.stac import (
     write_collection,
     write_item,
 )
+from geoseg.stac.place import outline_of
 
 SCHEMAS = os.environ.get("GEOSEG_STAC_SCHEMAS")
 """A JSON file of extension schemas by their URIs, which no package on PyPI carries; docs/stac.md tells more."""
@@ -307,3 +309,25 @@ def test_a_run_over_an_archive_is_described(tmp_path: Path, caplog: pytest.LogCa
         describe_run(done.folder, model=model_card("ships"))
     with pytest.raises(ConfigError):
         describe_run(tmp_path / "in", model=BOXES.card)
+
+
+@pytest.mark.parametrize(
+    ("code", "transform", "height", "width", "box"),
+    [
+        (3413, Affine(10, 0, -1000, 0, -10, 1200), 200, 210, (-180, None, 180, 90)),
+        (3031, Affine(1000, 0, -100_000, 0, -1000, 120_000), 200, 220, (-180, -90, 180, None)),
+        (3857, Affine(1000, 0, 19_920_000, 0, -1000, -1_900_000), 100, 200, (178.944, -17.679, -179.259, -16.821)),
+    ],
+)
+def test_an_outline_holds_what_lies_in_it_around_a_pole_too(
+    code: int, transform: Affine, height: int, width: int, box: tuple[float | None, ...]
+) -> None:
+    grid = Grid(crs=CRS.from_epsg(code), transform=transform, height=height, width=width)
+    geometry, bbox = outline_of(grid)
+    assert all(value is None or found == pytest.approx(value, abs=1e-3) for found, value in zip(bbox, box, strict=True))
+    rows, cols = np.random.default_rng(0).uniform(-0.5, 1.5, (2, 500)) * [[height], [width]]
+    lon, lat = grid.to_lonlat(rows, cols)
+    inside = (rows > 0) & (rows < height) & (cols > 0) & (cols < width)
+    drawn = shapely.contains_xy(shapely.geometry.shape(geometry), (lon + 180) % 360 - 180, lat)
+    assert (drawn == inside).mean() > 0.98  # sides are drawn by 16 chords
+    assert (lat[inside] >= bbox[1]).all() and (lat[inside] <= bbox[3]).all()

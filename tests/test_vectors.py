@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from itertools import product
 from pathlib import Path
 
 import geopandas as gpd
@@ -10,7 +12,7 @@ import pytest
 import shapely
 
 from geoseg.errors import ConfigError
-from geoseg.vectors import read_shapes, read_table
+from geoseg.vectors import read_layer, read_shapes, read_table
 
 UTM = 32645
 SHAPES = [shapely.box(500_000, 3_060_000, 500_030, 3_060_010), shapely.box(500_100, 3_060_000, 500_110, 3_060_040)]
@@ -84,6 +86,32 @@ def test_a_file_that_names_another_is_never_followed(tmp_path: Path, name: str, 
     assert len(gpd.read_file(path) if name != "truth.parquet" else [1, 2]) == 2, "GDAL would follow it"
     with pytest.raises(ConfigError, match="the truth file"):
         read_table(path, "truth")
+
+
+@pytest.mark.parametrize("name", ["a!b", "a;b", "a\nb", "a?", "sub!/b", "sub.zip/b", "b.zip", "n\udcff", "x://b"])
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".shp", ".parquet"])
+def test_the_file_that_is_named_is_the_one_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, suffix: str
+) -> None:
+    """To pyogrio some of these are addresses of other files: those lie here too, and hold something else."""
+    monkeypatch.chdir(tmp_path)
+    files = tmp_path / "files"
+    files.mkdir()
+    for wanted, stem in ((False, "other"), (True, "wanted")):
+        table = known().assign(label=stem)
+        table.to_parquet(files / f"{stem}{suffix}") if suffix == ".parquet" else table.to_file(
+            files / f"{stem}{suffix}"
+        )
+        places = [name] if wanted else ["b", "a", "ab"]
+        for part, place in product(files.glob(f"{stem}.*"), places):
+            target = Path(f"{place}{part.suffix}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(part, target)
+    for path in (f"{name}{suffix}", f"/{tmp_path}/{name}{suffix}"):  # two slashes
+        assert set(read_table(path).label) == {"wanted"}
+    if suffix == ".gpkg":
+        assert read_layer(f"{name}.gpkg", "gaps") is None
+        assert set(read_layer(f"{name}.gpkg", "wanted").label) == {"wanted"}
 
 
 def test_the_layer_of_a_geopackage(tmp_path: Path) -> None:

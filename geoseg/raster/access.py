@@ -39,7 +39,8 @@ _GDAL_OPTIONS = {
     "GDAL_NUM_THREADS": "1",  # parallelism is over blocks of tiles, one thread each
 }
 _NO_NETWORK = {
-    # GDAL has no one switch for the network; an extension and a proxy that cannot exist shut /vsicurl, WMS.
+    # A second lock only: no driver that is let in goes there. GDAL has no one switch for the network. An extension that
+    # cannot exist shuts /vsicurl; a proxy that cannot shuts the rest, but for hosts in the environment's NO_PROXY.
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".geoseg-allows-no-network",
     "GDAL_HTTP_PROXY": "127.0.0.1:9",
     "GDAL_HTTP_MAX_RETRY": "0",
@@ -77,13 +78,14 @@ class Access:
     allow_remote: bool = False
     """Whether http(s)://, s3://, gs://, az:// and /vsi... paths may be opened, as GeoTIFF only."""
     roots: tuple[str, ...] = ()
-    """Folders that a VRT's sources may lie in, besides the VRT's own folder."""
+    """Folders that a VRT's sources or a catalogue's files may lie in, besides its own folder; ``~`` is expanded."""
     max_pixels: int = 10**12
     """Most pixels (rows x columns) of a raster."""
     max_block_bytes: int = 256 * 2**20
     """Most bytes of one decoded file block, with all bands stored together: the cost of the smallest read."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "roots", tuple(os.path.expanduser(root) for root in self.roots))
         if self.max_pixels < 1 or self.max_block_bytes < 1:
             raise ConfigError(
                 f"limits of {self.max_pixels} pixels and {self.max_block_bytes} bytes", allowed="at least 1"
@@ -105,8 +107,22 @@ def open_dataset(name: str, driver: str) -> DatasetReader:
     """Open with one driver and no other; call it inside :func:`gdal_env`.
 
     Raises:
-        RasterError: GDAL cannot open it.
+        RasterError: GDAL cannot open it, or it names another file.
     """
+    dataset = _opened(name, driver)
+    # Read at fewer pixels than it has, as a VRT may ask for, a file is replaced by what its own metadata name here: any
+    # path or URL, of any format (OVERVIEW_FILE, in GDAL's gdaldefaultoverviews.cpp).
+    if dataset.tags(ns="OVERVIEWS"):
+        dataset.close()
+        raise RasterError(
+            f"{name}, whose metadata name another file as its overviews",
+            allowed="a file that stands for itself",
+            remedy="Rewrite it with gdal_translate, if you trust it",
+        )
+    return dataset
+
+
+def _opened(name: str, driver: str) -> DatasetReader:
     try:
         if is_remote(name):  # finds credentials, which a local file needs none of
             return rasterio.open(name, driver=driver, sharing=False)

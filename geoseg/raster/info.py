@@ -12,17 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pyproj import CRS
 from pyproj.exceptions import CRSError
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
 from geoseg.errors import RasterError
 from geoseg.grid import Grid
-from geoseg.raster.access import Access, driver_of, gdal_env, is_remote, is_tiff, local_path, open_dataset
+from geoseg.raster.access import Access, driver_of, gdal_env, is_remote, local_path, open_dataset
 from geoseg.raster.keys import content_key
-from geoseg.raster.missing import suspicious_end
+from geoseg.raster.parts import check_inner, check_size, checked_sources, has_own_mask, mask_file_of, written_end
 from geoseg.raster.vrt import Mosaic, read_vrt
 
 _ROLES = ("red", "green", "blue", "nir", "rededge", "swir", "pan", "coastal", "gray", "palette", "alpha")
@@ -95,9 +94,11 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
     access, name = access or Access(), local_path(path)
     driver = driver_of(name, access)
     with gdal_env(access), open_source(name, driver, access) as (dataset, mosaic):
-        _check_size(dataset, access, name)
+        check_size(dataset, access, name)
+        if has_own_mask(dataset):
+            check_inner(dataset, access, name)
         _check_pixels(dataset, name)
-        mask_file = _mask_file(name, dataset)
+        mask_file = mask_file_of(name, dataset, access)
         roles = _roles(dataset)
         return RasterInfo(
             path=name,
@@ -114,8 +115,8 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
             driver=driver,
             access=access,
             mask_file=mask_file,
-            data_end=None if mosaic or mask_file else _suspicious_end(dataset, name),
-            warnings=_checked_sources(mosaic, dataset, access, has_mask=bool(mask_file)) if mosaic else (),
+            data_end=None if mosaic or mask_file else written_end(dataset, name),
+            warnings=checked_sources(mosaic, dataset, access, has_mask=bool(mask_file)) if mosaic else (),
         )
 
 
@@ -133,43 +134,6 @@ def open_source(name: str, driver: str, access: Access) -> Iterator[tuple[Datase
     mosaic = read_vrt(name, access) if driver == "VRT" else None
     with open_dataset(mosaic.xml if mosaic else name, driver) as dataset:
         yield dataset, mosaic
-
-
-def _check_size(dataset: DatasetReader, access: Access, name: str) -> None:
-    pixels = dataset.height * dataset.width
-    if pixels > access.max_pixels:
-        raise RasterError(
-            f"{name} with {dataset.height} x {dataset.width} pixels",
-            allowed=f"up to {access.max_pixels} pixels",
-            remedy="Raise raster.max_pixels if it is meant to be so big",
-        )
-    rows, cols = dataset.block_shapes[0]
-    together = dataset.count if str(getattr(dataset.interleaving, "value", "")).lower() == "pixel" else 1
-    cost = rows * cols * together * np.dtype(dataset.dtypes[0].replace("_int", "")).itemsize
-    if cost > access.max_block_bytes:
-        raise RasterError(
-            f"{name} stored in blocks of {rows} x {cols} pixels, {cost} bytes each once decoded",
-            allowed=f"blocks of up to {access.max_block_bytes} bytes",
-            remedy="Convert it with: gdal_translate -of COG in.tif out.tif, or raise raster.max_block_bytes",
-        )
-
-
-def _suspicious_end(dataset: DatasetReader, name: str) -> int | None:
-    return suspicious_end(dataset, name) if dataset.driver == "GTiff" and not is_remote(name) else None
-
-
-def _checked_sources(mosaic: Mosaic, dataset: DatasetReader, access: Access, *, has_mask: bool) -> tuple[str, ...]:
-    """Refuse sources that cost too much; warn of those that end in space never written."""
-    told, plain = [], not has_mask and MaskFlags.all_valid in dataset.mask_flag_enums[0]
-    for path in mosaic.sources:
-        with open_dataset(path, "GTiff") as part:
-            _check_size(part, access, path)
-            if plain and _suspicious_end(part, path) is not None:
-                told.append(
-                    f"{path}, a source of the mosaic, ends in zeros that look never written: they are examined as "
-                    "black imagery, and nothing will be found there; copy it again"
-                )
-    return tuple(told)
 
 
 def _nodata(dataset: DatasetReader, roles: tuple[str, ...], name: str) -> float | None:
@@ -258,29 +222,6 @@ def _role(description: str | None, colour: ColorInterp) -> str:
     text = (description or "").strip().lower()
     named = _SYNONYMS.get(text, text)
     return named if named in _ROLES else interpreted
-
-
-def _mask_file(name: str, dataset: DatasetReader) -> str | None:
-    """A GDAL mask file (``name.msk``), used only where it is a TIFF and the raster has no mask of its own."""
-    path = name + ".msk"
-    if is_remote(name) or not os.path.isfile(path):
-        return None
-    if MaskFlags.per_dataset in dataset.mask_flag_enums[0]:
-        return None
-    if not is_tiff(path):
-        raise RasterError(
-            f"{name} with a mask file {os.path.basename(path)} that is not a TIFF",
-            allowed="a GDAL mask file, which is a TIFF",
-            remedy="Delete or rename the .msk file",
-        )
-    with open_dataset(path, "GTiff") as mask:
-        if mask.shape != dataset.shape:
-            raise RasterError(
-                f"{name}: {dataset.shape} and a mask file of {mask.shape}",
-                allowed="a mask of the raster's size",
-                remedy="Delete or rename the .msk file",
-            )
-    return path
 
 
 def _acquired(dataset: DatasetReader) -> datetime | None:

@@ -103,7 +103,7 @@ class _Rewriter:
     def __init__(self, path: str, access: Access) -> None:
         self.path = path
         self.folder = os.path.dirname(os.path.realpath(path))
-        self.roots = [self.folder, *(os.path.realpath(os.path.expanduser(root)) for root in access.roots)]
+        self.roots = [self.folder, *(os.path.realpath(root) for root in access.roots)]
         self.sources: dict[str, None] = {}
         self.covered: list[tuple[float, float, float, float]] = []
 

@@ -19,11 +19,15 @@ _DIGITS = 7
 def outline_of(grid: Grid) -> tuple[dict[str, Any], list[float]]:
     """Geometry (a GeoJSON Polygon, or MultiPolygon across the antimeridian) and bbox of a grid, in degrees.
 
-    The bbox is west, south, east, north; across the antimeridian west is the greater (RFC 7946, section 5.2).
+    The bbox is west, south, east, north; across the antimeridian west is the greater, and around a pole it is all of
+    -180 to 180, up to the pole (RFC 7946, sections 5.2 and 5.3).
     """
     lon, lat = grid.to_lonlat(*_ring(grid))
     # Unwrapped along the ring: two neighbours are never half the globe apart.
     lon = np.unwrap(lon, period=360.0)
+    round_a_pole = abs(lon[-1] - lon[0]) > 180.0
+    if round_a_pole:  # the ring ends a turn on: in degrees, the ground lies between it and the line that is the pole
+        lon, lat = np.append(lon, [lon[-1], lon[0]]), np.append(lat, np.copysign([90.0, 90.0], lat.mean()))
     # East of -180, so that at most one turn lies beyond 180.
     lon -= 360.0 * np.floor((lon.min() + 180.0) / 360.0)
     whole = shapely.make_valid(shapely.Polygon(np.column_stack([lon, lat])))
@@ -33,6 +37,8 @@ def outline_of(grid: Grid) -> tuple[dict[str, Any], list[float]]:
     if beyond.area > 0:
         parts.append(shapely.affinity.translate(beyond, -360))
         east -= 360
+    if round_a_pole:
+        west, east = -180.0, 180.0
     geometry = shapely.orient_polygons(shapely.set_precision(shapely.union_all(parts), 10**-_DIGITS))
     box = [round(float(value), _DIGITS) for value in (west, south, east, north)]
     return dict(json.loads(shapely.to_geojson(geometry))), box

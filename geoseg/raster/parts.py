@@ -1,0 +1,127 @@
+"""The files that a raster is made of, each looked at before any is read: itself, its mask file, a mosaic's sources."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from rasterio.enums import MaskFlags
+from rasterio.io import DatasetReader
+
+from geoseg.errors import RasterError
+from geoseg.raster.access import Access, is_remote, is_tiff, one_line, open_dataset
+from geoseg.raster.missing import suspicious_end
+from geoseg.raster.vrt import Mosaic
+
+_INNER = 256
+"""Most images that are looked at in one TIFF. A COG has some 20: overviews, and masks of them."""
+
+
+def check_size(dataset: DatasetReader, access: Access, name: str) -> None:
+    """Refuse a raster that is too big, or decodes too much at once.
+
+    Raises:
+        RasterError: beyond the limits of ``access``.
+    """
+    pixels = dataset.height * dataset.width
+    if pixels > access.max_pixels:
+        raise RasterError(
+            f"{name} with {dataset.height} x {dataset.width} pixels",
+            allowed=f"up to {access.max_pixels} pixels",
+            remedy="Raise raster.max_pixels if it is meant to be so big",
+        )
+    rows, cols = dataset.block_shapes[0]
+    together = dataset.count if str(getattr(dataset.interleaving, "value", "")).lower() == "pixel" else 1
+    cost = rows * cols * together * np.dtype(dataset.dtypes[0].replace("_int", "")).itemsize
+    if cost > access.max_block_bytes:
+        raise RasterError(
+            f"{name} stored in blocks of {rows} x {cols} pixels, {cost} bytes each once decoded",
+            allowed=f"blocks of up to {access.max_block_bytes} bytes",
+            remedy="Convert it with: gdal_translate -of COG in.tif out.tif, or raise raster.max_block_bytes",
+        )
+
+
+def check_inner(dataset: DatasetReader, access: Access, name: str) -> None:
+    """Refuse a local TIFF with too much to decode in its masks and overviews, which are read unasked.
+
+    Raises:
+        RasterError: beyond the limits of ``access``, or too many images.
+    """
+    if dataset.driver != "GTiff" or is_remote(name):
+        return
+    for number in range(2, _INNER + 2):
+        try:
+            inner = open_dataset(f"GTIFF_DIR:{number}:{name}", "GTiff")
+        except RasterError as error:
+            if one_line(error).endswith(f"Requested directory {number} not found."):
+                return
+            continue  # what GDAL cannot open is no mask or overview either
+        with inner:
+            check_size(inner, access, f"{name} with its image {number} (a mask or an overview)")
+    raise RasterError(
+        f"{name} with more than {_INNER} images in it",
+        allowed="one raster with its mask and overviews",
+        remedy="Write the one you mean to a file of its own with gdal_translate",
+    )
+
+
+def mask_file_of(name: str, dataset: DatasetReader, access: Access) -> str | None:
+    """A GDAL mask file (``name.msk``), used only where it is a TIFF and the raster has no mask of its own.
+
+    Raises:
+        RasterError: it is no TIFF, of another size than the raster, or beyond the limits of ``access``.
+    """
+    path = name + ".msk"
+    if is_remote(name) or not os.path.isfile(path) or has_own_mask(dataset):
+        return None
+    if not is_tiff(path):
+        raise RasterError(
+            f"{name} with a mask file {os.path.basename(path)} that is not a TIFF",
+            allowed="a GDAL mask file, which is a TIFF",
+            remedy="Delete or rename the .msk file",
+        )
+    with open_dataset(path, "GTiff") as mask:
+        if mask.shape != dataset.shape:
+            raise RasterError(
+                f"{name}: {dataset.shape} and a mask file of {mask.shape}",
+                allowed="a mask of the raster's size",
+                remedy="Delete or rename the .msk file",
+            )
+        check_size(mask, access, path)
+    return path
+
+
+def has_own_mask(dataset: DatasetReader) -> bool:
+    """Whether a mask, or alpha, is part of the file."""
+    return MaskFlags.per_dataset in dataset.mask_flag_enums[0]
+
+
+def checked_sources(mosaic: Mosaic, dataset: DatasetReader, access: Access, *, has_mask: bool) -> tuple[str, ...]:
+    """Refuse sources that cost too much or whose masks GDAL would leave out; warn of those never written to their end.
+
+    Raises:
+        RasterError: a source is refused.
+    """
+    told, plain = [], not has_mask and MaskFlags.all_valid in dataset.mask_flag_enums[0]
+    for path in mosaic.sources:
+        with open_dataset(path, "GTiff") as part:
+            check_size(part, access, path)
+            check_inner(part, access, path)
+            if not has_mask and mask_file_of(path, part, access):
+                raise RasterError(
+                    f"{path}, a source of the mosaic, with a mask file beside it (.msk), which would be left out",
+                    allowed="sources with their masks inside, or a mask file for the whole mosaic",
+                    remedy="Put it inside with gdal_translate --config GDAL_TIFF_INTERNAL_MASK YES, and build the "
+                    "mosaic of what that gives; or delete the .msk file",
+                )
+            if plain and written_end(part, path) is not None:
+                told.append(
+                    f"{path}, a source of the mosaic, ends in zeros that look never written: they are examined as "
+                    "black imagery, and nothing will be found there; copy it again"
+                )
+    return tuple(told)
+
+
+def written_end(dataset: DatasetReader, name: str) -> int | None:
+    """Where a local TIFF looks as if it was never written to its end; None where nothing is suspected."""
+    return suspicious_end(dataset, name) if dataset.driver == "GTiff" and not is_remote(name) else None

@@ -17,12 +17,13 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 
 
-def _as_tuple(value: object) -> object:
+def as_tuple(value: object) -> object:
+    """A list of TOML as the tuple that a frozen value holds."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def _as_numbers(value: object) -> object:
-    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else _as_tuple(value)
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else as_tuple(value)
 
 
 def _sides(least: int) -> PlainValidator:
@@ -40,9 +41,9 @@ def _sides(least: int) -> PlainValidator:
     return PlainValidator(checked, json_schema_input_type=number | tuple[number, number])
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_as_numbers)]
-Pair = Annotated[tuple[float, float], BeforeValidator(_as_tuple)]
+Pair = Annotated[tuple[float, float], BeforeValidator(as_tuple)]
 
 
 class Section(BaseModel):
@@ -73,8 +74,9 @@ class DetectSettings(Section):
     """Objects that score less are dropped; 0 to 1, no unit. Unset: the model's."""
     batch: Count = 4
     """Chips per call of the network."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|(cuda|tensorrt)(:[0-9]+)?|mps)$")] = "auto"
-    """auto, cpu, cuda, cuda:N or mps; tensorrt or tensorrt:N for ONNX models."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|(cuda|tensorrt)(:[0-9]+)?|mps|openvino(:(f32|bf16))?)$")] = "auto"
+    """auto, cpu, cuda, cuda:N or mps; tensorrt or tensorrt:N for ONNX models; openvino, openvino:f32 or openvino:bf16
+    for these and Mask R-CNNs."""
 
 
 class VectorizeSettings(Section):
@@ -144,6 +146,8 @@ class EngineSettings(Section):
     """Further tries of a block that failed by accident."""
     block_timeout_s: Annotated[float, Field(gt=0.0, le=1e7)] = 3600.0
     """Seconds that one block may take once it has begun; it is then given up as hung."""
+    patience_s: Annotated[float, Field(gt=0.0, le=1e7)] = 60.0
+    """Seconds to wait for a scheduler to answer, and for a cluster that has no worker left to get one."""
 
 
 class StoreSettings(Section):

@@ -79,7 +79,7 @@ class Job:
             reach=reach,
             aoi_text=None if given is None else given.text,
             raster=raster_settings,
-            warnings=(*warnings, *source.warnings),
+            warnings=(*warnings, *source.warnings, *_below_floor(model, _threshold(settings, card))),
         )
         examiner = Examiner(source=source, detector=model, batch=settings.detect.batch)
         return cls(scope=scope, settings=settings, examiner=examiner, info=info)
@@ -105,8 +105,7 @@ class Job:
     @property
     def threshold(self) -> float:
         """What scores less is dropped."""
-        asked = self.settings.detect.score_threshold
-        return self.scope.card.score_threshold if asked is None else asked
+        return _threshold(self.settings, self.scope.card)
 
     def task(self, parts: Parts, store: Store | None) -> BlockTask:
         """What is done with each block."""
@@ -253,6 +252,19 @@ def _reach(area: Any, halo: int) -> Any:
     """Around the AOI a halo more is examined, so that objects on its border are seen whole."""
     # Simplified first: an AOI of a million vertices would be slow to buffer, and this border may be rough.
     return area if area.is_empty else shapely.buffer(shapely.simplify(area, halo / 8), halo * 9 / 8, quad_segs=2)
+
+
+def _threshold(settings: Settings, card: ModelCard) -> float:
+    asked = settings.detect.score_threshold
+    return card.score_threshold if asked is None else asked
+
+
+def _below_floor(model: Detector, threshold: float) -> list[str]:
+    """A warning where a detector never gives the lowest scores that are asked for."""
+    floor = getattr(model, "floor", 0.0)
+    if threshold >= floor:
+        return []
+    return [f"scores from {threshold:g} are asked for, but {model.card.name} gives none below {floor:g}"]
 
 
 def _digest(model: object) -> str:

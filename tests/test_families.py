@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +16,9 @@ from networks import chips
 from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 from torchvision.ops import box_iou
 
+from geoseg.detectors import maskrcnn
 from geoseg.detectors.base import Detector, ModelCard
 from geoseg.detectors.canvas import FLOOR
-from geoseg.detectors.device import reduced_precision
 from geoseg.detectors.families import (
     FAMILIES,
     Mask2FormerArchitecture,
@@ -28,7 +30,7 @@ from geoseg.detectors.loading import detector_of
 from geoseg.detectors.maskrcnn import MaskRCNNDetector
 from geoseg.detectors.network import Architecture
 from geoseg.detectors.torchvision_networks import build_torchvision
-from geoseg.errors import ModelError
+from geoseg.errors import AnswerError, ModelError
 
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 CARD = ModelCard(classes=("building", "shed"), bands=("red", "green", "blue"), **IMAGENET)
@@ -91,7 +93,9 @@ def original(version: int) -> MaskRCNN:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_torchvision_state_dicts_give_what_torchvision_gives(version: int) -> None:
+def test_torchvision_state_dicts_give_what_torchvision_gives(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In float32, for untrained boxes are so alike that a rounding to bfloat16 decides which of two stays.
+    monkeypatch.setattr(maskrcnn, "reduced_precision", lambda device: nullcontext())
     theirs = original(version)
     architecture = {"family": "torchvision", "version": version, "detections": 40}
     net = build_torchvision(family_of(architecture), 2)
@@ -101,10 +105,8 @@ def test_torchvision_state_dicts_give_what_torchvision_gives(version: int) -> No
     assert isinstance(detector, Detector)
     [chip] = chips(64, 128)
     [found] = detector.predict([chip])
-    # The same numbers in the same precision: the hooks that keep boxes in float32 are on the loaded network.
-    net.transform = theirs.transform
-    with torch.inference_mode(), reduced_precision(torch.device("cpu")):
-        [expected] = net([torch.from_numpy(chip.pixels).float() / 255])
+    with torch.inference_mode():
+        [expected] = theirs([torch.from_numpy(chip.pixels).float() / 255])
     strong = expected["scores"] >= FLOOR
     assert len(found) >= 2 and int(strong.sum()) >= len(found)
     overlap = box_iou(torch.from_numpy(found.boxes), expected["boxes"][strong])
@@ -210,6 +212,12 @@ def test_a_config_of_a_giant_is_refused_before_it_is_built(mask2former: tuple[An
         ({"backbone_config": {"model_type": "timm_backbone"}}, "timm_backbone"),
         ({"backbone_config": None}, "backbone"),
         ({"num_labels": 5, "id2label": None}, "5"),
+        ({"attn_implementation": "kernels-community/flash-attn2"}, "flash-attn2'. Allowed: eager, sdpa"),
+        ({"_attn_implementation": "flash_attention_2"}, "flash_attention_2"),
+        ({"attn_implementation": {"backbone_config": "evil/attn"}}, "evil/attn"),
+        ({"experts_implementation": "evil/experts"}, "evil/experts"),
+        ({"backbone_config": {"model_type": "swin", "attn_implementation": "evil/attn"}}, "evil/attn"),
+        ({"per_layer_config": {"0": {"attn_implementation": "evil/attn"}}}, "per_layer_config"),
     ],
 )
 def test_configs_that_reach_outside_are_refused(change: dict[str, Any], said: str) -> None:
@@ -217,3 +225,20 @@ def test_configs_that_reach_outside_are_refused(change: dict[str, Any], said: st
 
     with pytest.raises(ModelError, match=said):
         build_mask2former({**tiny_config(), **change}, 2)
+
+
+@pytest.mark.parametrize("way", [None, "eager", "sdpa"])
+def test_configs_may_say_how_torch_attends(way: str | None) -> None:
+    from geoseg.detectors.mask2former import checked_config
+
+    checked_config({**tiny_config(), "attn_implementation": way, "_attn_implementation_autoset": True})
+
+
+def test_a_mask2former_of_nan_is_not_one_that_finds_nothing(mask2former: tuple[Any, ModelCard]) -> None:
+    from geoseg.detectors.mask2former import Mask2FormerDetector
+
+    net, card = mask2former
+    broken = copy.deepcopy(net)
+    torch.nn.init.constant_(broken.class_predictor.weight, float("nan"))
+    with pytest.raises(AnswerError, match="NaN"):
+        Mask2FormerDetector.of(broken, card, device="cpu").predict(chips(96, 128))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from painted import Painted, write_raster
 
 import geoseg.job
 from geoseg import Settings
+from geoseg.carrying import open_engine
 from geoseg.gaps import Gap
 from geoseg.job import Job, opened
 from geoseg.outlines import Outlines
@@ -62,7 +64,30 @@ def test_objects_on_a_gap_of_many_parts_are_compared_with_the_near_ones_only(
     assert found["cut_by_edge"].sum() > 0
 
 
+@pytest.mark.parametrize(("asked", "card", "told"), [(0.05, 0.5, True), (None, 0.05, True), (0.1, 0.05, False)])
+def test_a_threshold_that_the_detector_never_goes_down_to_is_told(
+    raster: Path, asked: float | None, card: float, told: bool
+) -> None:
+    from geoseg.detectors.maskrcnn import MaskRCNNDetector
+
+    class Floored(Painted):
+        floor = MaskRCNNDetector.floor
+
+    settings = Settings.model_validate({"detect": {"score_threshold": asked}})
+    for kind, expected in ((Floored, told), (Painted, False)):
+        model = kind(card=replace(Painted.card, score_threshold=card))
+        job = Job.of(raster, model, aoi=None, tiling=None, settings=settings)
+        assert any("gives none below 0.1" in warning for warning in job.scope.warnings) == expected
+
+
 def test_a_raster_that_is_open_is_not_opened_again(raster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = opened(raster, Settings())
     monkeypatch.setattr(geoseg.job, "open_raster", None)
     assert _job(info).info is info
+
+
+def test_a_cluster_is_waited_for_as_long_as_the_settings_say(raster: Path) -> None:
+    settings = Settings.model_validate({"engine": {"workers": 1, "patience_s": 7.5}})
+    job = Job.of(raster, Painted(), aoi=None, tiling=None, settings=settings)
+    with open_engine(job) as engine:
+        assert engine.patience_s == 7.5

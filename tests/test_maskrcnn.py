@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import cut
 
+from geoseg.detectors import suppression
 from geoseg.detectors.base import Detector, ModelCard
-from geoseg.detectors.canvas import not_elsewhere
-from geoseg.detectors.maskrcnn import MaskRCNNDetector
+from geoseg.detectors.canvas import not_elsewhere, prepared
+from geoseg.detectors.maskrcnn import MaskRCNNDetector, _instances
 from geoseg.detectors.network import build
 from geoseg.detectors.suppression import mask_doubles
-from geoseg.errors import ModelError, ResourceError
+from geoseg.errors import AnswerError, ModelError, ResourceError
 from geoseg.instances import Chip
 from geoseg.tiling import Tiling
 from geoseg.window import Window
@@ -110,6 +111,19 @@ def test_other_dtypes_and_bands_are_refused(detector: MaskRCNNDetector) -> None:
             detector.predict([Chip(tile=chip.tile, pixels=pixels, valid=chip.valid)])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_chips_are_normalised_and_filled_up_with_the_mean(dtype: type[np.generic]) -> None:
+    some = [replace(chip, pixels=chip.pixels.astype(dtype)) for chip in chips()]
+    card = CARD if dtype is np.uint8 else replace(CARD, mean=None, std=None)
+    images = prepared(some, (192, 256), card, torch.device("cpu"))
+    assert (images.shape, images.dtype) == ((len(some), 3, 192, 256), torch.float32)
+    for image, chip in zip(images.numpy(), some, strict=True):
+        rows, columns = chip.pixels.shape[1:]
+        expected = (chip.pixels.astype(np.float32) - 110) / 58 if card.mean else chip.pixels
+        np.testing.assert_allclose(image[:, :rows, :columns], expected, rtol=1e-6)
+        assert not image[:, rows:].any() and not image[:, :, columns:].any()
+
+
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ResourceError, match="cuda:97"):
         MaskRCNNDetector.of(build(TINY, 1), CARD, device="cuda:97")
@@ -157,11 +171,65 @@ def _square(cells: slice) -> torch.Tensor:
 def test_doubles_go_and_neighbours_stay() -> None:
     boxes = torch.tensor([[0, 0, 40, 40], [1, 0, 41, 40], [0, 0, 40, 40.0]])
     masks = torch.stack([_square(slice(0, 13)), _square(slice(0, 13)), _square(slice(15, 28))])
-    keep = mask_doubles(boxes, torch.tensor([0.7, 0.9, 0.8]), masks)
+    keep = mask_doubles(boxes, torch.tensor([0.7, 0.9, 0.8]), torch.zeros(3), masks)
     assert keep.tolist() == [False, True, True]
 
 
 def test_a_part_goes_with_its_whole() -> None:
     boxes = torch.tensor([[0, 0, 40, 40], [0, 0, 40, 15.0]])
     masks = torch.ones(2, 28, 28)
-    assert mask_doubles(boxes, torch.tensor([0.9, 0.6]), masks).tolist() == [True, False]
+    assert mask_doubles(boxes, torch.tensor([0.9, 0.6]), torch.zeros(2), masks).tolist() == [True, False]
+
+
+def test_a_small_double_goes_with_a_large_mask() -> None:
+    """A box of 44 pixels in one of 200 has an IoU below 0.05 with it."""
+    boxes = torch.tensor([[0, 0, 200, 200], [50, 50, 94, 94.0]])
+    keep = mask_doubles(boxes, torch.tensor([0.9, 0.5]), torch.zeros(2), torch.ones(2, 28, 28))
+    assert keep.tolist() == [True, False]
+
+
+def test_those_of_another_class_stay() -> None:
+    """A ship in a dock, a car on a roof: masks that share everything are no doubles where the classes differ."""
+    boxes, scores = (
+        torch.tensor([[10.0, 10, 60, 40], [20, 20, 50, 35], [11, 10, 60, 40]]),
+        torch.tensor([0.9, 0.8, 0.7]),
+    )
+    found = _instances(boxes, scores, torch.tensor([1, 2, 1]), torch.ones(3, 28, 28))
+    assert found.labels.tolist() == [0, 1]
+
+
+@given(st.integers(0, 10_000), st.sampled_from([0.2, 0.5, 0.8]))
+@settings(max_examples=40, deadline=None)
+def test_what_goes_shares_enough_with_what_stays(seed: int, overlap: float) -> None:
+    g = torch.Generator().manual_seed(seed)
+    corner = torch.rand(14, 2, generator=g) * 90
+    boxes = torch.cat([corner, corner + 3 + 90 * torch.rand(14, 2, generator=g) ** 3], dim=1)
+    masks = torch.nn.functional.interpolate(torch.rand(14, 1, 3, 3, generator=g), (28, 28), mode="bilinear")[:, 0]
+    scores, labels = torch.rand(14, generator=g), torch.randint(2, (14,), generator=g)
+    keep = mask_doubles(boxes, scores, labels, masks, overlap=overlap)
+    area = (masks >= 0.5).float().mean((1, 2)) * (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    first, second = torch.meshgrid(torch.arange(14), torch.arange(14), indexing="ij")
+    shared = suppression._shared(boxes, masks, area, first.flatten(), second.flatten()).view(14, 14)
+    beats = (shared > overlap) & (scores[:, None] > scores) & (labels[:, None] == labels)
+    assert torch.equal(~keep, beats[keep].any(dim=0))
+
+
+def test_a_crowd_is_compared_by_and_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1000 candidates there can be half a million pairs, at some 10 KB each."""
+    pairs: list[int] = []
+    shared = suppression._shared
+    monkeypatch.setattr(suppression, "_shared", lambda *each: (pairs.append(len(each[-1])), shared(*each))[1])
+    boxes = torch.tensor([[0, 0, 40, 30.0]]).expand(100, 4)
+    keep = mask_doubles(boxes, torch.linspace(0.9, 0.2, 100), torch.zeros(100), torch.ones(100, 28, 28))
+    assert keep.nonzero().flatten().tolist() == [0]
+    assert sum(pairs) == 4950 and max(pairs) <= suppression.AT_ONCE < 4950
+
+
+@pytest.mark.parametrize("part", ["backbone.fpn", "rpn.head", "roi_heads.box_head", "roi_heads.box_predictor"])
+def test_a_network_of_nan_is_not_one_that_finds_nothing(part: str) -> None:
+    torch.manual_seed(0)
+    net = build(TINY, 1)
+    for weights in net.get_submodule(part).parameters():
+        torch.nn.init.constant_(weights, float("nan"))
+    with pytest.raises(AnswerError, match="NaN"):
+        MaskRCNNDetector.of(net, CARD, device="cpu").predict(chips()[:2])

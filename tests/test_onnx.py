@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +17,12 @@ from rasterio.features import rasterize
 from torch.nn import functional as F
 
 from geoseg.detectors.base import Detector, ModelCard
-from geoseg.detectors.canvas import FLOOR
+from geoseg.detectors.canvas import FLOOR, Canvas
+from geoseg.detectors.heads import MaskRCNNHead, QueryHead, YoloHead
 from geoseg.instances import Chip, Instances
+from geoseg.tiling import Tile
 from geoseg.vectorize import vectorize
+from geoseg.window import Window
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -26,7 +30,7 @@ pytest.importorskip("onnxruntime")
 from geoseg.detectors.onnx_detector import OnnxDetector
 from geoseg.detectors.onnx_file import check_onnx
 from geoseg.detectors.onnx_session import Session
-from geoseg.errors import ModelError, ResourceError
+from geoseg.errors import AnswerError, ModelError, ResourceError
 
 HEIGHT, WIDTH = 96, 160
 YOLO_CARD = ModelCard(
@@ -266,6 +270,71 @@ def test_mask_rcnn_outputs(planes: bool) -> None:
     else:
         np.testing.assert_allclose(found.boxes, boxes[:2].numpy(), atol=1e-3)
         np.testing.assert_allclose(found.masks[1], masks[1, 0].numpy(), atol=1e-4)
+
+
+def shown(height: int, width: int, *, padded: int = 0, classes: int = 1) -> Canvas:
+    """A chip that is all core, on a canvas that is ``padded`` larger."""
+    window = Window(row_off=0, col_off=0, height=height, width=width)
+    tile = Tile(row=0, col=0, core=window, window=window)
+    return Canvas(tile=tile, height=height + padded, width=width + padded, classes=classes, model="m")
+
+
+@pytest.mark.parametrize(("height", "width", "padded"), [(60, 80, 48), (128, 80, 0), (96, 100, 0)])
+def test_boxes_that_reach_out_of_the_chip_do_not_squeeze_their_masks(height: int, width: int, padded: int) -> None:
+    canvas = shown(height, width, padded=padded)
+    left_half = (torch.arange(28) < 14).float().expand(1, 28, 28).contiguous()
+    outputs = [torch.tensor([[40.0, 10, 100, 50]]), torch.tensor([1]), torch.tensor([0.9]), left_half]
+    outlines = vectorize([MaskRCNNHead().decode(outputs, canvas)], [canvas.tile])
+    np.testing.assert_allclose(outlines.geometry[0].bounds, (40, 10, 70, 50), atol=0.01)
+    outputs[0] = torch.tensor([[float(width), 10, width + 40, 50]])
+    assert len(MaskRCNNHead().decode(outputs, canvas)) == 0, "it lies wholly beside the chip"
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("broken", [NAN, INF])
+@pytest.mark.parametrize("part", ["boxes", "labels", "scores"])
+def test_mask_rcnn_outputs_that_are_no_numbers_are_not_nothing(part: str, broken: float) -> None:
+    outputs = {
+        "boxes": torch.tensor([[10.0, 10, 50, 30], [20, 20, 40, 50]]), "labels": torch.tensor([1.0, 1]),
+        "scores": torch.tensor([0.9, 0.6]), "masks": torch.ones(2, 28, 28),
+    }  # fmt: skip
+    assert len(MaskRCNNHead(mask_overlap=1).decode(list(outputs.values()), shown(60, 80))) == 2
+    outputs[part][1] = broken
+    with pytest.raises(AnswerError, match="NaN or infinity"):
+        MaskRCNNHead().decode(list(outputs.values()), shown(60, 80))
+
+
+def test_rows_that_only_fill_up_may_hold_anything() -> None:
+    boxes = torch.tensor([[10.0, 10, 50, 30], [NAN, INF, NAN, NAN]])
+    outputs = [boxes, torch.tensor([1, -7]), torch.tensor([0.9, 0.0]), torch.ones(2, 28, 28)]
+    assert len(MaskRCNNHead().decode(outputs, shown(60, 80))) == 1
+    rows = torch.tensor([[10.0, 10, 50, 30, 0.9, 0, 1, 1], [NAN, INF, NAN, NAN, 0.0, NAN, 0, 0]])
+    assert len(YoloHead(suppressed=True).decode([rows, torch.ones(2, 15, 20)], shown(60, 80))) == 1
+
+
+@pytest.mark.parametrize("row", range(6))
+@pytest.mark.parametrize("suppressed", [False, True])
+def test_yolo_rows_that_are_no_numbers_are_not_nothing(row: int, suppressed: bool) -> None:
+    """Columns of a box: where it is (4), scores of two classes; or where it is, its score and its class."""
+    head = YoloHead(suppressed=suppressed)
+    rows = torch.tensor([[20.0, 20, 40, 40, 0.9, 1, 1, 1]])
+    for value, ends in ((rows[0, row].item(), False), (NAN, True)):
+        rows[0, row] = value
+        with pytest.raises(AnswerError, match="NaN or infinity") if ends else nullcontext():
+            assert len(head.decode([rows if suppressed else rows.T, torch.ones(2, 15, 20)], shown(60, 80, classes=2)))
+
+
+@pytest.mark.parametrize("mask_scores", [False, True])
+@pytest.mark.parametrize("part", [0, 1], ids=["classes", "masks"])
+def test_query_logits_that_are_no_numbers_are_not_nothing(part: int, mask_scores: bool) -> None:
+    outputs = [torch.tensor([[4.0, -4], [5, -5], [-4, 4]]), torch.full((3, 15, 20), 6.0)]
+    head = QueryHead(mask_scores=mask_scores, mask_overlap=1)
+    assert len(head.decode(outputs, shown(60, 80))) == 2
+    outputs[part][1, 0] = NAN
+    with pytest.raises(AnswerError, match="NaN or infinity"):
+        head.decode(outputs, shown(60, 80))
 
 
 # --- the detector -----------------------------------------------------------------------------------------

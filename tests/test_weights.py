@@ -53,6 +53,17 @@ def test_two_trainings_of_one_card_are_told_apart(weights: Path, tmp_path: Path)
     assert load_model(other, device="cpu").digest == model_digest(other)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("value", [70_000.0, -70_000.0, float("nan")])
+def test_what_16_bits_cannot_hold_is_not_written(tmp_path: Path, value: float) -> None:
+    """A running variance of 70000 would come back as infinity, and the network would find nothing, without a word."""
+    net = build(TINY, 2)
+    name = next(name for name in net.state_dict() if name.endswith("running_var"))
+    net.state_dict()[name][0] = value
+    with pytest.raises(ModelError, match=f"in {name}. Allowed: numbers up to 65504"):
+        save_weights(net, CARD, tmp_path / "w.safetensors")
+    assert not any(tmp_path.iterdir())
+
+
 def test_pickle_is_refused_and_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     trace = tmp_path / "ran"

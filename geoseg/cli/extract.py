@@ -46,7 +46,7 @@ def extract(
     aoi: Aoi = None,
     config: Config = None,
     score_threshold: ScoreThreshold = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N, mps or openvino.")] = None,
     core: Annotated[
         str | None,
         typer.Option(help="Side of a tile's core, in pixels the model sees; ROWS,COLUMNS where they differ."),

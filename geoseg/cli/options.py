@@ -64,7 +64,7 @@ def _allowed(problem: ErrorDetails) -> str:
     """What pydantic says of a value, in words for somebody at a command line."""
     bounds = problem.get("ctx", {})
     if "pattern" in bounds and "device" in problem["loc"]:
-        return "auto, cpu, cuda, cuda:N, mps, and tensorrt for ONNX models"
+        return "auto, cpu, cuda, cuda:N, mps, openvino (Mask R-CNNs, ONNX models), tensorrt (ONNX models)"
     said = str(problem["msg"])
     return said.removeprefix("Input should be ").removeprefix("Value error, ")
 

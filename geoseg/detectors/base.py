@@ -131,7 +131,8 @@ class ModelCard:
 class Detector(Protocol):
     """Anything with a card and a ``predict``: geoseg asks for nothing else.
 
-    It may also have a ``digest``, a string that is another one when the weights are: part of a run's identity.
+    It may also have a ``digest``, a string that is another one when the weights are: part of a run's identity; and a
+    ``floor``, the lowest score that it ever gives: a run that asks for lower ones says so.
     """
 
     @property

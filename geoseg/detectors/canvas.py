@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from geoseg.detectors.base import ModelCard
 from geoseg.detectors.suppression import mask_doubles
-from geoseg.errors import ModelError
+from geoseg.errors import AnswerError, ModelError
 from geoseg.instances import Chip, Instances
 from geoseg.tiling import Tile
 
@@ -84,15 +84,27 @@ def prepared(chips: Sequence[Chip], size: tuple[int, int], card: ModelCard, devi
     """
     for chip in chips:
         _check(chip, card)
-    bands = chips[0].pixels.shape[0]
-    out = torch.zeros((len(chips), bands, *size), device=device)
+    raw = _together(chips, size, device)
     mean = torch.tensor(card.mean or (0.0,), device=device).view(-1, 1, 1)
     std = torch.tensor(card.std or (1.0,), device=device).view(-1, 1, 1)
-    for i, chip in enumerate(chips):
-        pixels = np.ascontiguousarray(chip.pixels)
-        raw = torch.from_numpy(pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)).to(device)
-        out[i, :, : raw.shape[1], : raw.shape[2]] = (raw.float() - mean) / std
+    out = (raw.float() - mean) / std
+    for image, chip in zip(out, chips, strict=True):
+        rows, columns = chip.pixels.shape[1:]
+        image[:, rows:] = 0.0
+        image[:, :, columns:] = 0.0
     return out
+
+
+def _together(chips: Sequence[Chip], size: tuple[int, int], device: torch.device) -> Tensor:
+    """``(n, bands, *size)`` raw values on the device, 8-bit ones as such: they travel in one piece, and the CPU does
+    not wait for a GPU to have them. Beside a chip they are 0."""
+    eight_bit = all(chip.pixels.dtype == np.uint8 for chip in chips)
+    shape = (len(chips), chips[0].pixels.shape[0], *size)
+    dtype = torch.uint8 if eight_bit else torch.float32
+    host = torch.zeros(shape, dtype=dtype, pin_memory=device.type == "cuda")  # memory that the GPU reads by itself
+    for place, chip in zip(host.numpy(), chips, strict=True):
+        place[:, : chip.pixels.shape[1], : chip.pixels.shape[2]] = chip.pixels
+    return host.to(device, non_blocking=True)
 
 
 def _check(chip: Chip, card: ModelCard) -> None:
@@ -102,6 +114,26 @@ def _check(chip: Chip, card: ModelCard) -> None:
             f"{chip.pixels.shape[0]} band(s) of {chip.pixels.dtype} for the model {card.name!r}",
             allowed=f"{bands} bands" + (" of uint8" if card.mean is not None else ""),
             remedy="Declare bands and scaling in the settings ([raster] bands, scaling)",
+        )
+
+
+def check_finite(what: str, *tensors: Tensor) -> None:
+    """Refuse answers that are no numbers, which every comparison would take for nothing found.
+
+    A sum is finite only where all of its terms are, and is the cheapest look at them all.
+
+    Args:
+        what: they are, for the message.
+        tensors: on one device.
+
+    Raises:
+        AnswerError: NaN or infinity in one of them.
+    """
+    if not torch.stack([tensor.sum(dtype=torch.float32) for tensor in tensors]).isfinite().all():
+        raise AnswerError(
+            f"{what} with NaN or infinity among them",
+            allowed="finite numbers",
+            remedy="Look into the weights, and the precision that the network runs in",
         )
 
 
@@ -133,10 +165,7 @@ def without_doubles(found: Instances, overlap: float) -> Instances:
     equal = torch.cat(
         [F.interpolate(torch.from_numpy(m).float()[None, None], (28, 28), mode="bilinear")[0] for m in found.masks]
     )
-    keep = np.zeros(len(found), bool)
-    for label in np.unique(found.labels).tolist():
-        one = torch.where(labels == label)[0]
-        keep[one.numpy()] = mask_doubles(boxes[one], scores[one], equal[one], overlap=overlap).numpy()
+    keep = mask_doubles(boxes, scores, labels, equal, overlap=overlap).numpy()
     return Instances(
         boxes=found.boxes[keep],
         scores=found.scores[keep],

@@ -24,7 +24,7 @@ def load_model(model: str | Path, device: str = "auto") -> Detector:
         model: ``"buildings"``, ``"ships"``, the name of a model that was added (``geoseg models`` lists them), or
             a path to a ``.safetensors`` file with a card, or an ``.onnx`` file with a card beside it.
         device: ``auto`` (the GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``; for ONNX models
-            ``tensorrt`` too.
+            ``tensorrt`` too; for these and Mask R-CNNs ``openvino``, ``openvino:f32``, ``openvino:bf16``.
 
     Raises:
         ModelError: no such model, or a file that is damaged, a pickle, or does not fit its card.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from geoseg.detectors.base import ModelCard
-from geoseg.detectors.canvas import Canvas, by_canvas, prepared
+from geoseg.detectors.canvas import FLOOR, Canvas, by_canvas, prepared
 from geoseg.detectors.device import pick_device, reduced_precision
 from geoseg.detectors.families import Mask2FormerArchitecture, family_of
 from geoseg.errors import ModelError, ResourceError
@@ -18,6 +18,13 @@ from geoseg.instances import Chip, Instances
 
 BACKBONES = ("swin", "resnet", "convnext")
 """Backbones that transformers builds by itself: others would need further packages or a download."""
+OUTSIDE = (
+    *("auto_map", "backbone", "use_timm_backbone", "use_pretrained_backbone"),
+    *("quantization_config", "per_layer_config"),
+)
+"""Keys that reach for what is not in the weights, or hide it deeper in the config."""
+BUILT_IN = (None, "eager", "sdpa")
+"""Ways to attend that torch has; None: transformers chooses one of these."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +43,8 @@ class Mask2FormerDetector:
     """The device that was asked for; asked for again wherever the detector is unpickled."""
     digest: str = ""
     """SHA-256 over the tensors of the weights file; empty for a network that comes from none."""
+    floor: ClassVar[float] = FLOOR
+    """The lowest score that it gives."""
 
     @classmethod
     def of(cls, net: nn.Module, card: ModelCard, *, device: str = "auto", digest: str = "") -> Mask2FormerDetector:
@@ -67,6 +76,7 @@ class Mask2FormerDetector:
         """Instances of each chip, in order.
 
         Raises:
+            AnswerError: the network gives NaN or infinity.
             ModelError: pixels that are not uint8, or not one band per mean of the card.
         """
         found: dict[int, Instances] = {}
@@ -131,9 +141,13 @@ def checked_config(config: Mapping[str, Any]) -> None:
             remedy="Give the config.json that came with the weights",
         )
     for part in (config, backbone or {}):
-        for key in ("auto_map", "backbone", "use_timm_backbone", "use_pretrained_backbone", "quantization_config"):
+        for key in OUTSIDE:
             if part.get(key):
                 raise ModelError(f"a config with {key} = {part[key]!r}", allowed="none", remedy="Take it out")
+        for key, value in part.items():
+            # Any other name is one of a package, or of code on the hub.
+            if key.removesuffix("_internal").endswith("_implementation") and value not in BUILT_IN:
+                raise ModelError(f"a config with {key} = {value!r}", allowed="eager, sdpa", remedy="Take it out")
 
 
 def _arrive(state: dict[str, Tensor], card: ModelCard, wanted: str, digest: str) -> Mask2FormerDetector:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,8 +13,11 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
 
 from geoseg.detectors.base import ModelCard
-from geoseg.detectors.canvas import FLOOR, SMALLEST, by_canvas, not_elsewhere, prepared, warn_full
+from geoseg.detectors.canvas import FLOOR, SMALLEST, by_canvas, check_finite, not_elsewhere, prepared, warn_full
 from geoseg.detectors.device import pick_device, reduced_precision
+from geoseg.detectors.folding import folded
+from geoseg.detectors.openvino_core import asks_for_openvino
+from geoseg.detectors.openvino_parts import on_openvino
 from geoseg.detectors.suppression import mask_doubles
 from geoseg.errors import ModelError
 from geoseg.instances import Chip, Instances
@@ -32,15 +35,19 @@ class MaskRCNNDetector:
     """
 
     net: MaskRCNN
-    """In evaluation mode, on its device. Its own resizing transform is not used."""
+    """In evaluation mode, on its device: what is exported, and what travels."""
+    ready: MaskRCNN
+    """The same, made fast: what predicts. Its own resizing transform is not used."""
     card: ModelCard
     """Must declare mean and std."""
-    device: torch.device
+    where: torch.device
     """Where the network is."""
     wanted: str = "auto"
     """The device that was asked for; asked for again wherever the detector is unpickled."""
     digest: str = ""
     """SHA-256 over the tensors of the weights file; empty for a network that comes from none."""
+    floor: ClassVar[float] = FLOOR
+    """The lowest score that it gives."""
 
     def __post_init__(self) -> None:
         if self.card.mean is None or self.card.std is None:
@@ -50,12 +57,28 @@ class MaskRCNNDetector:
     def of(cls, net: MaskRCNN, card: ModelCard, *, device: str = "auto", digest: str = "") -> MaskRCNNDetector:
         """Put ``net`` on a device, ready to predict.
 
+        Args:
+            net: is moved, and otherwise left as it is.
+            card: must declare mean and std.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps``; or ``openvino``, which runs on the CPU.
+            digest: of the weights.
+
         Raises:
-            ResourceError: no such device.
+            ResourceError: no such device, or OpenVINO is not installed.
         """
-        where = pick_device(device)
-        ready = net.eval().to(where, memory_format=torch.channels_last)
-        return cls(net=ready, card=card, device=where, wanted=device, digest=digest)
+        compiled = asks_for_openvino(device)
+        where = pick_device("cpu" if compiled else device)
+        net = net.eval().to(where, memory_format=torch.channels_last)
+        ready = folded(net)
+        if compiled:
+            ready = on_openvino(ready, len(card.mean or ()), device)
+        ready.rpn.head.register_forward_hook(_check_proposals)
+        return cls(net=net, ready=ready, card=card, where=where, wanted=device, digest=digest)
+
+    @property
+    def device(self) -> str:
+        """What it runs on, as a run's report says it."""
+        return self.wanted if asks_for_openvino(self.wanted) else str(self.where)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel by way of the CPU: a client without a GPU may drive workers that have one, and the other way."""
@@ -65,6 +88,7 @@ class MaskRCNNDetector:
         """Instances of each chip, in order.
 
         Raises:
+            AnswerError: the network gives NaN or infinity.
             ModelError: pixels that are not uint8, or not one band per mean of the card.
         """
         found: dict[int, Instances] = {}
@@ -74,14 +98,14 @@ class MaskRCNNDetector:
 
     @torch.inference_mode()
     def _predict_equal(self, chips: list[Chip], size: tuple[int, int]) -> list[Instances]:
-        images = prepared(chips, size, self.card, self.device).contiguous(memory_format=torch.channels_last)
+        images = prepared(chips, size, self.card, self.where).contiguous(memory_format=torch.channels_last)
         shapes = [(chip.pixels.shape[1], chip.pixels.shape[2]) for chip in chips]
-        with reduced_precision(self.device):
-            features = self.net.backbone(images)
-            proposals, _ = self.net.rpn(ImageList(images, shapes), features)
+        with reduced_precision(self.where):
+            features = self.ready.backbone(images)
+            proposals, _ = self.ready.rpn(ImageList(images, shapes), features)
             boxes, scores, labels = self._boxes(features, proposals, shapes, size)
             for i, chip in enumerate(chips):
-                if len(boxes[i]) >= self.net.roi_heads.detections_per_img:
+                if len(boxes[i]) >= self.ready.roi_heads.detections_per_img:
                     warn_full(self.card.name, len(boxes[i]), chip.tile)
                 mine = not_elsewhere(boxes[i], chip.tile)
                 boxes[i], scores[i], labels[i] = boxes[i][mine], scores[i][mine], labels[i][mine]
@@ -95,10 +119,11 @@ class MaskRCNNDetector:
         shapes: list[tuple[int, int]],
         size: tuple[int, int],
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        heads = self.net.roi_heads
+        heads = self.ready.roi_heads
         # The padded size, not the chips': pooling infers, once for all, the strides of the pyramid from it.
         pooled = heads.box_head(heads.box_roi_pool(features, proposals, [size] * len(proposals)))
         logits, deltas = heads.box_predictor(pooled)
+        check_finite("class logits or box deltas", logits, deltas)
         heads.score_thresh = FLOOR
         boxes, scores, labels = heads.postprocess_detections(logits.float(), deltas.float(), proposals, shapes)
         return list(boxes), list(scores), list(labels)
@@ -107,13 +132,19 @@ class MaskRCNNDetector:
         self, features: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], size: tuple[int, int]
     ) -> list[Tensor]:
         """Per chip ``(n, 28, 28)`` probabilities of each instance's own class."""
-        heads = self.net.roi_heads
+        heads = self.ready.roi_heads
         counts = [len(b) for b in boxes]
         if not sum(counts):
             return [torch.zeros((0, 28, 28)) for _ in boxes]
         logits = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, boxes, [size] * len(boxes))))
         own = logits[torch.arange(len(logits), device=logits.device), torch.cat(labels)]
         return list(own.float().sigmoid().cpu().split(counts))
+
+
+def _check_proposals(head: Any, features: Any, outputs: Sequence[Sequence[Tensor]]) -> None:
+    """Before those that are no numbers are dropped, which then look like ground with nothing on it. They depend on all
+    features, and are far fewer."""
+    check_finite("proposals", *outputs[0], *outputs[1])
 
 
 def _arrive(net: MaskRCNN, card: ModelCard, wanted: str, digest: str) -> MaskRCNNDetector:
@@ -124,7 +155,7 @@ def _instances(boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor) -> 
     boxes, scores, labels = boxes.float().cpu(), scores.float().cpu(), labels.cpu()
     good = ((boxes[:, 2:] - boxes[:, :2]) > SMALLEST).all(dim=1)
     boxes, scores, labels, masks = boxes[good], scores[good], labels[good], masks[good]
-    keep = mask_doubles(boxes, scores, masks)
+    keep = mask_doubles(boxes, scores, labels, masks)
     return Instances(
         boxes=boxes[keep].numpy(),
         scores=scores[keep].clamp(0, 1).numpy(),

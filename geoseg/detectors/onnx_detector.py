@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geoseg.detectors.base import ModelCard
-from geoseg.detectors.canvas import Canvas, by_canvas, prepared
+from geoseg.detectors.canvas import FLOOR, Canvas, by_canvas, prepared
 from geoseg.detectors.families import OnnxArchitecture, family_of
 from geoseg.detectors.onnx_file import onnx_digest
 from geoseg.detectors.onnx_session import Session
+from geoseg.detectors.openvino_core import asks_for_openvino
+from geoseg.detectors.openvino_session import OpenVINOSession
 from geoseg.errors import ModelError
 from geoseg.instances import Chip, Instances
 
@@ -24,13 +26,13 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OnnxDetector:
-    """A :class:`~geoseg.detectors.base.Detector` around an ONNX network, run by onnxruntime."""
+    """A :class:`~geoseg.detectors.base.Detector` around an ONNX network, run by onnxruntime or OpenVINO."""
 
     card: ModelCard
     """Its architecture is of the family ``onnx``."""
     architecture: OnnxArchitecture
     """The same, checked."""
-    session: Session
+    session: Session | OpenVINOSession
     """The network, on its device."""
     data: bytes
     """The file, to be sent along where the detector is pickled."""
@@ -38,6 +40,8 @@ class OnnxDetector:
     """The device that was asked for; asked for again wherever the detector is unpickled."""
     digest: str = ""
     """SHA-256 of the file."""
+    floor: ClassVar[float] = FLOOR
+    """The lowest score that it gives."""
 
     @classmethod
     def of(cls, data: bytes, card: ModelCard, *, device: str = "auto") -> OnnxDetector:
@@ -45,7 +49,7 @@ class OnnxDetector:
 
         Raises:
             ModelError: a card or a network that do not fit each other.
-            ResourceError: no such device, or no onnxruntime.
+            ResourceError: no such device, or no onnxruntime or OpenVINO.
         """
         architecture = family_of(card.architecture)
         if not isinstance(architecture, OnnxArchitecture):
@@ -53,7 +57,8 @@ class OnnxDetector:
                 f"an ONNX file whose card is of the family {architecture.family!r}",
                 remedy='Set family = "onnx" in the card\'s [architecture]',
             )
-        session = Session(data, device, architecture.head.outputs)
+        door = OpenVINOSession if asks_for_openvino(device) else Session
+        session = door(data, device, architecture.head.outputs)
         bands = len(card.mean or card.bands or ())
         if bands and session.input.bands not in (None, bands):
             raise ModelError(f"a card with {bands} band(s) for a network that takes {session.input.bands}")
@@ -77,6 +82,7 @@ class OnnxDetector:
         """Instances of each chip, in order.
 
         Raises:
+            AnswerError: the network gives NaN or infinity.
             ModelError: chips larger than the network takes, pixels that the card does not announce, or outputs that
                 are not those of the card's head.
         """

@@ -82,8 +82,9 @@ class Session:
                 remedy="Install the CUDA libraries that your onnxruntime-gpu asks for, or use --device cpu",
             )
         self.kind = next(kind for kind, name in PROVIDERS.items() if name == first)
-        self.input = _input(self._session.get_inputs())
-        self._outputs = _output_names(self._session.get_outputs(), outputs)
+        inputs = self._session.get_inputs()
+        self.input = described([i.name for i in inputs], [i.shape for i in inputs], [i.type for i in inputs])
+        self._outputs = output_names([each.name for each in self._session.get_outputs()], outputs)
 
     def run(self, images: NDArray[Any]) -> list[NDArray[Any]]:
         """The outputs for images ``(n, bands, rows, columns)``, or for one ``(bands, rows, columns)``."""
@@ -110,20 +111,23 @@ def _providers(device: str, there: Sequence[str]) -> list[tuple[str, dict[str, A
     return [(PROVIDERS[each], {} if each == "cpu" else place) for each in chain if PROVIDERS[each] in there]
 
 
-def _input(inputs: Sequence[Any]) -> Input:
-    shapes = {each.name: each.shape for each in inputs}
-    if len(inputs) != 1 or len(inputs[0].shape) not in (3, 4) or inputs[0].type not in TYPES:
+def described(names: Sequence[str], shapes: Sequence[Sequence[Any]], types: Sequence[str]) -> Input:
+    """What a network takes, from the names, shapes and ONNX types of all of its inputs.
+
+    Raises:
+        ModelError: anything but one image tensor.
+    """
+    if len(names) != 1 or len(shapes[0]) not in (3, 4) or types[0] not in TYPES:
         raise ModelError(
-            f"a network with the inputs {shapes} of {[each.type for each in inputs]}",
+            f"a network with the inputs {dict(zip(names, shapes, strict=True))} of {list(types)}",
             allowed="one image tensor, (n, bands, rows, columns) or (bands, rows, columns), float or uint8",
             remedy="Export the network without its other inputs",
         )
-    only = inputs[0]
-    sizes = [size if isinstance(size, int) and size > 0 else None for size in only.shape]
+    sizes = [size if isinstance(size, int) and size > 0 else None for size in shapes[0]]
     batched = len(sizes) == 4
     return Input(
-        name=only.name,
-        dtype=TYPES[only.type],
+        name=names[0],
+        dtype=TYPES[types[0]],
         batched=batched,
         batch=sizes[0] if batched else 1,
         bands=sizes[-3],
@@ -131,8 +135,12 @@ def _input(inputs: Sequence[Any]) -> Input:
     )
 
 
-def _output_names(outputs: Sequence[Any], wanted: Sequence[str]) -> list[str]:
-    names = [each.name for each in outputs]
+def output_names(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """The outputs to return of those that there are.
+
+    Raises:
+        ModelError: a wanted one is not there.
+    """
     lost = sorted(set(wanted) - set(names))
     if lost:
         raise ModelError(
@@ -140,7 +148,7 @@ def _output_names(outputs: Sequence[Any], wanted: Sequence[str]) -> list[str]:
             allowed=", ".join(names),
             remedy="Set outputs in the card's [architecture.head]",
         )
-    return list(wanted) or names
+    return list(wanted) or list(names)
 
 
 def _line(error: Exception) -> str:

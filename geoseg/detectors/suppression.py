@@ -5,22 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import box_iou
 
 SAMPLES = 24
 """Side of the lattice of points on which two masks are compared, over the intersection of their boxes."""
+AT_ONCE = 4096
+"""Pairs of masks that are compared at once, which takes about 100 MiB."""
 
 
-def mask_doubles(boxes: Tensor, scores: Tensor, masks: Tensor, *, overlap: float = 0.5) -> Tensor:
-    """Which instances to keep so that no two kept masks are mostly the same.
+def mask_doubles(boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor, *, overlap: float = 0.5) -> Tensor:
+    """Which instances to keep so that no two kept masks of one label are mostly the same.
 
     A mask goes if its intersection with a better-scored kept mask is more than ``overlap`` of the smaller of the
     two (so a part of an object goes with the whole, and an object drawn over two neighbours goes with neither
-    unless it scores best).
+    unless it scores best). Those of another label stay: a ship lies in its dock.
 
     Args:
         boxes: ``(n, 4)`` xyxy.
         scores: ``(n,)``.
+        labels: ``(n,)``.
         masks: ``(n, m, m)`` box-local probabilities.
 
     Returns:
@@ -31,9 +33,10 @@ def mask_doubles(boxes: Tensor, scores: Tensor, masks: Tensor, *, overlap: float
     if n < 2:
         return keep
     boxes, masks = boxes.float().cpu(), masks.float().cpu()
-    first, second = torch.where(torch.triu(box_iou(boxes, boxes), diagonal=1) > 0.05)
-    share = _shared(boxes, masks, first, second)
-    doubled = share > overlap
+    area = (masks >= 0.5).float().mean(dim=(1, 2)) * (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    first, second = _rivals(boxes, labels.cpu(), area * overlap)
+    some = [slice(at, at + AT_ONCE) for at in range(0, max(len(first), 1), AT_ONCE)]
+    doubled = torch.cat([_shared(boxes, masks, area, first[each], second[each]) for each in some]) > overlap
     better = scores.float().cpu()[first] >= scores.float().cpu()[second]
     winner, loser = torch.where(better, first, second)[doubled], torch.where(better, second, first)[doubled]
     rivals: dict[int, list[int]] = {}
@@ -46,10 +49,19 @@ def mask_doubles(boxes: Tensor, scores: Tensor, masks: Tensor, *, overlap: float
     return keep
 
 
-def _shared(boxes: Tensor, masks: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def _rivals(boxes: Tensor, labels: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of one label whose boxes have more in common than the ``least`` of either: no others can have masks
+    that do."""
+    low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    room = (high - low).clamp(min=0).prod(dim=2)
+    near = (room > torch.minimum(least[:, None], least)) & (labels[:, None] == labels)
+    first, second = torch.where(near.triu(diagonal=1))
+    return first, second
+
+
+def _shared(boxes: Tensor, masks: Tensor, area: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Area of both masks together over the area of the smaller, for pairs of instances."""
-    size = boxes[:, 2:] - boxes[:, :2]
-    area = (masks >= 0.5).float().mean(dim=(1, 2)) * size.prod(dim=1)
     low = torch.maximum(boxes[first, :2], boxes[second, :2])
     high = torch.minimum(boxes[first, 2:], boxes[second, 2:])
     at = (torch.arange(SAMPLES) + 0.5) / SAMPLES

@@ -17,8 +17,13 @@ from geoseg.errors import ModelError
 
 
 def save_weights(net: nn.Module, card: ModelCard, path: str | Path) -> Path:
-    """Write the network's state and the card to ``path``, by rename; floats are stored as 16-bit."""
-    state = {name: _compact(tensor) for name, tensor in net.state_dict().items() if "num_batches_tracked" not in name}
+    """Write the network's state and the card to ``path``, by rename; floats are stored as 16-bit.
+
+    Raises:
+        ModelError: a number that 16 bits cannot hold.
+    """
+    tensors = {name: t for name, t in net.state_dict().items() if "num_batches_tracked" not in name}
+    state = {name: _compact(name, tensor) for name, tensor in tensors.items()}
     return write_weights(state, card, path)
 
 
@@ -90,9 +95,16 @@ def check_fit(net: nn.Module, state: dict[str, Tensor], path: str | Path) -> Non
         )
 
 
-def _compact(tensor: Tensor) -> Tensor:
+def _compact(name: str, tensor: Tensor) -> Tensor:
     tensor = tensor.detach().cpu().contiguous()
-    return tensor.half() if tensor.is_floating_point() else tensor
+    compact = tensor.half() if tensor.is_floating_point() else tensor
+    if not compact.isfinite().all():
+        raise ModelError(
+            f"a network with {float(tensor.abs().max()):g} in {name}",
+            allowed="numbers up to 65504, which 16 bits hold",
+            remedy="Train it again at a lower learning rate",
+        )
+    return compact
 
 
 def _digest(state: dict[str, Tensor]) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from geoseg.detectors.canvas import FLOOR, Canvas, of_this_tile, without_doubles
+from geoseg.detectors.canvas import FLOOR, Canvas, check_finite, of_this_tile, without_doubles
 from geoseg.detectors.heads.base import HeadSettings
 from geoseg.errors import ModelError
 from geoseg.instances import Instances
@@ -43,14 +43,15 @@ class MaskRCNNHead(HeadSettings):
             canvas: what the network was shown.
 
         Raises:
+            AnswerError: scores that are not finite, or boxes of those that count.
             ModelError: outputs that are not those of such a network.
         """
         boxes, labels, scores, masks = self._checked(outputs, canvas)
         height, width = canvas.chip_size
         limit = torch.tensor([width, height, width, height], dtype=boxes.dtype)
-        boxes = torch.minimum(boxes.clamp(min=0), limit)
-        good = torch.where((scores >= FLOOR) & of_this_tile(boxes, canvas.tile))[0]
-        boxes, crops = self._crops(boxes[good], masks, good, canvas)
+        seen = torch.minimum(boxes.clamp(min=0), limit)
+        good = torch.where((scores >= FLOOR) & of_this_tile(seen, canvas.tile))[0]
+        boxes, crops = self._crops(boxes[good], seen[good], masks, good, canvas)
         found = Instances(
             boxes=boxes.numpy(),
             scores=scores[good].clamp(0, 1).numpy(),
@@ -72,8 +73,10 @@ class MaskRCNNHead(HeadSettings):
         n = len(boxes)
         if shapes[:3] != [(n, 4), (n,), (n,)] or len(masks) != n or (masks.ndim == 4 and n and masks.shape[1] != 1):
             raise wrong
+        counts = scores >= FLOOR  # rows that only fill up a fixed number of them hold anything
+        check_finite("scores, boxes or labels", scores, boxes[counts], labels[counts])
         labels = labels.long() - self.first_label
-        told = labels[scores >= FLOOR]  # rows that only fill up a fixed number of them have any label
+        told = labels[counts]
         if len(told) and not 0 <= int(told.min()) <= int(told.max()) < canvas.classes:
             raise ModelError(
                 f"labels from {int(told.min()) + self.first_label} to {int(told.max()) + self.first_label}",
@@ -83,9 +86,10 @@ class MaskRCNNHead(HeadSettings):
         return boxes.float(), labels, scores.float(), masks.reshape(n, *masks.shape[-2:])
 
     def _crops(
-        self, boxes: Tensor, masks: Tensor, good: Tensor, canvas: Canvas
+        self, boxes: Tensor, seen: Tensor, masks: Tensor, good: Tensor, canvas: Canvas
     ) -> tuple[Tensor, list[NDArray[np.float32]]]:
-        """Boxes and the crop over each; boxes of planes are moved out to whole pixels."""
+        """Boxes and the crop over each: the network's own, or, of planes, what is ``seen`` of them, moved out to whole
+        pixels."""
         planes = masks.shape[1:] == (canvas.height, canvas.width) if self.masks == "auto" else self.masks == "plane"
         if not planes:
             return boxes, [masks[i].numpy() for i in good.tolist()]
@@ -94,7 +98,7 @@ class MaskRCNNHead(HeadSettings):
                 f"masks of {tuple(masks.shape[1:])} for a canvas of {(canvas.height, canvas.width)}",
                 allowed="planes of the whole canvas, with masks = 'plane'",
             )
-        whole = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1)
+        whole = torch.cat([seen[:, :2].floor(), seen[:, 2:].ceil()], dim=1)
         places = whole.int().tolist()
         # Copies, for a view would keep all planes alive.
         return whole, [

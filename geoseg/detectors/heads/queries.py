@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from geoseg.detectors.canvas import FLOOR, Canvas, of_this_tile, without_doubles
+from geoseg.detectors.canvas import FLOOR, Canvas, check_finite, of_this_tile, without_doubles
 from geoseg.detectors.heads.base import HeadSettings, by_rank
 from geoseg.errors import ModelError
 from geoseg.instances import Instances
@@ -40,6 +40,7 @@ class QueryHead(HeadSettings):
             canvas: what the network was shown.
 
         Raises:
+            AnswerError: class logits that are not finite, or mask logits of those that count.
             ModelError: outputs that are not those of such a network.
         """
         what = "class logits (2-D per image) and mask logits (3-D per image)"
@@ -49,6 +50,7 @@ class QueryHead(HeadSettings):
         step = (canvas.height / logits.shape[1], canvas.width / logits.shape[2])
         rows, columns = (-int(-size // s) for size, s in zip(canvas.chip_size, step, strict=True))
         logits = logits[good, :rows, :columns].float()
+        check_finite("class or mask logits", scores, logits)
         scores, labels = scores[good], labels[good]
         inside = logits > 0
         if self.mask_scores:

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from geoseg.detectors.canvas import FLOOR, Canvas, of_this_tile, warn_full, without_doubles
+from geoseg.detectors.canvas import FLOOR, Canvas, check_finite, of_this_tile, warn_full, without_doubles
 from geoseg.detectors.heads.base import HeadSettings, by_rank, hats
 from geoseg.errors import ModelError
 from geoseg.instances import Instances
@@ -47,12 +47,14 @@ class YoloHead(HeadSettings):
             canvas: what the network was shown.
 
         Raises:
+            AnswerError: scores that are not finite, or boxes of those that count.
             ModelError: outputs that are not those of such a network.
         """
         rows, prototypes = by_rank(outputs, (2, 3), "one output of boxes (2-D per image) and one of prototypes (3-D)")
         rows, prototypes = rows.float(), prototypes.float()
         boxes, scores, labels, coefficients = self._columns(rows, canvas.classes, len(prototypes))
         good = torch.where(scores >= FLOOR)[0]
+        check_finite("scores or boxes", scores, boxes[good])
         good = good[torch.argsort(scores[good], descending=True, stable=True)[:CANDIDATES]]
         if not self.suppressed:
             good = good[batched_nms(boxes[good], scores[good], labels[good], self.box_nms)]
@@ -85,11 +87,11 @@ class YoloHead(HeadSettings):
                 remedy="Give the card as many classes as the network has, or set suppressed in [architecture.head]",
             )
         if self.suppressed:
-            labels = rows[:, 5].long()
-            told = labels[rows[:, 4] >= FLOOR]  # rows that only fill up a fixed number of them have any label
+            told = rows[rows[:, 4] >= FLOOR, 5]  # rows that only fill up a fixed number of them have any label
+            check_finite("classes", told)
             if len(told) and not 0 <= int(told.min()) <= int(told.max()) < classes:
                 raise ModelError(f"classes from {int(told.min())} to {int(told.max())} for a card with {classes}")
-            return rows[:, :4], rows[:, 4], labels, rows[:, 6:]
+            return rows[:, :4], rows[:, 4], rows[:, 5].long(), rows[:, 6:]
         centre, size = rows[:2].T, rows[2:4].T
         scores, labels = rows[4 : 4 + classes].max(dim=0)
         return torch.cat([centre - size / 2, centre + size / 2], dim=1), scores, labels, rows[4 + classes :].T

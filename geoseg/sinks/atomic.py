@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pyogrio.util import vsi_path
+
 from geoseg.errors import ConfigError, SinkError
 
 _log = logging.getLogger(__name__)
@@ -185,11 +187,10 @@ def _gdal_readable(drafts: list[Path]) -> Iterator[list[Path]]:
     """The drafts; or stand-ins elsewhere, copied at the end, where the folder's name would not get through.
 
     GDAL takes paths as UTF-8 only, where Linux lets a folder be named with any bytes; SQLite takes 512 bytes;
-    pyogrio reads ``!``, ``?``, ``://`` and ``.zip`` as parts of an address.
+    pyogrio takes a path for an address, and reads ``!``, ``;``, ``.zip`` and more as parts of it.
     """
     path = str(drafts[0])
-    special = any(mark in path for mark in ("!", "?", "://", ".zip"))
-    if printable(path) == path and len(os.fsencode(path)) < 480 and not special:
+    if printable(path) == path and len(os.fsencode(path)) < 480 and vsi_path(path) == path and path.isprintable():
         yield drafts
     else:
         with tempfile.TemporaryDirectory(prefix="geoseg-") as elsewhere:

@@ -170,7 +170,8 @@ def _promoting(tables: Iterable[pa.Table], *, multi: bool) -> Iterator[pa.Record
 def _promoted(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """WKB (little-endian, as shapely writes it) with each polygon as a MultiPolygon of one: its head goes before."""
     single = pc.equal(pc.binary_slice(column, 1, 5), _POLYGON)
-    return pc.if_else(single, pc.binary_join_element_wise(_MULTI_OF_ONE, column, b""), column)
+    promoted = pc.binary_join_element_wise(_MULTI_OF_ONE, column, b"")
+    return promoted if pc.all(single).as_py() else pc.if_else(single, promoted, column)
 
 
 def same_crs(gaps: gpd.GeoDataFrame, table: Table) -> gpd.GeoDataFrame:

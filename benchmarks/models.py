@@ -79,7 +79,7 @@ def _written(scene: Scene, path: Path) -> Case:
 
 
 def real(gsd_m: float | None, folder: Path) -> Iterator[Case]:
-    """Banepa's eastern quarter and Catanduanes 1, never trained on; at another GSD than their own where one is given."""
+    """Banepa's eastern quarter and Catanduanes 1, never trained on; at another GSD than their own if one is given."""
     if not REAL.is_dir():
         print("the real imagery (../shared/data) is not here: skipped")
         return

@@ -23,6 +23,7 @@ from pyproj import CRS
 
 from geoseg.coco import Annotation, Rle, coco_of, read_coco, read_results, write_coco
 from geoseg.errors import ConfigError, SinkError
+from geoseg.evaluation import compare_coco
 from geoseg.grid import Grid
 
 masks = st.tuples(st.integers(1, 9), st.integers(1, 14)).flatmap(lambda shape: arrays(bool, shape))
@@ -63,6 +64,9 @@ def test_long_runs_are_written_as_pycocotools_writes_them(runs: list[int]) -> No
 @settings(max_examples=100)
 @given(mask=masks)
 def test_the_outline_of_run_lengths_is_exact(mask: np.ndarray) -> None:
+    outline_px = np.abs(np.diff(np.pad(mask, 1).astype(int), axis=0)).sum()
+    outline_px += np.abs(np.diff(np.pad(mask, 1).astype(int), axis=1)).sum()
+    assert Rle.of_mask(mask).outline_px == outline_px
     outline = Rle.of_mask(mask).polygon()
     assert shapely.is_valid(outline)
     assert outline.area == mask.sum()
@@ -169,6 +173,26 @@ def test_what_outlines_nothing_is_left_out_and_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rings", "kept"),
+    [
+        ([[10, 10, 20, 10, 30, 10]], False),
+        ([[0.1, 0.1, 0.2, 0.2, 0.3, 0.3]], False),
+        ([[1, 1, 5, 4, 9, 1, 5, 4]], False),  # there and back
+        ([[3, 3, 3, 3, 3, 3]], False),
+        ([[10, 10, 20, 10, 30, 10], [1, 1, 5, 1, 5, 4]], True),
+        ([[1, 1, 5, 5, 5, 1, 1, 5]], True),  # a figure of eight, whose signed area is 0
+    ],
+)
+def test_an_outline_around_nothing_is_left_out(tmp_path: Path, rings: list[list[float]], kept: bool) -> None:
+    content = sound()
+    content["annotations"][0]["segmentation"] = rings
+    coco = read_coco(written(content, tmp_path))
+    assert (1 in [a.id for a in coco.annotations]) == kept
+    assert ("1 annotations left out: an outline around nothing" in coco.warnings) != kept
+    assert all(a.polygon.area > 0 for a in coco.annotations)
+
+
+@pytest.mark.parametrize(
     ("place", "value", "told"),
     [
         (("images", 0, "file_name"), "../../etc/passwd", "leads out"),
@@ -240,6 +264,38 @@ def test_results(tmp_path: Path) -> None:
             read_results(path, truth)
 
 
+def test_results_in_a_whole_file_have_its_own_numbers_of_classes(tmp_path: Path) -> None:
+    content = sound()
+    content["categories"] = [{"id": 1, "name": "building"}, {"id": 3, "name": "ship"}]
+    truth = read_coco(written(content, tmp_path))
+    one = {"image_id": 1, "category_id": 1, "segmentation": [[1, 1, 5, 1, 5, 4]], "score": 0.5}
+    whole: dict[str, Any] = {"images": content["images"], "categories": [{"id": 1, "name": "ship"}]}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({**whole, "annotations": [one]}))
+    assert [truth.classes[a.category_id] for a in read_results(path, truth).annotations] == ["ship"]
+    path.write_text(json.dumps({"annotations": [one]}))  # without classes of its own they are the truth's
+    assert [truth.classes[a.category_id] for a in read_results(path, truth).annotations] == ["building"]
+    # A class that no prediction is of does no harm; one that the truth does not have keeps its name, and is told.
+    whole["categories"].append({"id": 2, "name": "Ship"})
+    path.write_text(json.dumps({**whole, "annotations": [one]}))
+    assert read_results(path, truth).warnings == ()
+    path.write_text(json.dumps({**whole, "annotations": [{**one, "category_id": 2}]}))
+    found = read_results(path, truth)
+    assert [found.classes[a.category_id] for a in found.annotations] == ["Ship"]
+    assert found.warnings == ("1 of the class 'Ship', which the truth does not have",)
+    assert compare_coco(found, truth)[0].scores().n_matched == 0
+
+
+@pytest.mark.parametrize("change", [{"file_name": "b.tif"}, {"height": 20, "width": 10}, {"id": 2}])
+def test_results_of_other_images_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    content = sound()
+    truth = read_coco(written(content, tmp_path))
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"images": [content["images"][0] | change], "annotations": []}))
+    with pytest.raises(ConfigError, match=r"images\[0\] is no image of the truth"):
+        read_results(path, truth)
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     coco = read_coco(written(sound(), tmp_path))
     with pytest.raises(ConfigError, match=r"ends in \.json"):
@@ -268,6 +324,25 @@ def test_a_mask_of_a_whole_large_image_is_refused_and_a_small_one_in_it_outlined
     assert coco.annotations[1].polygon.area == 16 and coco.annotations[1].polygon.bounds == (30_000, 500, 30_002, 509)
     content["annotations"][1]["segmentation"]["counts"] = [0, total]
     with pytest.raises(ConfigError, match="one mask over a box"):
+        read_coco(written(content, tmp_path))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 3_000_000), (3_000_000, 1)])
+def test_a_short_file_with_an_endless_outline_is_refused(tmp_path: Path, height: int, width: int) -> None:
+    content = sound()
+    content["images"][0].update(height=height, width=width)
+    content["annotations"][1]["segmentation"] = {"size": [height, width], "counts": [0, height * width]}
+    with pytest.raises(ConfigError, match="outline of more than 2000000 pixels"):
+        read_coco(written(content, tmp_path))
+
+
+def test_many_columns_in_a_comb_are_refused(tmp_path: Path) -> None:
+    content, side = sound(), 3000
+    content["images"][0].update(height=side, width=side)
+    comb = Rle(height=side, width=side, counts=np.full(side, side))
+    content["annotations"][1]["segmentation"] = {"size": [side, side], "counts": comb.text}
+    assert len(comb.text) < 4000 and comb.outline_px == side // 2 * (2 * side + 2)
+    with pytest.raises(ConfigError, match="outline of more than 2000000 pixels"):
         read_coco(written(content, tmp_path))
 
 

@@ -146,6 +146,12 @@ def test_trains_resumes_and_loads(tmp_path: Path) -> None:
         (TINY.format(steps=1) + "higth = 5\n", r"line 24.*sources.higth.*Did you mean height"),
         (TINY.format(steps=-1), "steps"),
         (TINY.format(steps=1).replace('"town"', '"city"'), "scene"),
+        (TINY.format(steps=1).replace("seed = 4", "scale = [0.0, 1.0]"), "scale.*greater than 0"),
+        (TINY.format(steps=1).replace("seed = 4", "scale = [1.4, 0.7]"), "scale.*smaller first"),
+        (TINY.format(steps=1).replace("height = 160", "height = -5"), "line 22.*height = -5"),
+        (TINY.format(steps=1) + "first_seed = -5000\n", "first_seed = -5000"),
+        (TINY.format(steps=1) + "gsd_m = [-0.2, 0.35]\n", "gsd_m.*greater than 0"),
+        (TINY.format(steps=1) + "gsd_m = [0.5, 0.35]\n", "gsd_m.*smaller first"),
         ("[model\n", "line 1"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -21,14 +22,15 @@ from geoseg.detectors.cards import model_card
 from geoseg.detectors.network import build
 from geoseg.training import read_train_config, train
 from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
-from geoseg.training.journal import read_rows
+from geoseg.training.config import TrainConfig
+from geoseg.training.journal import Journal, read_rows
 from geoseg.training.labelled import Labelled
 from geoseg.training.loop import _Trainer
 from geoseg.training.pixels import Held
 from geoseg.training.processes import Crew
 from geoseg.training.sources import mix
 from geoseg.training.sparing import Losses, _integral, share_in
-from geoseg.training.validating import Validator, judged
+from geoseg.training.validating import Validated, Validator, judged
 
 
 def blocks(seed: int, height: int = 160, width: int = 224) -> Labelled:
@@ -195,6 +197,82 @@ def test_the_page_shows_curves_chips_and_seeds_and_the_best_is_kept(tmp_path: Pa
     assert "1000 to 1001" in page and "http" not in page
     assert wants is None or list(board.glob("events.out*"))
     assert any("validation at step 1" in line for line in lines)
+
+
+def _judged(monkeypatch: pytest.MonkeyPatch, *figures: tuple[float, float]) -> None:
+    """What the validations to come find, as F1 and AP50."""
+    given = iter(figures)
+
+    def judge(self: Validator, net: object) -> Validated:
+        f1, ap50 = next(given)
+        return Validated(f1=f1, ap50=ap50, score_threshold=0.5, looks=())
+
+    monkeypatch.setattr(Validator, "__call__", judge)
+
+
+def _validated(folder: Path, steps: int, metric: str) -> TrainConfig:
+    path = tiny(folder, steps)
+    held_out = TINY.split("[[sources]]")[1].replace("scenes = 2", "scenes = 1\nfirst_seed = 7")
+    validation = f'[validation]\nevery = 1\nchips = 1\nmetric = "{metric}"\n[[validation.sources]]{held_out}'
+    path.write_text(path.read_text() + validation)
+    return read_train_config(path)
+
+
+def test_another_validation_has_another_best_and_none_is_asked_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, lines = tmp_path / "v.safetensors", list[str]()
+
+    def go_on(steps: int, metric: str) -> list[bool]:
+        """Whether each validation kept the weights."""
+        lines.clear()
+        train(_validated(tmp_path, steps, metric), out, device="cpu", log=lines.append)
+        return [line.endswith("(kept)") for line in lines if line.startswith("validation")]
+
+    _judged(monkeypatch, (0.9, 0.5))
+    assert go_on(1, "f1") == [True]
+    first = out.read_bytes()
+    _judged(monkeypatch, (0.8, 0.5))
+    assert go_on(2, "f1") == [False]  # the best of the same validation stands
+    assert out.read_bytes() == first
+    _judged(monkeypatch, (0.7, 0.55), (0.7, 0.6))
+    assert go_on(4, "ap50") == [True, True]
+    assert out.read_bytes() != first
+
+
+def test_a_line_cut_short_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    Journal(path).row("training", 50, {"loss": 1.0})
+    with path.open("ab") as file:
+        file.write(b'{"kind": "training", "st\xc3')  # the process was killed here
+    journal = Journal(path)
+    journal.row("training", 100, {"loss": 0.5})
+    with path.open("a") as file:
+        file.write('[1]\n{"kind": "training"}\n{"kind": "training", "step": null}\n\n')
+    assert [row["step"] for row in read_rows(path)["training"]] == [50, 100]
+
+
+def test_an_annotation_around_nothing_moves_no_other(tmp_path: Path) -> None:
+    Image.fromarray(np.full((300, 400, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    rings = [[10, 10, 20, 10, 30, 10], [100, 100, 120, 100, 120, 120, 100, 120], [390, 200, 450, 200, 450, 220]]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 300, "width": 400}],
+        "categories": [{"id": 1, "name": "building"}],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": 1, "segmentation": [ring]} for i, ring in enumerate(rings)
+        ],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    path = tmp_path / "coco.toml"
+    source = '[[sources]]\nkind = "coco"\nannotations = "c.json"\ngsd_m = 0.3\n[sampling]\nobjects = 1.0\n'
+    path.write_text(TINY.format(steps=1).split("[[sources]]")[0] + source)
+    source_mix = mix(read_train_config(path))
+    image = source_mix.pools[0](np.random.default_rng(0))
+    assert len(image.centres_xy) == len(image.polygons) == 2
+    assert all(shapely.contains_xy(p, *xy) for p, xy in zip(image.polygons, image.centres_xy, strict=True))
+    assert image.polygons[1].bounds[2] == 400  # cut at the image's edge
+    for i in range(12):
+        source_mix.draw(i)
 
 
 def test_jpeg_of_images_is_not_needed_to_be_georeferenced(tmp_path: Path) -> None:

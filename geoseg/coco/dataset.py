@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -54,9 +54,14 @@ class Annotation:
         """
         if isinstance(self.segmentation, Rle):
             return self.segmentation.polygon()
-        rings = np.array([shapely.Polygon(ring) for ring in self.segmentation], dtype=object)
-        whole = shapely.union_all(shapely.make_valid(rings, method="structure", keep_collapsed=False))
-        return whole if whole.geom_type in ("Polygon", "MultiPolygon") else shapely.Polygon()
+        return outlined(self.segmentation)
+
+
+def outlined(rings: Iterable[NDArray[np.float64]]) -> Any:
+    """The valid (Multi)Polygon that rings ``(n, 2)`` outline together; empty where they enclose nothing."""
+    shapes = np.array([shapely.Polygon(ring) for ring in rings], dtype=object)
+    whole = shapely.union_all(shapely.make_valid(shapes, method="structure", keep_collapsed=False))
+    return whole if whole.geom_type in ("Polygon", "MultiPolygon") else shapely.Polygon()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,13 +6,14 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 import numpy as np
 
-from geoseg.coco.dataset import Annotation, Coco, Image
+from geoseg.coco.dataset import Annotation, Coco, Image, outlined
 from geoseg.coco.rle import Rle
 from geoseg.errors import ConfigError
 
@@ -20,10 +21,14 @@ MAX_BYTES = 2**30
 """Size of a file that is read; JSON takes about ten times that in memory."""
 MAX_PIXELS = 10**10
 """Pixels of an image whose masks are run lengths."""
-MAX_BOX = 10**8
-"""Pixels of the box around one mask, which is laid out in memory to outline it."""
+MAX_BOX = 25 * 10**6
+"""Pixels of the box around one mask, which is laid out in memory to outline it: 300 MB."""
+MAX_OUTLINE = 2 * 10**6
+"""Length of the outline of one mask in pixels: 200 MB more, while it is drawn."""
 _ALLOWED = "COCO instance JSON: images, categories, annotations with polygons or run lengths"
 _RESULTS = "a JSON list of {image_id, category_id, segmentation, score}"
+_FLAT = 1e-6
+"""Square pixels: what encloses less is no object."""
 _FAR = 1e9
 """Pixels: coordinates beyond are no place in an image."""
 
@@ -42,11 +47,8 @@ def read_coco(path: str | Path) -> Coco:
         raise ConfigError(f"{what}, which is JSON of another kind", allowed=_ALLOWED)
     try:
         images = tuple(_image(value, f"images[{i}]") for i, value in enumerate(content["images"]))
-        given = content.get("categories") or []
-        classes = dict(_class(value, f"categories[{i}]") for i, value in enumerate(_list(given, "categories")))
+        classes = _classes(content)
         _unique([image.id for image in images], "images")
-        if len(classes) != len(given):
-            _refuse("categories", "two with one id")
         annotations, warnings = _annotations(content["annotations"], {image.id: image for image in images}, classes)
     except _Wrong as wrong:
         raise ConfigError(f"{what}, in which {wrong}", allowed=_ALLOWED) from None
@@ -56,23 +58,58 @@ def read_coco(path: str | Path) -> Coco:
 def read_results(path: str | Path, truth: Coco) -> Coco:
     """Predictions for the images of ``truth``, as detectors write them for pycocotools: a list, or a whole file.
 
+    A whole file's own images must be those of ``truth``, and its classes are told by their names: those that ``truth``
+    does not have keep theirs, and are told in the warnings.
+
     Raises:
-        ConfigError: as :func:`read_coco`, an image or class that ``truth`` does not have, or no score.
+        ConfigError: as :func:`read_coco`, an image that ``truth`` does not have, the number of no class, or no score.
     """
     what, content = _loaded(path)
-    if isinstance(content, dict):
-        content = content.get("annotations")
+    head = content if isinstance(content, dict) else {}
+    content = head.get("annotations") if head else content
     if not isinstance(content, list):
         raise ConfigError(f"{what}, which is JSON of another kind", allowed=_RESULTS)
     try:
+        _same_images(head, truth)
+        classes = _classes(head) or truth.classes
         for i, value in enumerate(content):
             if isinstance(value, dict):
                 value["id"] = i + 1  # as pycocotools does: what detectors write there means nothing
                 _number(value.get("score"), f"[{i}].score")
-        found, warnings = _annotations(content, {image.id: image for image in truth.images}, truth.classes)
+        found, warnings = _annotations(content, {image.id: image for image in truth.images}, classes)
     except _Wrong as wrong:
         raise ConfigError(f"{what}, in which {wrong}", allowed=_RESULTS) from None
-    return replace(truth, annotations=found, warnings=warnings)
+    numbers = _numbers(classes, truth)
+    found = tuple(replace(each, category_id=numbers[classes[each.category_id]]) for each in found)
+    every = {number: name for name, number in numbers.items()} | dict(truth.classes)
+    alone = Counter(every[each.category_id] for each in found if each.category_id not in truth.classes)
+    warnings += tuple(f"{count} of the class {name!r}, which the truth does not have" for name, count in alone.items())
+    return replace(truth, classes=every, annotations=found, warnings=warnings)
+
+
+def _same_images(head: dict[str, Any], truth: Coco) -> None:
+    own = {image.id: image for image in truth.images}
+    for i, value in enumerate(_list(head.get("images") or [], "images")):
+        image = _image(value, f"images[{i}]")
+        if image != own.get(image.id):
+            told = f"{image.id}: {image.file_name[:80]}, {image.height} x {image.width} pixels"
+            _refuse(f"images[{i}]", f"no image of the truth ({told})")
+
+
+def _numbers(classes: Mapping[int, str], truth: Coco) -> dict[str, int]:
+    """Class -> its number in the truth, or one of its own after those."""
+    numbers = {name: number for number, name in truth.classes.items()}
+    for name in classes.values():
+        numbers.setdefault(name, max(numbers.values(), default=0) + 1)
+    return numbers
+
+
+def _classes(content: dict[str, Any]) -> dict[int, str]:
+    given = content.get("categories") or []
+    classes = dict(_class(value, f"categories[{i}]") for i, value in enumerate(_list(given, "categories")))
+    if len(classes) != len(given):
+        _refuse("categories", "two with one id")
+    return classes
 
 
 class _Wrong(ValueError):
@@ -175,11 +212,15 @@ def _segmentation(value: Any, image: Image, where: str) -> Any:
         left, top, right, bottom = rle.xyxy
         if (right - left) * (bottom - top) > MAX_BOX:
             _refuse(where, f"one mask over a box of more than {MAX_BOX} pixels")
+        if rle.outline_px > MAX_OUTLINE:
+            _refuse(where, f"one mask with an outline of more than {MAX_OUTLINE} pixels")
         return rle
     rings = [_ring(part, f"{where}[{i}]") for i, part in enumerate(_list(value, where))]
     usable = tuple(ring for ring in rings if len(ring) >= 3)
     if not usable:
         raise _Unusable("fewer than three points")
+    if not any(_encloses(ring) for ring in usable):
+        raise _Unusable("an outline around nothing")
     return usable
 
 
@@ -191,6 +232,14 @@ def _ring(value: Any, where: str) -> Any:
     if not all(type(number) in (int, float) and abs(number) < _FAR for number in numbers):
         _refuse(where, "coordinates that are no finite numbers of pixels")
     return np.array(numbers, np.float64).reshape(-1, 2)
+
+
+def _encloses(ring: Any) -> bool:
+    """Whether there is any ground in a ring: not so where its points lie on a line."""
+    x, y = (ring - ring[0]).T
+    # Repairing each would take ten times as long as reading it; only a figure of eight or the like comes to zero.
+    signed = float(np.dot(x, np.roll(y, -1)) - np.dot(np.roll(x, -1), y))
+    return abs(signed) > _FLAT or bool(outlined((ring,)).area > _FLAT)
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import geopandas as gpd
 from geoseg.aoi import read_aoi
 from geoseg.errors import GeosegError
 from geoseg.sinks import written_run
-from geoseg.vectors import read_table
+from geoseg.vectors import read_layer, read_table
 
 _log = logging.getLogger(__name__)
 _NOTED = re.compile(r"\s*(SRID=\d+;)?\s*(MULTI)?POLYGON\s*\(", re.IGNORECASE)
@@ -72,12 +72,10 @@ def _area(text: str | None, what: str) -> tuple[gpd.GeoDataFrame | None, str]:
 def _gaps(path: Path) -> gpd.GeoDataFrame | None:
     """The gaps that were written with an output; None where there are none of polygons."""
     if path.suffix.lower() == ".gpkg":
-        if "gaps" not in set(gpd.list_layers(path)["name"]):
-            return None
-        table = gpd.read_file(path, layer="gaps")
+        table = read_layer(path, "gaps", "footprints")
     else:
         beside = path.with_name(f"{path.stem}.gaps{path.suffix}")
         if not beside.is_file():
             return None
         table = read_table(beside, "gaps")
-    return table if len(table) and "reason" in table and isinstance(table, gpd.GeoDataFrame) else None
+    return table if table is not None and len(table) and "reason" in table else None

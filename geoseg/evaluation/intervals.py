@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import ConfigError
 from geoseg.evaluation.comparison import Comparison
-from geoseg.evaluation.precision import area_under, classes, ranked
+from geoseg.evaluation.precision import area_under, classes, of_class, ranked
 
 _WANTED = 64
 """Blocks that a default side aims at; many of them may be empty."""
@@ -100,7 +100,7 @@ def _one_ranking(scenes: Sequence[Comparison]) -> bool:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Ranking:
-    """All predictions by falling score, judged at IoU 0.5."""
+    """All predictions of the one class by falling score, judged at IoU 0.5."""
 
     right: NDArray[np.bool_]
     """``(1, n)``."""
@@ -113,13 +113,18 @@ class _Ranking:
 
     @classmethod
     def of(cls, scenes: Sequence[Comparison], of_pred: list[Cells], of_truth: list[Cells]) -> _Ranking:
-        done = [ranked(scene, np.array([0.5])) for scene in scenes]
-        order = np.argsort(-np.concatenate([each.score for each in done]), kind="stable")
-        true = np.concatenate([places[each.true] for each, places in zip(done, of_truth, strict=True)])
+        (name,) = classes(scenes)
+        parts = []
+        for scene, pred_block, truth_block in zip(scenes, of_pred, of_truth, strict=True):
+            each, (pred, truth) = ranked(scene, np.array([0.5])), of_class(scene, name)
+            true = truth_block[each.true & truth]
+            parts.append((each.score[pred], each.right[:, pred], each.counts[:, pred], pred_block[pred], true))
+        score, right, counts, block, true = (np.concatenate(columns, axis=-1) for columns in zip(*parts, strict=True))
+        order = np.argsort(-score, kind="stable")
         return cls(
-            right=np.concatenate([each.right for each in done], axis=1)[:, order],
-            counts=np.concatenate([each.counts for each in done], axis=1)[:, order],
-            block=np.concatenate(of_pred)[order],
+            right=right[:, order],
+            counts=counts[:, order],
+            block=block[order],
             true=np.bincount(true, minlength=_blocks_of(of_pred, of_truth)),
         )
 

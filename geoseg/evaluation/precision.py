@@ -176,7 +176,7 @@ def _table(
     scored = any(scene.has_scores for scene in scenes)
     precision, recall = {}, {}
     for name in classes(scenes):
-        mine = [_of_class(scene, name) for scene in scenes]
+        mine = [of_class(scene, name) for scene in scenes]
         true = sum(int((each.true & truth).sum()) for each, (_, truth) in zip(done, mine, strict=True))
         if not true:
             continue
@@ -224,7 +224,7 @@ def classes(scenes: Sequence[Comparison]) -> list[str]:
     return sorted(names)
 
 
-def _of_class(scene: Comparison, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def of_class(scene: Comparison, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """The rows of one class on both sides."""
     if scene.labels is None:
         every = name == ""

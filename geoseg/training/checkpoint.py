@@ -43,6 +43,8 @@ class State:
     """Highest figure of the validation so far; -1: none yet."""
     best_step: int = 0
     """The step that had it."""
+    judged_by: str = ""
+    """The validation that gave it, :attr:`TrainConfig.judged_by`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

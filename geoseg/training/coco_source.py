@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from geoseg.errors import ConfigError
 from geoseg.training.config import TrainConfig
 from geoseg.training.labelled import Labelled
 from geoseg.training.pixels import Held
-from geoseg.training.rasters import Marks, assembled, named, raster_window
+from geoseg.training.rasters import Marks, assembled, inside, named, raster_window
 from geoseg.training.source_config import CocoSource
 
 _KEPT = 16
@@ -56,15 +57,14 @@ class CocoImages:
         if self.source.gsd_m is None:
             return self._georeferenced(path, image, annotations)
         pixels = _opened(path, image)
-        parts, owner = shapely.get_parts([a.polygon for a in annotations], return_index=True)
-        parts = np.asarray(parts, dtype=object)
-        labels = np.array([self._number(a) for a in annotations], np.int64)[owner]
+        marks = inside(self._marks(annotations), shapely.box(0, 0, image.width, image.height))
+        objects = marks.where(marks.labels > 0)
         return Labelled(
             pixels=Held(values=pixels),
-            polygons=parts[labels > 0],
-            labels=labels[labels > 0],
+            polygons=objects.geometries,
+            labels=objects.labels,
             gsd_m=self.source.gsd_m,
-            ignore=parts[labels == 0],
+            ignore=marks.where(marks.labels == 0).geometries,
         )
 
     def _georeferenced(self, path: Path, image: Image, annotations: tuple[Annotation, ...]) -> Labelled:
@@ -72,15 +72,15 @@ class CocoImages:
         own = window.source.info.grid
         _same_size(path, image, own.height, own.width)
         scale = np.array([window.width / own.width, window.height / own.height])
-        shapes = np.array([a.polygon for a in annotations] or np.empty(0), dtype=object)
-        marks = Marks(
-            geometries=np.asarray(shapely.transform(shapes, lambda xy: xy * scale), dtype=object),
-            labels=np.array([self._number(a) for a in annotations], np.int64),
-        )
-        return assembled(window, marks, area=None, config=self.config)
+        marks = self._marks(annotations)
+        scaled = shapely.transform(marks.geometries, lambda xy: xy * scale)
+        return assembled(window, replace(marks, geometries=scaled), area=None, config=self.config)
 
-    def _number(self, annotation: Annotation) -> int:
-        return 0 if annotation.ignore else self.labels[annotation.category_id]
+    def _marks(self, annotations: tuple[Annotation, ...]) -> Marks:
+        return Marks(
+            geometries=np.array([a.polygon for a in annotations], dtype=object),
+            labels=np.array([0 if a.ignore else self.labels[a.category_id] for a in annotations], np.int64),
+        )
 
 
 def _same_size(path: Path, image: Image, height: int, width: int) -> None:

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from geoseg.detectors.cards import model_card
 from geoseg.errors import ConfigError
 from geoseg.tomls import explained, listed, read_toml
-from geoseg.training.source_config import Part, Share, Source
+from geoseg.training.source_config import Part, Range, Share, Source
 
 _FROM_START = ("classes", "gsd_m", "mean", "std", "core", "halo", "score_threshold", "regularize", "architecture")
 
@@ -56,7 +56,7 @@ class Schedule(Part):
     weight_decay: float = Field(default=0.05, ge=0)
     warmup: int = Field(default=200, ge=0, description="steps")
     ema: float = Field(default=0.998, ge=0, lt=1, description="decay of the averaged weights that are saved")
-    scale: tuple[float, float] = Field(default=(0.7, 1.45), description="range of the GSD jitter")
+    scale: Range = Field(default=(0.7, 1.45), description="range of the GSD jitter")
     free_rotation: Share = Field(default=0.5, description="share turned by any angle, the rest by 90s")
     seed: int = Field(default=0, ge=0)
     threads: int = Field(default=0, ge=0, description="CPU threads; 0: torch's default")
@@ -141,6 +141,12 @@ class TrainConfig(Part):
         sources = [source.model_dump(mode="json") for source in self.sources]
         rest = [part.model_dump(mode="json") for part in (self.augment, self.sampling, self.loss)]
         return hashlib.sha256(json.dumps([model, schedule, sources, rest], sort_keys=True).encode()).hexdigest()
+
+    @property
+    def judged_by(self) -> str:
+        """SHA-256 of what the best weights are told by: figures of another validation do not compare."""
+        asked = "" if self.validation is None else self.validation.model_dump_json(exclude={"every"})
+        return hashlib.sha256(asked.encode()).hexdigest()
 
     def path(self, text: str) -> Path:
         """A path of the config, relative to the config's folder."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ class Journal:
                     "curves for TensorBoard, which is not installed", remedy="pip install 'geoseg[tensorboard]'"
                 ) from error
             self._board = SummaryWriter(str(tensorboard))
+        if path is not None:
+            _end_line(path)
 
     def row(self, kind: str, step: int, values: dict[str, float]) -> None:
         """One row: ``kind`` is ``training`` or ``validation``."""
@@ -50,12 +54,24 @@ class Journal:
             self._board.close()
 
 
+def _end_line(path: Path) -> None:
+    """Set what comes next apart from a line that was left half written."""
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+
+
 def read_rows(path: Path) -> dict[str, list[dict[str, float]]]:
-    """The rows of each kind by rising step; of two with one step (a resumed training tells again) the last."""
+    """The rows of each kind by rising step; of two with one step (a resumed training tells again) the last.
+
+    A line that was half written when a training was killed is left out.
+    """
     found: dict[str, dict[int, dict[str, float]]] = {"training": {}, "validation": {}}
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            kind = row.pop("kind", "training")
-            found.setdefault(kind, {})[int(row["step"])] = row
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError, TypeError, KeyError, AttributeError):
+                row = json.loads(line)
+                found.setdefault(row.pop("kind", "training"), {})[int(row["step"])] = row
     return {kind: [rows[step] for step in sorted(rows)] for kind, rows in found.items()}

@@ -66,6 +66,10 @@ class Labelled:
         shapely.prepare(found)
         return found
 
+    def is_labelled(self, xy: tuple[float, float]) -> bool:
+        """Whether a place in image pixels lies on labelled ground."""
+        return not self.parts or bool(shapely.contains_xy(self.parts, *xy).any())
+
     @classmethod
     def of_scene(cls, scene: Scene, classes: tuple[str, ...]) -> Labelled:
         """A generated scene.

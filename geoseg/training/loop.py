@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from geoseg.detectors.device import reduced_precision
 from geoseg.detectors.network import build
 from geoseg.detectors.weights import load_state, read_weights, save_weights
 from geoseg.errors import ConfigError
+from geoseg.sinks.atomic import replacing
 from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
 from geoseg.training.chips import Example
 from geoseg.training.config import TrainConfig
@@ -66,6 +68,7 @@ def train(
     Raises:
         ConfigError: settings or sources that cannot be used; a loss that is no longer finite.
         ResourceError: no such device, or TensorBoard is not installed.
+        SinkError: the page at the end cannot be written.
     """
     if config.schedule.threads:
         torch.set_num_threads(config.schedule.threads)
@@ -94,7 +97,8 @@ class _Trainer:
             optimiser=torch.optim.AdamW(groups, lr=config.schedule.learning_rate),
         )
         self.losses = crew.wrapped(Losses(net), device)
-        self.state = State()
+        self.state = State(judged_by=config.judged_by)
+        self.kept = (-1, False)  # the step last kept, and whether it was validated: the last one may be due twice
         self.checkpoint = target.with_name(target.name + ".checkpoint")
         self.mean = torch.tensor(config.model.mean, device=device).view(3, 1, 1)
         self.std = torch.tensor(config.model.std, device=device).view(3, 1, 1)
@@ -191,7 +195,10 @@ class _Trainer:
         step, asked = self.state.step, self.config.validation
         validates = asked is not None and (last or step % asked.every == 0)
         saves = last or validates or step % self.config.schedule.checkpoint_every == 0
-        if saves and self.crew.leads:
+        if not saves or self.kept == (step, validates):
+            return
+        self.kept = (step, validates)
+        if self.crew.leads:
             if asked is not None and validates:
                 self._validated(validator(self._averaged), asked.metric, journal)
             elif asked is None or self.state.best < 0:
@@ -199,8 +206,7 @@ class _Trainer:
             compact = self.config.schedule.checkpoint == "compact"
             settings = self.config.fingerprint
             save_checkpoint(self.checkpoint, self.trained, self.state, settings=settings, compact=compact)
-        if saves:
-            self.crew.wait()
+        self.crew.wait()
 
     def _validated(self, result: Validated, metric: str, journal: Journal) -> None:
         """Keep the weights where they are the best so far."""
@@ -230,12 +236,15 @@ class _Trainer:
             "Chips of the training": validator.look(self._averaged, drawn),
         }
         path = self.target.with_name(self.target.name + ".html")
-        path.write_text(page(self.config, self.state, rows, chips), encoding="utf-8")
+        with replacing(path) as (draft,):
+            draft.write_text(page(self.config, self.state, rows, chips), encoding="utf-8")
 
     def _resume(self) -> None:
         self.state = load_checkpoint(self.checkpoint, self.trained, settings=self.config.fingerprint)
         self.average.n_averaged.fill_(self.state.step)
         self.log(f"going on from step {self.state.step}")
+        if self.state.judged_by != self.config.judged_by:
+            self.state = replace(self.state, best=-1.0, best_step=0, judged_by=self.config.judged_by)
 
     def _card(self) -> ModelCard:
         model = self.config.model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -14,18 +16,32 @@ _TRIES = 16
 
 
 def place(image: Labelled, rng: np.random.Generator, *, half: float, sampling: Sampling) -> tuple[float, float]:
-    """Centre of a chip in image pixels, of which ``half`` make half its side."""
-    shift = rng.uniform(-0.7, 0.7, 2) * half
+    """Centre of a chip in image pixels, of which ``half`` make half its side; always on labelled ground."""
     luck = rng.random()
     if len(image.hard_xy) and luck < sampling.hard:
-        centre = image.hard_xy[int(rng.integers(len(image.hard_xy)))] + shift
-        return _within(image, centre, half)
+        return _around(image.hard_xy[int(rng.integers(len(image.hard_xy)))], image, rng, half)
     luck -= sampling.hard if len(image.hard_xy) else 0.0
     if luck < sampling.empty:
         return _empty(image, rng, half)
     if len(image.polygons) and luck - sampling.empty < sampling.objects:
-        return _within(image, image.centres_xy[_object(image, rng, sampling.balance)] + shift, half)
-    return _within(image, _anywhere(image, rng), half)
+        return _around(image.centres_xy[_object(image, rng, sampling.balance)], image, rng, half)
+    return _labelled(image, rng, half, lambda: _anywhere(image, rng))
+
+
+def _around(xy: NDArray[np.float64], image: Labelled, rng: np.random.Generator, half: float) -> tuple[float, float]:
+    """Such that the chip shows a place, mostly."""
+    return _labelled(image, rng, half, lambda: xy + rng.uniform(-0.7, 0.7, 2) * half)
+
+
+def _labelled(
+    image: Labelled, rng: np.random.Generator, half: float, draw: Callable[[], NDArray[np.float64]]
+) -> tuple[float, float]:
+    """A centre that is drawn until it lies on labelled ground, where need be any that does."""
+    for _ in range(_TRIES):
+        if image.is_labelled(centre := _within(image, draw(), half)):
+            return centre
+    x, y = _anywhere(image, rng)
+    return float(x), float(y)
 
 
 def _object(image: Labelled, rng: np.random.Generator, balance: float) -> int:
@@ -51,7 +67,7 @@ def _anywhere(image: Labelled, rng: np.random.Generator) -> NDArray[np.float64]:
 
 def _empty(image: Labelled, rng: np.random.Generator, half: float) -> tuple[float, float]:
     for _ in range(_TRIES):
-        x, y = _within(image, _anywhere(image, rng), half)
+        x, y = _labelled(image, rng, half, lambda: _anywhere(image, rng))
         reach = 1.42 * half  # however it is turned
         if not len(image.tree.query(shapely.box(x - reach, y - reach, x + reach, y + reach))):
             break

@@ -19,9 +19,9 @@ from geoseg.raster import Scaling, open_raster, source_for
 from geoseg.training.config import TrainConfig
 from geoseg.training.labelled import Labelled
 from geoseg.training.pixels import Windowed, hold
-from geoseg.training.review import judged, review_gaps
+from geoseg.training.review import judged
 from geoseg.training.source_config import RasterSource, ReviewSource
-from geoseg.vectors import from_table, read_shapes, read_table
+from geoseg.vectors import from_table, read_layer, read_shapes, read_table
 from geoseg.window import Window
 
 OVERSAMPLING = 0.7
@@ -86,9 +86,10 @@ def assembled(windowed: Windowed, marks: Marks, *, area: Any, config: TrainConfi
     """The image with marks in its pixels; ``area``: what is labelled, None for all."""
     size = 3 * windowed.height * windowed.width
     frame = shapely.box(0, 0, windowed.width, windowed.height)
-    objects = _inside(marks.where(marks.labels > 0), frame)
-    ignore = _inside(marks.where(marks.labels == 0), frame).geometries
+    objects = inside(marks.where(marks.labels > 0), frame)
+    ignore = inside(marks.where(marks.labels == 0), frame).geometries
     wrong = marks.geometries[marks.labels == -1]
+    windowed = replace(windowed, labelled=area)
     if area is not None:
         labelled = shapely.area(shapely.intersection(objects.geometries, area)) >= MOSTLY * shapely.area(
             objects.geometries
@@ -167,7 +168,7 @@ def _area(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid) 
     if source.aoi:
         areas.append(load_aoi(config.path(source.aoi), grid)[0])
     if isinstance(source, ReviewSource):
-        gaps = review_gaps(config.path(source.footprints))
+        gaps = read_layer(config.path(source.footprints), "gaps", "reviewed")
         if gaps is not None and len(gaps):
             frame = shapely.box(0, 0, grid.width, grid.height)
             areas.append(shapely.difference(frame, shapely.union_all(shapely.make_valid(_in_pixels(gaps, grid)))))
@@ -179,7 +180,7 @@ def _area(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid) 
     return area
 
 
-def _inside(marks: Marks, frame: shapely.Geometry) -> Marks:
+def inside(marks: Marks, frame: shapely.Geometry) -> Marks:
     """The single, valid polygons of what lies in ``frame``: labels often go on beyond their raster."""
     cut = shapely.intersection(shapely.make_valid(marks.geometries), frame)
     parts, owner = shapely.get_parts(cut, return_index=True)

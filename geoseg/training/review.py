@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
@@ -48,18 +47,6 @@ def judged(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, ..
         result[untouched & (scores < source.wrong_below)] = -1
     result[review == "wrong"] = -1
     return result.astype(np.int64)
-
-
-def review_gaps(path: Path) -> gpd.GeoDataFrame | None:
-    """The ground that was not examined, as the GeoPackage's own layer tells; None where it has none.
-
-    The file must have been read already: it is known to be a sound GeoPackage or another kind of file.
-    """
-    with path.open("rb") as file:
-        if not file.read(16).startswith(b"SQLite format 3\0"):
-            return None
-    layers = gpd.list_layers(path)
-    return gpd.read_file(path, layer="gaps") if "gaps" in set(layers["name"]) else None
 
 
 def _labels(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, ...]) -> NDArray[np.int64]:

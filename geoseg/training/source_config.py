@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the smaller first")
+    return pair
+
+
+_Positive = Annotated[float, Field(gt=0)]
+Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_rising)]
+"""Two numbers above 0, the smaller first."""
 
 
 class Part(BaseModel):
@@ -77,10 +88,10 @@ class GeneratedSource(_Weighted):
     kind: Literal["generated"]
     scene: Literal["town", "harbour"]
     scenes: int = Field(default=100, ge=1, description="how many different scenes")
-    first_seed: int = 1000
-    height: int = 640
-    width: int = 768
-    gsd_m: tuple[float, float] = Field(default=(0.2, 0.35), description="range in metres, drawn per scene")
+    first_seed: int = Field(default=1000, ge=0)
+    height: int = Field(default=640, ge=64, description="pixels")
+    width: int = Field(default=768, ge=64, description="pixels")
+    gsd_m: Range = Field(default=(0.2, 0.35), description="range in metres, drawn per scene")
 
 
 Source = Annotated[RasterSource | ReviewSource | CocoSource | GeneratedSource, Field(discriminator="kind")]

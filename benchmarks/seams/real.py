@@ -62,7 +62,7 @@ def one_window(raster: Path, model: Any) -> gpd.GeoDataFrame:
     with rasterio.open(raster) as dataset:
         side = 2 * max(dataset.shape)  # of the raster; the grid of the model may be finer
         scale = max(dataset.width * dataset.height / WINDOW, 1.0)
-    net = model.net
+    net = model.ready
     heads, rpn = net.roi_heads, net.rpn
     before = heads.detections_per_img, rpn._pre_nms_top_n, rpn._post_nms_top_n
     heads.detections_per_img = int(before[0] * scale)

@@ -11,7 +11,7 @@ building covers. Each way of making polygons then sees the same masks:
 where
   it is installed), thresholded, ``rasterio.features.shapes`` over the plane
 
-    python benchmarks/contours.py [--buildings 400] [--tile 1024] [--seed 0]
+    python -m benchmarks.contours [--buildings 400] [--tile 1024] [--seed 0]
 """
 
 from __future__ import annotations

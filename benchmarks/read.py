@@ -1,6 +1,6 @@
 """What reading costs: a dataset opened per tile, against one open reader, per tile and per block of tiles.
 
-    python benchmarks/read.py [RASTER]
+    python -m benchmarks.read [RASTER]
 
 Prints, per way, CPU seconds and how many times over the file's bytes were read (each read is decoded).
 Without RASTER two rasters are made, one tiled and one in strips.

@@ -3,7 +3,7 @@
 Blocks hold what a network leaves: soft 28 x 28 masks (a blob with a network's noise on it, so that they compress as
 a network's do, not better). Times are wall and CPU seconds of this process; the CPU seconds include zarr's threads.
 
-    python benchmarks/store.py [--blocks 30] [--tiles 16] [--instances 30] [--place FOLDER_OR_URL]
+    python -m benchmarks.store [--blocks 30] [--tiles 16] [--instances 30] [--place FOLDER_OR_URL]
 """
 
 from __future__ import annotations

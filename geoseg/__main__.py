@@ -1,5 +1,5 @@
 """``python -m geoseg``: the command line."""
 
-from geoseg.cli import app
+from geoseg.cli import main
 
-app()
+main()

@@ -6,7 +6,16 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from geoseg.errors import ConfigError
@@ -112,6 +121,12 @@ class ScalingSettings(Section):
     """Raster value that becomes 255, in the raster's own unit: as many."""
     percentiles: Pair | None = None
     """[2, 98]: the range between these percentiles of the raster's values, measured once per raster."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _range(cls, value: Any) -> Any:
+        """``[0, 3000]`` is short for a low and a high."""
+        return {"low": value[0], "high": value[1]} if isinstance(value, list | tuple) and len(value) == 2 else value
 
 
 class RasterSettings(Section):

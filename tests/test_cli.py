@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -513,3 +514,22 @@ def test_train_refuses_bad_settings(tmp_path: Path) -> None:
     result = cli("train", tmp_path / "t.toml", "-o", tmp_path / "x.safetensors")
     assert result.exit_code == 2
     assert "model.classes" in result.stderr and "2 more" in result.stderr
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_network_is_at_work(tmp_path: Path, stop: signal.Signals) -> None:
+    """Threads inside the network cannot be stopped; that must not turn the exit code into an abort's."""
+    raster = write(tmp_path / "town.tif", texture(3, 900, 1300), photometric="rgb")
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from geoseg.cli import main; sys.argv[0] = 'geoseg'; main()"
+    )
+    command = ["extract", str(raster), "-o", str(tmp_path / "out.gpkg"), "--model", "buildings", "--core", "128"]
+    with subprocess.Popen([sys.executable, "-c", script, *command], stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list(tmp_path.glob(".out.gpkg.work/**/block*")):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(stop)
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    assert "interrupted" in told and not (tmp_path / "out.gpkg").exists()

@@ -173,3 +173,10 @@ def test_only_known_names_are_taken(tmp_path_factory: pytest.TempPathFactory, na
     if name not in _names(Settings)[section]:
         with pytest.raises(ConfigError, match=r"line 2: .* is no setting"):
             read_settings(path)
+
+
+def test_a_range_is_short_for_low_and_high() -> None:
+    short, long = (Settings.model_validate({"raster": {"scaling": s}}) for s in ([90, 1590], {"low": 90, "high": 1590}))
+    assert short == long
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"raster": {"scaling": [1, 2, 3]}})

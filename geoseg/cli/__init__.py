@@ -9,7 +9,7 @@ import typer
 
 from geoseg.cli.doctor import doctor
 from geoseg.cli.evaluate import evaluate
-from geoseg.cli.exits import Commands
+from geoseg.cli.exits import ENVIRONMENT, INTERRUPTED, Commands, leave
 from geoseg.cli.export import export
 from geoseg.cli.extract import extract
 from geoseg.cli.models import models
@@ -36,6 +36,16 @@ app = typer.Typer(
 for command in (extract, vectorize, plan, doctor, evaluate, export, preview, review, train, run, status, stac):
     app.command()(command)
 app.add_typer(models, name="models")
+
+
+def main() -> None:
+    """The command ``geoseg``."""
+    try:
+        app()
+    except SystemExit as end:
+        if end.code in (INTERRUPTED, ENVIRONMENT):
+            leave(end.code)
+        raise
 
 
 def _version(asked: bool) -> None:

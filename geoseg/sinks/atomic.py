@@ -61,9 +61,11 @@ def replacing(
         make_way: called just before the renaming, once all drafts are on the disk; its errors prevent it.
 
     Raises:
+        ConfigError: there is no such folder.
         SinkError: an OSError, or one of ``library_errors``, came out of the block or the renaming.
     """
     target = Path(os.path.realpath(target))
+    _check_folder(target)
     belongings = [*siblings, *([seal] if seal else [])]
     finals = [target, *(target.with_name(path.name) for path in belongings)]
     stale = [target.with_name(path.name) for path in gone]
@@ -130,15 +132,19 @@ def check_place(target: Path) -> None:
         SinkError: it cannot.
     """
     target = Path(os.path.realpath(target))
-    if not target.parent.is_dir():
-        raise ConfigError(
-            f"the output {printable(target)}, whose folder does not exist", remedy="Create the folder first"
-        )
+    _check_folder(target)
     try:
         _check_target(target)
         os.rmdir(tempfile.mkdtemp(prefix=".geoseg-", dir=target.parent))
     except OSError as error:
         raise write_failed(target, error) from error
+
+
+def _check_folder(target: Path) -> None:
+    if not target.parent.is_dir():
+        raise ConfigError(
+            f"the output {printable(target)}, whose folder does not exist", remedy="Create the folder first"
+        )
 
 
 def write_failed(target: Path, error: BaseException) -> SinkError:

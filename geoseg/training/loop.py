@@ -243,6 +243,11 @@ class _Trainer:
         self.state = load_checkpoint(self.checkpoint, self.trained, settings=self.config.fingerprint)
         self.average.n_averaged.fill_(self.state.step)
         self.log(f"going on from step {self.state.step}")
+        if self.state.step >= self.config.schedule.steps:
+            self.log(
+                f"all {self.config.schedule.steps} steps are done already: nothing is trained. Raise [schedule] steps,"
+                f" or remove {self.checkpoint} to train anew, on labels that were corrected"
+            )
         if self.state.judged_by != self.config.judged_by:
             self.state = replace(self.state, best=-1.0, best_step=0, judged_by=self.config.judged_by)
 

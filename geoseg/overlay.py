@@ -59,7 +59,7 @@ def preview(
     Logs a warning where there are footprints, or truth, but none of them comes into the picture.
 
     Raises:
-        ConfigError: another suffix, a table without a CRS, or a window off the raster.
+        ConfigError: another suffix, no such folder, a table without a CRS, or a window off the raster.
         RasterError: the raster cannot be read.
         SinkError: the picture cannot be written; what stood there before is intact.
     """

@@ -22,7 +22,7 @@ from pycocotools.coco import COCO
 from pyproj import CRS
 
 from geoseg.coco import Annotation, Rle, coco_of, read_coco, read_results, write_coco
-from geoseg.errors import ConfigError, SinkError
+from geoseg.errors import ConfigError
 from geoseg.evaluation import compare_coco
 from geoseg.grid import Grid
 
@@ -300,7 +300,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     coco = read_coco(written(sound(), tmp_path))
     with pytest.raises(ConfigError, match=r"ends in \.json"):
         write_coco(coco, tmp_path / "out.txt")
-    with pytest.raises(SinkError):
+    with pytest.raises(ConfigError, match="folder does not exist"):
         write_coco(coco, tmp_path / "absent" / "out.json")
     assert not list(tmp_path.glob("**/out*"))
 

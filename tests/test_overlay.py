@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from geoseg.errors import ConfigError, RasterError, SinkError
+from geoseg.errors import ConfigError, RasterError
 from geoseg.overlay import preview, read_view, scale_bar, to_picture
 from geoseg.sinks.colours import label_colours
 from geoseg.window import Window
@@ -161,7 +161,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
                 window=Window(row_off=900, col_off=0, height=5, width=5))  # fmt: skip
     with pytest.raises(RasterError):
         preview(tmp_path / "absent.tif", made.footprints, tmp_path / "a.png")
-    with pytest.raises(SinkError):
+    with pytest.raises(ConfigError, match="folder does not exist"):
         preview(made.path, made.footprints, tmp_path / "absent" / "a.png")
     assert [p.name for p in tmp_path.iterdir()] == ["north-up.tif"]
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
@@ -39,34 +40,19 @@ def on_a_small_disk(ground: Ground, points: int) -> Tally:
     return tally
 
 
-def without_workers(ground: Ground, home: Path) -> Tally:
-    """A cluster whose workers are all gone: how long until the run says so."""
-    tally = Tally()
+def without(part: str, ground: Ground, home: Path) -> Tally:
+    """A cluster whose workers, or whose scheduler, are gone for good: how long until the run says so."""
+    tally, name = Tally(), f"no-{part}"
     with chaos.cluster(home, nannies=1) as cluster:
-        driver = ground.drive("alone", scheduler=cluster.address, pause_s=0.2)
-        ground.until_at_work("alone", driver)
-        cluster.kill_nannies()
+        driver = ground.drive(name, scheduler=cluster.address, pause_s=0.2)
+        ground.until_at_work(name, driver)
+        {"workers": cluster.kill_nannies, "scheduler": cluster.kill_scheduler}[part]()
         began = time.monotonic()
-        assert driver.wait(240) == 4 and "no workers" in driver.text, driver.text
+        said = {"workers": "no workers", "scheduler": "scheduler"}[part]
+        assert driver.wait(240) == 4 and said in driver.text, driver.text
         tally.slowest_s = time.monotonic() - began
-    assert ground.drive("alone", workers=2).wait() == 0
-    ground.check("alone")
-    tally.rounds += 1
-    return tally
-
-
-def without_scheduler(ground: Ground, home: Path) -> Tally:
-    """A scheduler that is gone for good: the same."""
-    tally = Tally()
-    with chaos.cluster(home, nannies=1) as cluster:
-        driver = ground.drive("headless", scheduler=cluster.address, pause_s=0.2)
-        ground.until_at_work("headless", driver)
-        cluster.kill_scheduler()
-        began = time.monotonic()
-        assert driver.wait(240) == 4 and "scheduler" in driver.text, driver.text
-        tally.slowest_s = time.monotonic() - began
-    assert ground.drive("headless", workers=2).wait() == 0
-    ground.check("headless")
+    assert ground.drive(name, workers=2).wait() == 0
+    ground.check(name)
     tally.rounds += 1
     return tally
 
@@ -122,8 +108,8 @@ def main() -> int:
         if options.disk:
             well &= told("disk full", lambda: on_a_small_disk(ground, options.disk))
         if options.lonely:
-            well &= told("workers gone for good", lambda: without_workers(ground, home / "lonely"))
-            well &= told("scheduler gone for good", lambda: without_scheduler(ground, home / "headless"))
+            for part in ("workers", "scheduler"):
+                well &= told(f"{part} gone for good", partial(without, part, ground, home / part))
     return 0 if well else 1
 
 

@@ -62,6 +62,7 @@ def open_ends(outlines: Outlines, views: Views, pairs: Pairs, plan: Plan) -> NDA
 def _heard(views: Views, pairs: Pairs, side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """From where to where along a side of its window each outline is known to a tile that looks past that side."""
     low, high = np.full(len(views.whole), np.inf), np.full(len(views.whole), -np.inf)
+    pairs = pairs.take(pairs.iou > 0)  # one that lies beside it within the slack says nothing of where it goes on
     for k, other in ((pairs.i, pairs.j), (pairs.j, pairs.i)):
         past = (views.windows[other, side] - views.windows[k, side]) * (-1 if side < 2 else 1) > 0
         np.minimum.at(low, k[past], views.windows[other[past], 1 - side % 2])

@@ -116,7 +116,7 @@ def objects_of(judged: Judged) -> Objects:
     tied = both | agree | (left[i] & left[j] & (best > 0))
     starts, ends = np.concatenate([i[tied], lodged]), np.concatenate([j[tied], onto[lodged]])
     group = components(n, starts, ends)
-    span = spans.take(_nearest(spans, left, group))
+    span = spans.take(_nearest(spans, left | lends, group))
     starts, ends = np.concatenate([starts, span.i]), np.concatenate([ends, span.j])
     group = components(n, starts, ends)
     doubt = _undisputed(judged.doubts, group, outlines.tiles)
@@ -160,9 +160,9 @@ def _first_choice(pairs: Pairs, fit: NDArray[np.float64], tiles: NDArray[np.int3
     return out.reshape(2, -1)
 
 
-def _nearest(spans: Spans, left: NDArray[np.bool_], group: Index) -> NDArray[np.bool_]:
+def _nearest(spans: Spans, free: NDArray[np.bool_], group: Index) -> NDArray[np.bool_]:
     """Where a bridge leads to another object and is, for both its ends, the one that adds the least."""
-    at = np.flatnonzero(left[spans.i] & left[spans.j] & (group[spans.i] != group[spans.j]))
+    at = np.flatnonzero(free[spans.i] & free[spans.j] & (group[spans.i] != group[spans.j]))
     of = np.concatenate([spans.i[at], spans.j[at]])
     order = np.lexsort((np.tile(at, 2), np.tile(spans.added[at], 2), of))
     first = order[np.unique(of[order], return_index=True)[1]]

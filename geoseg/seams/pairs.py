@@ -229,8 +229,9 @@ def _under(
     unsure = out[ask] & ~clear
     ask, k, host = ask[unsure], k[unsure], host[unsure]
     piece = Clips.of(outlines, views, k, views.believed[host])
-    around = views.bounds[k] + 2 * slack * np.array([-1.0, -1.0, 1.0, 1.0])
-    cover = shapely.buffer(Clips.of(outlines, views, host, around).geometry, slack, quad_segs=2)
+    margin = np.maximum(slack, views.blur[host])
+    around = views.bounds[k] + 2 * margin[:, None] * np.array([-1.0, -1.0, 1.0, 1.0])
+    cover = shapely.buffer(Clips.of(outlines, views, host, around).geometry, margin, quad_segs=2)
     covered = _ratio(shapely.area(intersection(piece.geometry, cover)), piece.area)
     out[ask] = covered >= PART
     return out

@@ -19,6 +19,12 @@ STRIP = 1.0
 """Pixels beside the border of two tiles without a halo, in which a piece has to come to be cut by it."""
 SLACK = 3.0
 """Pixels by which two drawings of one border may differ. Never more than a quarter of the halo."""
+CELLS = 28
+"""Cells along each side of a network's mask (He et al. 2017, Mask R-CNN): it knows a border to half a cell, which is more
+than ``RIM`` and ``SLACK`` where an object is some hundred pixels long."""
+CRUMBS = 4
+"""Parts from which an outline is no view of a whole thing: a mask whose cells are coarser than what it shows, a road or a
+pier across the window, leaves a row of crumbs of it, and may lose both its ends."""
 
 Boxes = NDArray[np.float64]
 """``(n, 4)`` x0, y0, x1, y1 in grid pixels."""
@@ -98,10 +104,12 @@ class Views:
     """What its tile sees, without the rim along inner edges."""
     depth: NDArray[np.float64]
     """Pixels between the outline and the nearest inner edge of its window; infinite where there is none."""
+    blur: NDArray[np.float64]
+    """Pixels by which its border may be off, as half a cell of a mask as long as it is."""
     near: NDArray[np.bool_]
-    """``(n, 4)`` True for each inner edge of its window (x0, y0, x1, y1) in whose rim it reaches."""
+    """``(n, 4)`` True for each inner edge of its window (x0, y0, x1, y1) in whose rim it reaches, or may reach."""
     whole: NDArray[np.bool_]
-    """True where it keeps clear of the rim: nothing suggests that the window cut it."""
+    """True where it keeps clear of the rim and is not in crumbs: nothing suggests that the window cut it."""
     guest: NDArray[np.bool_]
     """True where it is cut and does not reach its own tile's core: another tile sees all this ground deeper."""
     blind: NDArray[np.bool_]
@@ -116,8 +124,10 @@ class Views:
         believed = grown(windows, -rim_of(plan), plan)
         room = (bounds - windows) * np.array([1.0, 1.0, -1.0, -1.0])
         room = np.where(windows == _area_box(plan), np.inf, room)
-        near = room <= (STRIP if plan.tiling.halo == 0 else rim_of(plan))
-        whole = np.asarray(~near.any(axis=1), np.bool_)
+        blur = np.asarray((bounds[:, 2:] - bounds[:, :2]).max(axis=1, initial=0.0) / (2 * CELLS), np.float64)
+        near = room <= (STRIP if plan.tiling.halo == 0 else np.maximum(rim_of(plan), blur[:, None]))
+        crumbs = shapely.get_num_geometries(outlines.geometry) >= CRUMBS
+        whole = np.asarray(~(near.any(axis=1) | crumbs), np.bool_)
         guest, blind = np.zeros(len(outlines), np.bool_), np.zeros(len(outlines), np.bool_)
         if plan.tiling.halo != 0:  # without a halo no ground is seen twice, and a tile is all there is to believe
             cut = np.flatnonzero(~whole)
@@ -129,6 +139,7 @@ class Views:
             windows=windows,
             believed=believed,
             depth=room.min(axis=1, initial=np.inf),
+            blur=blur,
             near=near,
             whole=whole,
             guest=guest,

@@ -399,6 +399,50 @@ def test_a_strip_that_one_tile_missed_is_one_and_its_neighbour_another() -> None
         assert share.min() < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("halo", "angle", "width", "missed"),
+    [(16, 166, 9, (1, 3)), (24, 12, 14, (1, 2)), (24, 61, 11, (1, 3)), (24, 19, 9, (1, 3))],
+)
+def test_a_strip_at_an_angle_that_one_tile_missed_is_one(
+    halo: int, angle: float, width: float, missed: tuple[int, int]
+) -> None:
+    """Its open end may be that of a piece in a neighbour's corner, or touch the next piece without sharing ground."""
+    plan = Tiling(core=60, halo=halo).plan(AREA)
+    strip = affinity.rotate(shapely.box(60, 100, 340, 100 + width), angle, origin=(200, 110))
+    seen = see([strip.intersection(shapely.box(0, 10, 400, 230))], plan)
+    kept = (seen.tiles != missed).any(axis=1)
+    assert not kept.all()
+    assert len(merge(seen.take(kept), plan)) == 1
+
+
+LONG = Tiling(core=500, halo=60).plan(Window(row_off=0, col_off=0, height=300, width=1000))
+"""Two tiles: one sees columns 0 to 560, the other 440 to 1000."""
+
+
+def test_a_mask_that_ends_some_pixels_short_of_its_window_may_be_cut_by_it() -> None:
+    """A cell of a mask 500 px long is 18 px, and what shows in it is known to half of that."""
+    left, right = shapely.box(30, 50, 552, 70), shapely.box(448, 50, 900, 70)
+    merged = merge(named((left, 0.9, 0, (0, 0)), (right, 0.8, 0, (0, 1))), LONG)
+    assert shapely.bounds(merged.outlines.geometry).tolist() == [[30, 50, 900, 70]]
+    # Of a house in the same place it is certain.
+    left, right = shapely.box(500, 50, 552, 90), shapely.box(500, 50, 560, 90)
+    merged = merge(named((left, 0.9, 0, (0, 0)), (right, 0.8, 0, (0, 1))), LONG)
+    assert shapely.bounds(merged.outlines.geometry).tolist() == [[500, 50, 560, 90]]
+
+
+def test_a_row_of_crumbs_is_a_piece_and_what_is_drawn_whole_is_not() -> None:
+    crumbs = shapely.MultiPolygon([shapely.box(x, 50, x + 10, 70) for x in range(60, 520, 40)])
+    right = shapely.box(442, 50, 900, 70)
+    (merged,) = merge(named((crumbs, 0.9, 0, (0, 0)), (right, 0.8, 0, (0, 1))), LONG).outlines.geometry
+    assert merged.equals(shapely.union(crumbs, right))
+    # A house with specks beside it is a whole view of a house.
+    specks = [shapely.box(x, 45, x + 2, 47) for x in range(500, 520, 5)]
+    house = shapely.MultiPolygon([shapely.box(490, 50, 530, 90), *specks])
+    other = shapely.box(491, 50, 529, 90)
+    (merged,) = merge(named((house, 0.9, 0, (0, 1)), (other, 0.8, 0, (0, 0))), LONG).outlines.geometry
+    assert merged in (house, other)
+
+
 def test_ragged_masks_of_touching_houses_come_out_once_each() -> None:
     """Outlines 1 px too small to 2 px too large, ending up to 4 px short of the edge that cuts them."""
     area = Window(row_off=0, col_off=0, height=300, width=520)

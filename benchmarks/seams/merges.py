@@ -115,9 +115,13 @@ def sahi(seen: Seen, plan: Plan) -> Objects:
     table, predictions = seen.outlines, []
     for geometry, score, label in zip(table.geometry, table.scores, table.labels, strict=True):
         rings = [np.asarray(part.exterior.coords)[:-1] for part in shapely.get_parts(geometry)]  # it knows no holes
+        # It rounds to whole pixels, and fails altogether where that leaves a sliver no area.
+        rings = [ring for ring in rings if len(ring) > 2 and shapely.Polygon(ring.astype(np.int64)).buffer(0).area > 0]
+        if not rings:
+            continue
         predictions.append(
             prediction(
-                segmentation=[ring.ravel().tolist() for ring in rings if len(ring) > 2],
+                segmentation=[ring.ravel().tolist() for ring in rings],
                 category_id=int(label),
                 score=float(score),
                 full_shape=[area.row_end, area.col_end],

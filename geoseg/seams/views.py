@@ -23,8 +23,8 @@ CELLS = 28
 """Cells along each side of a network's mask (He et al. 2017, Mask R-CNN): it knows a border to half a cell, which is more
 than ``RIM`` and ``SLACK`` where an object is some hundred pixels long."""
 CRUMBS = 4
-"""Parts from which an outline is no view of a whole thing: a mask whose cells are coarser than what it shows, a road or a
-pier across the window, leaves a row of crumbs of it, and may lose both its ends."""
+"""Parts from which an outline is no view of a whole thing where none of them is half of it: a mask whose cells are coarser
+than what it shows, a road or a pier across the window, leaves a row of crumbs of it, and may lose both its ends."""
 
 Boxes = NDArray[np.float64]
 """``(n, 4)`` x0, y0, x1, y1 in grid pixels."""
@@ -92,6 +92,17 @@ def near_seams(outlines: Outlines, plan: Plan) -> NDArray[np.bool_]:
     return ~inside(outlines.bounds, private)
 
 
+def _crumbs(geometry: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which polygons are in many parts, none of them half of it."""
+    out = np.asarray(shapely.get_num_geometries(geometry) >= CRUMBS, np.bool_)
+    many = np.flatnonzero(out)
+    parts, of = shapely.get_parts(geometry[many], return_index=True)
+    largest = np.zeros(len(many))
+    np.maximum.at(largest, of, shapely.area(parts))
+    out[many] = largest < 0.5 * shapely.area(geometry[many])
+    return out
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Views:
     """Columns of length n, one row per outline, each a function of that row and the plan alone."""
@@ -126,8 +137,7 @@ class Views:
         room = np.where(windows == _area_box(plan), np.inf, room)
         blur = np.asarray((bounds[:, 2:] - bounds[:, :2]).max(axis=1, initial=0.0) / (2 * CELLS), np.float64)
         near = room <= (STRIP if plan.tiling.halo == 0 else np.maximum(rim_of(plan), blur[:, None]))
-        crumbs = shapely.get_num_geometries(outlines.geometry) >= CRUMBS
-        whole = np.asarray(~(near.any(axis=1) | crumbs), np.bool_)
+        whole = np.asarray(~(near.any(axis=1) | _crumbs(outlines.geometry)), np.bool_)
         guest, blind = np.zeros(len(outlines), np.bool_), np.zeros(len(outlines), np.bool_)
         if plan.tiling.halo != 0:  # without a halo no ground is seen twice, and a tile is all there is to believe
             cut = np.flatnonzero(~whole)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from geoseg.allocator import keep_freed
 from geoseg.cli.doctor import doctor
 from geoseg.cli.evaluate import evaluate
 from geoseg.cli.exits import ENVIRONMENT, INTERRUPTED, Commands, leave
@@ -40,6 +41,7 @@ app.add_typer(models, name="models")
 
 def main() -> None:
     """The command ``geoseg``."""
+    keep_freed()
     try:
         app()
     except SystemExit as end:

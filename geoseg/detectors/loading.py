@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from geoseg.allocator import keep_freed
 from geoseg.detectors.base import Detector, ModelCard
 from geoseg.detectors.cards import model_card, model_digest, weights_path
 from geoseg.detectors.families import TorchvisionArchitecture, family_of
@@ -30,6 +31,7 @@ def load_model(model: str | Path, device: str = "auto") -> Detector:
         ModelError: no such model, or a file that is damaged, a pickle, or does not fit its card.
         ResourceError: no such device, or a package that the model's family needs is missing.
     """
+    keep_freed()
     path = weights_path(model)
     if path.suffix.lower() == ".onnx":
         return _load_onnx(path, device)

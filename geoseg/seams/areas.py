@@ -31,19 +31,31 @@ def simple(geometry: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(one & (shapely.get_num_interior_rings(geometry) == 0), np.bool_)
 
 
-def _cut_area(geometry: NDArray[Any], boxes: Boxes) -> NDArray[np.float64]:
-    out = np.zeros(len(geometry))
+def rings_of(geometry: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_]]:
+    """The rings of polygons, polygon by polygon: each of them, whose it is, and whether it is a hole. A polygon that is
+    one ring stands for it."""
     alone = simple(geometry)
-    rows = np.flatnonzero(alone)
-    out[rows] = _ring_area(geometry[rows], boxes[rows])
-    rows = np.flatnonzero(~alone)
-    parts, of_part = shapely.get_parts(geometry[rows], return_index=True)
+    others = np.flatnonzero(~alone)
+    if not len(others):
+        return geometry, np.arange(len(geometry)), np.zeros(len(geometry), np.bool_)
+    parts, of_part = shapely.get_parts(geometry[others], return_index=True)
     rings, of_ring = shapely.get_rings(parts, return_index=True)
-    inner = np.zeros(len(rings), np.bool_)
-    inner[1:] = of_ring[1:] == of_ring[:-1]
-    area = _ring_area(rings, boxes[rows][of_part[of_ring]]) * np.where(inner, -1.0, 1.0)
-    out[rows] = np.bincount(of_part[of_ring], area, minlength=len(rows))
-    return out
+    hole = np.zeros(len(rings), np.bool_)
+    hole[1:] = of_ring[1:] == of_ring[:-1]
+    ones = np.flatnonzero(alone)
+    owner = np.concatenate([ones, others[of_part[of_ring]]])
+    order = np.argsort(owner, kind="stable")
+    return (
+        np.concatenate([geometry[ones], rings])[order],
+        owner[order],
+        np.concatenate([np.zeros(len(ones), np.bool_), hole])[order],
+    )
+
+
+def _cut_area(geometry: NDArray[Any], boxes: Boxes) -> NDArray[np.float64]:
+    rings, owner, hole = rings_of(geometry)
+    area = _ring_area(rings, boxes[owner]) * np.where(hole, -1.0, 1.0)
+    return np.bincount(owner, area, minlength=len(geometry))
 
 
 def _ring_area(rings: NDArray[Any], boxes: Boxes) -> NDArray[np.float64]:

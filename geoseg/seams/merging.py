@@ -10,6 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.outlines import Outlines
+from geoseg.seams.areas import simple
 from geoseg.seams.bridges import REACH
 from geoseg.seams.objects import Judged, Objects, objects_of
 from geoseg.seams.robust import union
@@ -56,17 +57,24 @@ def canonical_order(outlines: Outlines) -> NDArray[np.int64]:
     """An order that depends on the rows' content alone: box, label, tile, score, then coordinates."""
     x0, y0, x1, y1 = outlines.bounds.T
     order = np.argsort(y0, kind="stable")
-    if (y0[order[1:]] == y0[order[:-1]]).any():
-        order = np.lexsort((x0, y0))
-    tied = np.zeros(len(order) + 1, np.bool_)
-    tied[1:-1] = (x0[order[1:]] == x0[order[:-1]]) & (y0[order[1:]] == y0[order[:-1]])
-    at = np.flatnonzero(tied[1:] | tied[:-1])  # rare enough to be compared in full, one by one
+    at = _tied(y0[order[1:]] == y0[order[:-1]])  # what a window cuts begins where it does
     rows = order[at]
+    order[at] = rows[np.lexsort((x0[rows], y0[rows]))]
+    at = _tied((x0[order[1:]] == x0[order[:-1]]) & (y0[order[1:]] == y0[order[:-1]]))
+    rows = order[at]  # rare enough to be compared in full, one by one
     text = shapely.to_wkb(outlines.geometry[rows])
     columns = y0, x0, x1, y1, outlines.labels, outlines.tiles[:, 0], outlines.tiles[:, 1], -outlines.scores
     keys = list(zip(*(column[rows].tolist() for column in columns), text, strict=True))
     order[at] = rows[sorted(range(len(rows)), key=keys.__getitem__)]
     return np.asarray(order, np.int64)
+
+
+def _tied(equal: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Positions of a sorted table that are equal to their neighbour, told for each pair of neighbours."""
+    out = np.zeros(len(equal) + 1, np.bool_)
+    out[1:] = equal
+    out[:-1] |= equal
+    return np.flatnonzero(out)
 
 
 def heard(least: float) -> float:
@@ -195,6 +203,13 @@ def _heaviest(group: NDArray[np.int64], labels: NDArray[np.int64], weight: NDArr
 def united(pieces: NDArray[Any], group: NDArray[np.int64]) -> NDArray[Any]:
     """The union of the pieces of each group (0, 1, ... in order), without pinholes."""
     out = union(pieces, group)
+    several_rings = np.flatnonzero(~simple(out))
+    out[several_rings] = _without_pinholes(out[several_rings])
+    return out
+
+
+def _without_pinholes(polygons: NDArray[Any]) -> NDArray[Any]:
+    out = polygons.copy()
     parts, of_part = shapely.get_parts(out, return_index=True)
     rings, of_ring = shapely.get_rings(parts, return_index=True)
     hole = np.zeros(len(rings), np.bool_)

@@ -16,7 +16,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.seams.areas import area_inside
+from geoseg.seams.areas import area_inside, rings_of
 from geoseg.seams.robust import intersection
 from geoseg.seams.views import Boxes
 
@@ -93,18 +93,14 @@ class _Edges:
     @staticmethod
     def of(geometry: NDArray[Any], axis: int, boxes: Boxes) -> _Edges:
         """The edges of each polygon that reach into its box along the axis, but for those across it."""
-        parts, of_part = shapely.get_parts(geometry, return_index=True)
-        rings, of_ring = shapely.get_rings(parts, return_index=True)
+        rings, owner, hole = rings_of(geometry)
         xy, of_point = shapely.get_coordinates(rings, return_index=True)
-        owner = of_part[of_ring]
         xy = xy[:, [axis, 1 - axis]] - boxes[:, [axis, 1 - axis]][owner[of_point]]
         edge = np.flatnonzero(of_point[1:] == of_point[:-1])
         of_edge = of_point[edge]
         (x0, y0), (x1, y1) = xy[edge].T, xy[edge + 1].T
         area = np.bincount(of_edge, (x1 - x0) * (y0 + y1), len(rings))  # twice it; more than 0 where x runs on above
-        inner = np.zeros(len(rings), np.bool_)
-        inner[1:] = of_ring[1:] == of_ring[:-1]
-        turn = np.where(inner == (area < 0), 1.0, -1.0)
+        turn = np.where(hole == (area < 0), 1.0, -1.0)
         width = (boxes[:, 2 + axis] - boxes[:, axis])[owner[of_edge]]
         left, right = np.minimum(x0, x1), np.maximum(x0, x1)
         there = (right > 0) & (left < width) & (right > left)

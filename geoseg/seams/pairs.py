@@ -173,7 +173,7 @@ def _judged(outlines: Outlines, views: Views, i: Index, j: Index, slack: float) 
     for name in ("iou", "same", "i_part", "j_part"):
         getattr(out, name)[unsure] = getattr(closer, name)
     for part, k, host in ((out.i_part, i, j), (out.j_part, j, i)):
-        part |= _under(outlines, views, k, host, slack, ~(out.same | part))
+        part |= _under(outlines, views, k, host, shared, slack, ~(out.same | part))
     return out
 
 
@@ -212,7 +212,13 @@ def _ratio(part: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def _under(
-    outlines: Outlines, views: Views, k: Index, host: Index, slack: float, open_: NDArray[np.bool_]
+    outlines: Outlines,
+    views: Views,
+    k: Index,
+    host: Index,
+    shared: NDArray[np.float64],
+    slack: float,
+    open_: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     """Where a cut piece lies, border slack allowed for, under an outline that is the better view: any other for a
     guest, a whole one for a piece that is mostly on ground that the other tile believes. Such a piece adds nothing
@@ -223,9 +229,11 @@ def _under(
     shape, frames = outlines.geometry[k], views.believed[host]
     area = area_inside(shape, frames, bounds=views.bounds[k])
     out[ask] = (area > 0) & (views.guest[k] | (area >= 0.5 * shapely.area(shape)))
-    # Most lie under it without any slack, which takes no cutting to tell.
-    bounds = views.bounds[k], views.bounds[host]
-    clear = shared_area(shape, outlines.geometry[host], bounds, frames) >= PART * area
+    # Most lie under it without any slack, which takes no cutting to tell; of these, most on the ground of both.
+    clear = shared[ask] >= PART * area
+    rest = np.flatnonzero(out[ask] & ~clear)
+    bounds = views.bounds[k[rest]], views.bounds[host[rest]]
+    clear[rest] = shared_area(shape[rest], outlines.geometry[host[rest]], bounds, frames[rest]) >= PART * area[rest]
     unsure = out[ask] & ~clear
     ask, k, host = ask[unsure], k[unsure], host[unsure]
     piece = Clips.of(outlines, views, k, views.believed[host])

@@ -55,7 +55,7 @@ def rings_of(geometry: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], N
 def _cut_area(geometry: NDArray[Any], boxes: Boxes) -> NDArray[np.float64]:
     rings, owner, hole = rings_of(geometry)
     area = _ring_area(rings, boxes[owner]) * np.where(hole, -1.0, 1.0)
-    return np.bincount(owner, area, minlength=len(geometry))
+    return np.asarray(np.bincount(owner, area, minlength=len(geometry)), np.float64)
 
 
 def _ring_area(rings: NDArray[Any], boxes: Boxes) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.outlines import Outlines
+from geoseg.seams.areas import area_inside
 from geoseg.seams.pairs import Index, Links, Pairs
 from geoseg.seams.robust import intersection
 from geoseg.seams.views import RIM, Views, halo_of
@@ -91,6 +92,6 @@ def bridges(outlines: Outlines, views: Views, ends: NDArray[np.bool_], plan: Pla
 
 def _agreed(hull: NDArray[np.object_], outlines: Outlines, views: Views, rows: Index) -> NDArray[np.bool_]:
     """Where a hull adds little to an outline on the ground that its tile believes."""
-    seen = shapely.box(*views.believed[rows].T)
-    mine = shapely.area(intersection(outlines.geometry[rows], seen))
-    return np.asarray(shapely.area(intersection(hull, seen)) <= (1 + BEND) * mine, np.bool_)
+    seen = views.believed[rows]
+    mine = area_inside(outlines.geometry[rows], seen, bounds=views.bounds[rows])
+    return np.asarray(area_inside(hull, seen) <= (1 + BEND) * mine, np.bool_)

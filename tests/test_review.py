@@ -16,7 +16,7 @@ import shapely
 from rasterio.transform import from_origin
 
 import geoseg
-from geoseg.errors import ConfigError, SinkError
+from geoseg.errors import ConfigError
 from geoseg.evaluation import evaluate
 from geoseg.sinks.review import review_path, write_review
 from geoseg.training import read_train_config, train
@@ -166,9 +166,9 @@ def test_a_copy_to_correct_offers_the_verdicts(footprints: Path) -> None:
     assert values >= {"keep", "wrong", "edited", "added"}
     default = root.find("defaults/default[@field='review']")
     assert default is not None and default.get("applyOnUpdate") == "1"
-    with pytest.raises(SinkError, match="may hold corrections"):
+    with pytest.raises(ConfigError, match="may hold corrections"):
         write_review(footprints, copy)
-    with pytest.raises(SinkError, match="own file"):
+    with pytest.raises(ConfigError, match="own file"):
         write_review(footprints, footprints, force=True)
 
 
@@ -204,7 +204,7 @@ def test_a_forced_copy_does_not_take_over_an_old_journal(footprints: Path, tmp_p
 
 def test_other_files_are_no_footprints(tmp_path: Path) -> None:
     (tmp_path / "a.gpkg").write_bytes(b"no GeoPackage at all" * 100)
-    with pytest.raises(SinkError, match="no GeoPackage of geoseg's"):
+    with pytest.raises(ConfigError, match="no GeoPackage of geoseg's"):
         write_review(tmp_path / "a.gpkg", tmp_path / "b.gpkg")
 
 

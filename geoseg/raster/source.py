@@ -165,7 +165,7 @@ def _check_undeclared(info: RasterInfo, card: ModelCard) -> None:
             f"{info.name} with {info.dtype} pixels for a model of 8-bit imagery",
             allowed="uint8, or a declared scaling",
             remedy="Give the range of its values, e.g. --scaling 0,3000, or have it measured once for the "
-            "whole raster, e.g. --stretch 2,98 (in settings: scaling under [raster])",
+            "whole raster, e.g. --stretch 2,98 (in settings: scaling under [raster]; in an archive also by [[rule]])",
         )
 
 

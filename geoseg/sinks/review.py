@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from geoseg.errors import SinkError
+from geoseg.errors import ConfigError
 from geoseg.sinks import qgis_style
 from geoseg.sinks.atomic import printable
 from geoseg.sinks.gpkg import OF_A_RUN, read_only, replacing_geopackage
@@ -29,12 +29,13 @@ def write_review(footprints: Path, target: Path, *, force: bool = False) -> Path
         force: replace what stands there, corrections and all.
 
     Raises:
-        SinkError: not such a file, the same file, or there is one at ``target`` already.
+        ConfigError: not such a file, the same file, or there is one at ``target`` already.
+        SinkError: it cannot be written.
     """
     if target.exists() and footprints.exists() and target.samefile(footprints):
-        raise SinkError(f"{printable(target)}, which is the footprints' own file", remedy="Write to another name")
+        raise ConfigError(f"{printable(target)}, which is the footprints' own file", remedy="Write to another name")
     if target.exists() and not force:
-        raise SinkError(
+        raise ConfigError(
             f"{printable(target)} stands already and may hold corrections",
             remedy="Go on correcting it, write to another name, or pass --force, which drops it",
         )
@@ -56,7 +57,7 @@ def _described(footprints: Path) -> tuple[list[str], list[str]]:
     """Attributes and labels of the footprints in a file of geoseg's."""
     remedy = "Give the .gpkg that geoseg extract wrote; geoseg.write makes one of a table"
     if not footprints.is_file():
-        raise SinkError(f"{printable(footprints)}, which is no file", remedy=remedy)
+        raise ConfigError(f"{printable(footprints)}, which is no file", remedy=remedy)
     try:
         with closing(read_only(footprints)) as db:
             geometry = db.execute("SELECT column_name FROM gpkg_geometry_columns WHERE table_name = 'footprints'")
@@ -66,5 +67,5 @@ def _described(footprints: Path) -> tuple[list[str], list[str]]:
             db.execute("SELECT styleQML FROM layer_styles LIMIT 1").fetchone()
     except sqlite3.Error as error:
         said = f"{printable(footprints)}, which is no GeoPackage of geoseg's ({error})"
-        raise SinkError(said, remedy=remedy) from error
+        raise ConfigError(said, remedy=remedy) from error
     return [str(row[1]) for row in shape if not row[5] and str(row[1]) not in hidden], labels

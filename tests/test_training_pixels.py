@@ -15,7 +15,7 @@ from rasterio.transform import from_origin
 from test_training import TINY
 
 from geoseg.errors import ConfigError
-from geoseg.training import read_train_config
+from geoseg.training import read_train_config, train
 from geoseg.training.chips import Pose, cut
 from geoseg.training.labelled import Labelled
 from geoseg.training.rasters import labelled_raster
@@ -100,3 +100,15 @@ def test_a_raster_that_is_cut_off_is_refused_unless_that_ground_is_left_out(tmp_
     aoi.to_file(tmp_path / "aoi.gpkg")
     _, void = _labelled(tmp_path, hold_mb, more='aoi = "aoi.gpkg"').pixels.part(whole)
     assert void is not None and void[256:].all() and not void[:128].any()
+
+
+def test_a_checkpoint_of_labels_that_were_corrected_since_is_refused(tmp_path: Path) -> None:
+    _raster(tmp_path, nodata=False)
+    text = TINY.format(steps=1).split("[[sources]]")[0] + '[[sources]]\nkind = "raster"\nraster = "a.tif"\n'
+    path, out = tmp_path / "a.toml", tmp_path / "a.safetensors"
+    path.write_text(text + 'labels = "labels.gpkg"\n')
+    train(read_train_config(path), out, device="cpu", log=lambda line: None)
+    train(read_train_config(path), out, device="cpu", log=lambda line: None)
+    gpd.GeoDataFrame(geometry=[on_ground(o) for o in OBJECTS[1:]], crs=32630).to_file(tmp_path / "labels.gpkg")
+    with pytest.raises(ConfigError, match="other labels"):
+        train(read_train_config(path), out, device="cpu", log=lambda line: None)

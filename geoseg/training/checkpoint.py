@@ -84,7 +84,7 @@ def load_checkpoint(path: Path, trained: Trained, *, settings: str) -> State:
         ) from error
     if meta.pop("settings") != settings:
         raise ConfigError(
-            f"the checkpoint {path}, which was made with other settings",
+            f"the checkpoint {path}, which was made with other settings or other labels",
             allowed="a change of steps, minutes, threads, checkpoints, learning rate, validation or the card's texts",
             remedy="Move it away to start afresh, or give another output",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from pydantic import Field, ValidationError
 from geoseg.detectors.cards import model_card
 from geoseg.errors import ConfigError
 from geoseg.tomls import explained, listed, read_toml
-from geoseg.training.source_config import Part, Range, Share, Source
+from geoseg.training.source_config import LABEL_FILES, Part, Range, Share, Source
 
 _FROM_START = ("classes", "gsd_m", "mean", "std", "core", "halo", "score_threshold", "regularize", "architecture")
 
@@ -134,13 +135,23 @@ class TrainConfig(Part):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that a resumed training must have in common with its checkpoint."""
+        """SHA-256 of all that a resumed training must have in common with its checkpoint, what its label files hold at
+        this moment included."""
         model = self.model.model_dump(mode="json", include={"classes", "gsd_m", "mean", "std", "architecture", "start"})
         free = {"steps", "minutes", "threads", "checkpoint_every", "checkpoint", "hold_mb", "learning_rate", "warmup"}
         schedule = self.schedule.model_dump(mode="json", exclude=free)
-        sources = [source.model_dump(mode="json") for source in self.sources]
+        sources = [(source.model_dump(mode="json"), self._labels(source)) for source in self.sources]
         rest = [part.model_dump(mode="json") for part in (self.augment, self.sampling, self.loss)]
         return hashlib.sha256(json.dumps([model, schedule, sources, rest], sort_keys=True).encode()).hexdigest()
+
+    def _labels(self, source: Source) -> list[str]:
+        """SHA-256 of each file of labels or regions that a source names; one that is not there has none yet."""
+        names = [getattr(source, field, "") for field in LABEL_FILES]
+        digests = []
+        for path in (self.path(name) for name in names if name):
+            with suppress(OSError), path.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        return digests
 
     @property
     def judged_by(self) -> str:

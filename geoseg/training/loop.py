@@ -87,6 +87,7 @@ def train(
 class _Trainer:
     def __init__(self, config: TrainConfig, target: Path, device: torch.device, crew: Crew, log: Log) -> None:
         self.config, self.target, self.device, self.crew, self.log = config, target, device, crew, log
+        self.settings = config.fingerprint  # now: labels may be corrected while it trains on what they were
         torch.manual_seed(config.schedule.seed)
         net: MaskRCNN = _start(config).to(device, memory_format=torch.channels_last).train()
         groups = _decay_groups(net, config.schedule.weight_decay)
@@ -204,8 +205,7 @@ class _Trainer:
             elif asked is None or self.state.best < 0:
                 self._write_weights()
             compact = self.config.schedule.checkpoint == "compact"
-            settings = self.config.fingerprint
-            save_checkpoint(self.checkpoint, self.trained, self.state, settings=settings, compact=compact)
+            save_checkpoint(self.checkpoint, self.trained, self.state, settings=self.settings, compact=compact)
         self.crew.wait()
 
     def _validated(self, result: Validated, metric: str, journal: Journal) -> None:
@@ -240,13 +240,13 @@ class _Trainer:
             draft.write_text(page(self.config, self.state, rows, chips), encoding="utf-8")
 
     def _resume(self) -> None:
-        self.state = load_checkpoint(self.checkpoint, self.trained, settings=self.config.fingerprint)
+        self.state = load_checkpoint(self.checkpoint, self.trained, settings=self.settings)
         self.average.n_averaged.fill_(self.state.step)
         self.log(f"going on from step {self.state.step}")
         if self.state.step >= self.config.schedule.steps:
             self.log(
                 f"all {self.config.schedule.steps} steps are done already: nothing is trained. Raise [schedule] steps,"
-                f" or remove {self.checkpoint} to train anew, on labels that were corrected"
+                f" or remove {self.checkpoint} to train anew"
             )
         if self.state.judged_by != self.config.judged_by:
             self.state = replace(self.state, best=-1.0, best_step=0, judged_by=self.config.judged_by)

@@ -234,6 +234,51 @@ def test_splitting_level_by_level_is_the_merge_of_everything(seed: int, tiling: 
     assert left[-1] == 0
 
 
+def coarse(seed: int, plan: Plan) -> Outlines:
+    """What masks of coarse cells leave of things hundreds of pixels long, and of small ones beside them: whole pixels,
+    some in crumbs, some missing."""
+    rng = np.random.default_rng(seed)
+    area = plan.area
+    things = []
+    for number in range(40):
+        x, y = rng.uniform((0, 0), (area.width, area.height)).round()
+        half = rng.uniform((80, 6), (400, 20)) if number < 15 else rng.integers(3, 20, 2)
+        thing = shapely.box(x - half[0], y - half[1], x + half[0], y + half[1])
+        things.append(affinity.rotate(thing, rng.uniform(0, 180)) if number < 15 else thing)
+    seen = see([shapely.intersection(thing, shapely.box(*area.xyxy)) for thing in things], plan)
+    drawn = np.array(seen.geometry)
+    for row in np.flatnonzero(rng.uniform(size=len(seen)) < 0.4):
+        x0, y0, x1, y1 = shapely.bounds(drawn[row])
+        bars = shapely.MultiPolygon([shapely.box(x, y0, x + 9, y1) for x in np.arange(x0 + rng.uniform(0, 20), x1, 20)])
+        drawn[row] = shapely.intersection(drawn[row], bars)
+    drawn = shapely.set_precision(drawn, 1.0)
+    solid = np.isin(shapely.get_type_id(drawn), (3, 6)) & (shapely.area(drawn) > 4)
+    keep = solid & (rng.uniform(size=len(seen)) > 0.1)
+    return Outlines(geometry=drawn, scores=seen.scores, labels=seen.labels, tiles=seen.tiles).take(keep)
+
+
+@settings(max_examples=8, deadline=None, phases=NO_SHRINK)
+@given(seed=st.integers(0, 10_000), tiling=st.sampled_from([(256, 32), (256, 128), (200, 16), ((300, 180), (20, 64))]))
+def test_long_things_in_crumbs_are_the_same_by_levels_and_in_any_order(seed: int, tiling: tuple[Any, Any]) -> None:
+    plan = Tiling(core=tiling[0], halo=tiling[1], block=2).plan(Window(row_off=3, col_off=-9, height=1100, width=1500))
+    seen = coarse(seed, plan)
+    whole = rows_of(merge(seen, plan, least=0.5))
+    merged, left = by_levels(seen, plan)
+    assert left[-1] == 0
+    assert rows_of(merged) == whole
+    shuffled = seen.take(np.random.default_rng(seed).permutation(len(seen)))
+    assert rows_of(merge(shuffled, plan, least=0.5)) == whole
+
+
+@pytest.mark.parametrize("column", [959, 959.5, 960])
+def test_what_is_settled_early_is_not_swallowed_from_afar(column: float) -> None:
+    """A long outline's border is known to some pixels only, but what lies beyond the border slack is not its own."""
+    plan = Tiling(core=512, halo=64, block=2).plan(Window(row_off=0, col_off=0, height=1024, width=2048))
+    long, small = shapely.box(940, 10, 957, 500), shapely.box(column, 100, 968, 120)
+    seen = named((long, 0.9, 0, (0, 1)), (small, 0.8, 0, (0, 2)))
+    assert rows_of(by_levels(seen, plan)[0]) == rows_of(merge(seen, plan))
+
+
 @pytest.mark.parametrize("halo", [0, 16, 40])
 def test_one_block_of_everything_closes_all(halo: int) -> None:
     plan = Tiling(core=60, halo=halo, block=9).plan(AREA)
@@ -435,6 +480,11 @@ def test_a_row_of_crumbs_is_a_piece_and_what_is_drawn_whole_is_not() -> None:
     right = shapely.box(442, 50, 900, 70)
     (merged,) = merge(named((crumbs, 0.9, 0, (0, 0)), (right, 0.8, 0, (0, 1))), LONG).outlines.geometry
     assert merged.equals(shapely.union(crumbs, right))
+    # Four sheds under one roof are small enough for any mask: the better view is the object.
+    sheds = shapely.MultiPolygon([shapely.box(x, 50, x + 10, 60) for x in range(480, 536, 15)])
+    beside = affinity.translate(sheds, 1, 0)
+    (merged,) = merge(named((sheds, 0.9, 0, (0, 0)), (beside, 0.8, 0, (0, 1))), LONG).outlines.geometry
+    assert merged in (sheds, beside)
     # A house with specks beside it is a whole view of a house.
     specks = [shapely.box(x, 45, x + 2, 47) for x in range(500, 520, 5)]
     house = shapely.MultiPolygon([shapely.box(490, 50, 530, 90), *specks])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from test_training import TINY
 from geoseg.errors import ConfigError
 from geoseg.training import read_train_config, train
 from geoseg.training.chips import Pose, cut
+from geoseg.training.imprint import imprint
 from geoseg.training.labelled import Labelled
 from geoseg.training.rasters import labelled_raster
+from geoseg.training.source_config import RasterSource
 from geoseg.window import Window
 
 HEIGHT, WIDTH, EDGE = 512, 384, 320
@@ -108,7 +112,31 @@ def test_a_checkpoint_of_labels_that_were_corrected_since_is_refused(tmp_path: P
     path, out = tmp_path / "a.toml", tmp_path / "a.safetensors"
     path.write_text(text + 'labels = "labels.gpkg"\n')
     train(read_train_config(path), out, device="cpu", log=lambda line: None)
+    _labels(OBJECTS).to_file(tmp_path / "labels.gpkg")  # the same once more: other bytes
     train(read_train_config(path), out, device="cpu", log=lambda line: None)
-    gpd.GeoDataFrame(geometry=[on_ground(o) for o in OBJECTS[1:]], crs=32630).to_file(tmp_path / "labels.gpkg")
+    _labels(OBJECTS[1:]).to_file(tmp_path / "labels.gpkg")
     with pytest.raises(ConfigError, match="other labels"):
         train(read_train_config(path), out, device="cpu", log=lambda line: None)
+
+
+def _labels(objects: list[Any], **columns: Any) -> gpd.GeoDataFrame:
+    return gpd.GeoDataFrame(columns, geometry=[on_ground(o) for o in objects], crs=32630)
+
+
+def test_an_imprint_is_of_what_the_labels_say(tmp_path: Path) -> None:
+    source = RasterSource(kind="raster", raster="a.tif", labels="a.shp", ignore="none.gpkg")
+    _labels(OBJECTS, kind=["house"] * 6).to_file(tmp_path / "a.shp")
+    houses = imprint(source, tmp_path)
+    assert houses["ignore"] == ""
+    _labels(OBJECTS, kind=["house"] * 5 + ["shed"]).to_file(tmp_path / "a.shp")  # in another file than the outlines
+    assert imprint(source, tmp_path)["labels"] != houses["labels"]
+
+    source = RasterSource(kind="raster", raster="a.tif", labels="a.gpkg")
+    _labels(OBJECTS, kind=["house"] * 6).to_file(tmp_path / "a.gpkg", SPATIAL_INDEX="NO")  # its triggers are GDAL's own
+    before = imprint(source, tmp_path)
+    with closing(sqlite3.connect(tmp_path / "a.gpkg")) as db:
+        db.execute("PRAGMA journal_mode = WAL")  # as QGIS keeps what it has open
+        assert imprint(source, tmp_path) == before
+        db.execute("UPDATE a SET kind = 'shed' WHERE fid = 2")
+        db.commit()
+        assert imprint(source, tmp_path) != before

@@ -54,7 +54,7 @@ def open_ends(outlines: Outlines, views: Views, pairs: Pairs, plan: Plan) -> NDA
         unsure = (low[cut] > ends[:, along[0]]) | (high[cut] < ends[:, along[1]])
         cut = cut[unsure]
         strip = views.windows[cut].copy()
-        strip[:, side - 2] = strip[:, side] + 2 * RIM * (1 if side < 2 else -1)
+        strip[:, side - 2] = strip[:, side] + np.maximum(2 * RIM, views.blur[cut]) * (1 if side < 2 else -1)
         ends = shapely.bounds(intersection(outlines.geometry[cut], shapely.box(*strip.T))).reshape(-1, 4)
         out[cut[(low[cut] > ends[:, along[0]]) | (high[cut] < ends[:, along[1]])]] = True
     return out

@@ -237,7 +237,11 @@ def _under(
     unsure = out[ask] & ~clear
     ask, k, host = ask[unsure], k[unsure], host[unsure]
     piece = Clips.of(outlines, views, k, views.believed[host])
-    margin = np.maximum(slack, views.blur[host])
+    # A border known to half a cell may lie that far off. Only where the boxes all but meet: of outlines that lie apart
+    # by the border slack one may be settled before the other is known (see merging.split).
+    low, high = np.maximum(views.bounds[k], views.bounds[host]), np.minimum(views.bounds[k], views.bounds[host])
+    meet = (low[:, :2] - high[:, 2:] < SLACK / 2).all(axis=1)
+    margin = np.where(meet, np.maximum(slack, views.blur[host]), slack)
     around = views.bounds[k] + 2 * margin[:, None] * np.array([-1.0, -1.0, 1.0, 1.0])
     cover = shapely.buffer(Clips.of(outlines, views, host, around).geometry, margin, quad_segs=2)
     covered = _ratio(shapely.area(intersection(piece.geometry, cover)), piece.area)

@@ -92,9 +92,9 @@ def near_seams(outlines: Outlines, plan: Plan) -> NDArray[np.bool_]:
     return ~inside(outlines.bounds, private)
 
 
-def _crumbs(geometry: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which polygons are in many parts, none of them half of it."""
-    out = np.asarray(shapely.get_num_geometries(geometry) >= CRUMBS, np.bool_)
+def _crumbs(geometry: NDArray[Any], blur: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which polygons are in many parts, none of them half of it, and so long that the cells of a mask are to blame."""
+    out = np.asarray((shapely.get_num_geometries(geometry) >= CRUMBS) & (blur > SLACK), np.bool_)
     many = np.flatnonzero(out)
     parts, of = shapely.get_parts(geometry[many], return_index=True)
     largest = np.zeros(len(many))
@@ -137,7 +137,7 @@ class Views:
         room = np.where(windows == _area_box(plan), np.inf, room)
         blur = np.asarray((bounds[:, 2:] - bounds[:, :2]).max(axis=1, initial=0.0) / (2 * CELLS), np.float64)
         near = room <= (STRIP if plan.tiling.halo == 0 else np.maximum(rim_of(plan), blur[:, None]))
-        whole = np.asarray(~(near.any(axis=1) | _crumbs(outlines.geometry)), np.bool_)
+        whole = np.asarray(~(near.any(axis=1) | _crumbs(outlines.geometry, blur)), np.bool_)
         guest, blind = np.zeros(len(outlines), np.bool_), np.zeros(len(outlines), np.bool_)
         if plan.tiling.halo != 0:  # without a halo no ground is seen twice, and a tile is all there is to believe
             cut = np.flatnonzero(~whole)

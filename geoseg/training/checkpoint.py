@@ -44,7 +44,7 @@ class State:
     best_step: int = 0
     """The step that had it."""
     judged_by: str = ""
-    """The validation that gave it, :attr:`TrainConfig.judged_by`."""
+    """The validation that gave it, :meth:`TrainConfig.judged_by`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,8 @@ from pydantic import Field, ValidationError
 from geoseg.detectors.cards import model_card
 from geoseg.errors import ConfigError
 from geoseg.tomls import explained, listed, read_toml
-from geoseg.training.source_config import LABEL_FILES, Part, Range, Share, Source
+from geoseg.training.imprint import imprint
+from geoseg.training.source_config import Part, Range, Share, Source
 
 _FROM_START = ("classes", "gsd_m", "mean", "std", "core", "halo", "score_threshold", "regularize", "architecture")
 
@@ -133,31 +133,24 @@ class TrainConfig(Part):
     root: Path = Path(".")
     """Folder that relative paths start from: the config file's own."""
 
-    @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that a resumed training must have in common with its checkpoint, what its label files hold at
+        """SHA-256 of all that a resumed training must have in common with its checkpoint, what its label files say at
         this moment included."""
         model = self.model.model_dump(mode="json", include={"classes", "gsd_m", "mean", "std", "architecture", "start"})
         free = {"steps", "minutes", "threads", "checkpoint_every", "checkpoint", "hold_mb", "learning_rate", "warmup"}
         schedule = self.schedule.model_dump(mode="json", exclude=free)
-        sources = [(source.model_dump(mode="json"), self._labels(source)) for source in self.sources]
+        sources = [(source.model_dump(mode="json"), imprint(source, self.root)) for source in self.sources]
         rest = [part.model_dump(mode="json") for part in (self.augment, self.sampling, self.loss)]
         return hashlib.sha256(json.dumps([model, schedule, sources, rest], sort_keys=True).encode()).hexdigest()
 
-    def _labels(self, source: Source) -> list[str]:
-        """SHA-256 of each file of labels or regions that a source names; one that is not there has none yet."""
-        names = [getattr(source, field, "") for field in LABEL_FILES]
-        digests = []
-        for path in (self.path(name) for name in names if name):
-            with suppress(OSError), path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        return digests
-
-    @property
     def judged_by(self) -> str:
-        """SHA-256 of what the best weights are told by: figures of another validation do not compare."""
-        asked = "" if self.validation is None else self.validation.model_dump_json(exclude={"every"})
-        return hashlib.sha256(asked.encode()).hexdigest()
+        """SHA-256 of what the best weights are told by: figures of another validation, or by other labels, do not
+        compare."""
+        if self.validation is None:
+            return hashlib.sha256(b"").hexdigest()
+        asked = self.validation.model_dump(mode="json", exclude={"every"})
+        labels = [imprint(source, self.root) for source in self.validation.sources]
+        return hashlib.sha256(json.dumps([asked, labels], sort_keys=True).encode()).hexdigest()
 
     def path(self, text: str) -> Path:
         """A path of the config, relative to the config's folder."""

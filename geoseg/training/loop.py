@@ -87,7 +87,7 @@ def train(
 class _Trainer:
     def __init__(self, config: TrainConfig, target: Path, device: torch.device, crew: Crew, log: Log) -> None:
         self.config, self.target, self.device, self.crew, self.log = config, target, device, crew, log
-        self.settings = config.fingerprint  # now: labels may be corrected while it trains on what they were
+        self.settings = config.fingerprint()  # now: labels may be corrected while it trains on what they were
         torch.manual_seed(config.schedule.seed)
         net: MaskRCNN = _start(config).to(device, memory_format=torch.channels_last).train()
         groups = _decay_groups(net, config.schedule.weight_decay)
@@ -98,7 +98,8 @@ class _Trainer:
             optimiser=torch.optim.AdamW(groups, lr=config.schedule.learning_rate),
         )
         self.losses = crew.wrapped(Losses(net), device)
-        self.state = State(judged_by=config.judged_by)
+        self.judged_by = config.judged_by()
+        self.state = State(judged_by=self.judged_by)
         self.kept = (-1, False)  # the step last kept, and whether it was validated: the last one may be due twice
         self.checkpoint = target.with_name(target.name + ".checkpoint")
         self.mean = torch.tensor(config.model.mean, device=device).view(3, 1, 1)
@@ -248,8 +249,8 @@ class _Trainer:
                 f"all {self.config.schedule.steps} steps are done already: nothing is trained. Raise [schedule] steps,"
                 f" or remove {self.checkpoint} to train anew"
             )
-        if self.state.judged_by != self.config.judged_by:
-            self.state = replace(self.state, best=-1.0, best_step=0, judged_by=self.config.judged_by)
+        if self.state.judged_by != self.judged_by:
+            self.state = replace(self.state, best=-1.0, best_step=0, judged_by=self.judged_by)
 
     def _card(self) -> ModelCard:
         model = self.config.model

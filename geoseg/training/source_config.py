@@ -95,5 +95,3 @@ class GeneratedSource(_Weighted):
 
 
 Source = Annotated[RasterSource | ReviewSource | CocoSource | GeneratedSource, Field(discriminator="kind")]
-LABEL_FILES = ("labels", "footprints", "annotations", "aoi", "ignore", "hard")
-"""Fields of sources that name a file of labels or regions."""

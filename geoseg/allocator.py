@@ -1,7 +1,7 @@
 """How the C library's malloc keeps house, in a process that runs a network on the CPU.
 
 From glibc, each thread takes fresh pages for every activation of a network, and gives them back when it is freed: a
-quarter of a run's time goes into that. One pool for all threads, that keeps what a batch of tiles takes, does without,
+fifth of a run's time goes into that. One pool for all threads, that keeps what a batch of tiles takes, does without,
 and peaks no higher (``python -m benchmarks.allocator``).
 """
 
@@ -9,31 +9,33 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
+import platform
 from functools import cache
 
-ENVIRONMENT = {
-    "MALLOC_ARENA_MAX": 1,
-    "MALLOC_TRIM_THRESHOLD_": 512 << 20,
-    "MALLOC_MMAP_THRESHOLD_": 256 << 20,
-}
-"""For processes yet to start: how many pools; bytes that are kept at the end of one; bytes from which an array gets
-pages of its own, that go when it does."""
-_NUMBERS = {"MALLOC_ARENA_MAX": -8, "MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_THRESHOLD_": -3}
-"""Of the same in glibc's ``malloc.h``, for ``mallopt``."""
+_NUMBERS = {"MALLOC_ARENA_MAX": -8, "MALLOC_MMAP_THRESHOLD_": -3, "MALLOC_TRIM_THRESHOLD_": -1}
+"""Variables of the environment that a process begins with, and their numbers in glibc's ``malloc.h``."""
+
+
+def settings() -> dict[str, int]:
+    """For processes yet to start, by variable of the environment: how many pools; bytes from which an array gets pages
+    of its own, that go when it does; bytes that are kept at the end of a pool. Empty where the C library is not glibc,
+    or the environment has told it something already."""
+    name, version = platform.libc_ver()
+    told = any(each.startswith("MALLOC_") for each in os.environ) or "GLIBC_TUNABLES" in os.environ
+    if name != "glibc" or told:
+        return {}
+    # Before 2.35 more than half a heap of 64 MiB is refused, and what is refused leaves 128 KiB for good.
+    recent = tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= (2, 35)
+    own_pages = (256 if recent else 32) << 20
+    return {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_THRESHOLD_": own_pages, "MALLOC_TRIM_THRESHOLD_": 512 << 20}
 
 
 @cache
 def keep_freed() -> bool:
-    """Have this process keep what is freed for what comes next, from now on; whether it does.
+    """Have this process keep what is freed for what comes next, from now on; whether malloc was told so.
 
-    Another C library than glibc, and one that the environment has instructed, are left alone. To be called early:
-    threads that have a pool of their own keep it.
+    To be called early: threads that have a pool of their own keep it.
     """
-    if not sys.platform.startswith("linux") or {*ENVIRONMENT, "GLIBC_TUNABLES"} & {*os.environ}:
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # musl
-        return False
-    # Before 2.35 glibc refuses the last of them: arrays above 32 MiB then go on getting pages of their own.
-    return all([mallopt(_NUMBERS[name], value) for name, value in ENVIRONMENT.items()])
+    asked = settings()
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if asked else None
+    return mallopt is not None and all([mallopt(_NUMBERS[name], value) for name, value in asked.items()])

@@ -21,6 +21,9 @@ from geoseg.errors import ModelError
 def load_model(model: str | Path, device: str = "auto") -> Detector:
     """A detector from the name of a model or from a file, ready to predict.
 
+    Where it is to run on the CPU, glibc keeps what this process frees for what comes next, from now on
+    (:mod:`geoseg.allocator`; any ``MALLOC_`` variable in the environment has it left alone).
+
     Args:
         model: ``"buildings"``, ``"ships"``, the name of a model that was added (``geoseg models`` lists them), or
             a path to a ``.safetensors`` file with a card, or an ``.onnx`` file with a card beside it.
@@ -31,7 +34,8 @@ def load_model(model: str | Path, device: str = "auto") -> Detector:
         ModelError: no such model, or a file that is damaged, a pickle, or does not fit its card.
         ResourceError: no such device, or a package that the model's family needs is missing.
     """
-    keep_freed()
+    if not torch.cuda.is_available() or device == "cpu" or device.startswith("openvino"):
+        keep_freed()
     path = weights_path(model)
     if path.suffix.lower() == ".onnx":
         return _load_onnx(path, device)

@@ -17,7 +17,7 @@ from dask import config as dask_config
 from distributed import Client, LocalCluster, Scheduler, SpecCluster, Worker
 from distributed.scheduler import DEFAULT_EXTENSIONS
 
-from geoseg.allocator import ENVIRONMENT
+from geoseg.allocator import settings
 from geoseg.errors import ResourceError
 
 START_S = 120.0
@@ -30,8 +30,6 @@ _OPTIONS = {
     "distributed.admin.system-monitor.log-length": 10,
     # Dask does without a process that has died and is not back so soon: 15 s are short for one that imports torch.
     "distributed.deploy.lost-worker-timeout": START_S,
-    # Dask has processes give back all they free at once.
-    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in ENVIRONMENT.items()},
 }
 # Spans, for dashboards, keep a note of every task that ever was; workers' extensions report to them, and nothing else.
 _SCHEDULER = {"extensions": {name: each for name, each in DEFAULT_EXTENSIONS.items() if name != "spans"}}
@@ -170,7 +168,9 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with dask_config.set(_OPTIONS):
+        # Dask has processes give back at once all that they free.
+        begun_with = {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in settings().items()}
+        with dask_config.set(_OPTIONS | begun_with):
             yield
     finally:
         logger.setLevel(level)

@@ -21,7 +21,7 @@ SLACK = 3.0
 """Pixels by which two drawings of one border may differ. Never more than a quarter of the halo."""
 CELLS = 28
 """Cells along each side of a network's mask (He et al. 2017, Mask R-CNN): it knows a border to half a cell, which is
-more than ``RIM`` and ``SLACK`` where an object is some hundred pixels long."""
+more than ``RIM`` and ``SLACK`` where an object is some hundred pixels long, whatever the halo."""
 CRUMBS = 4
 """Parts from which an outline is no view of a whole thing where none of them is half of it: a mask whose cells are
 coarser than what it shows, a road or a pier across the window, leaves a row of crumbs of it, and may lose its ends."""

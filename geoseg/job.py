@@ -18,7 +18,7 @@ from geoseg.aoi import load_aoi, read_aoi
 from geoseg.blocks import BlockTask
 from geoseg.config import RasterSettings, Settings
 from geoseg.detectors.base import Detector, ModelCard
-from geoseg.errors import ModelError
+from geoseg.errors import ConfigError, ModelError
 from geoseg.examining import Examiner
 from geoseg.footprints import numbered
 from geoseg.gaps import Gap
@@ -59,7 +59,11 @@ class Job:
         card = card_of(model)
         if settings.output.crs:
             parse_crs(settings.output.crs)  # refused before any work
-        tiling = tiling or tiling_of(settings, card)
+        tiling = tiling_of(settings, card) if tiling is None else tiling
+        if not isinstance(tiling, Tiling):
+            raise ConfigError(
+                f"a tiling of type {type(tiling).__name__}", allowed="a geoseg.Tiling, e.g. Tiling(core=512, halo=64)"
+            )
         info = raster if isinstance(raster, RasterInfo) else opened(raster, settings)
         grid = model_grid(info, card)
         given = None if aoi is None else read_aoi(aoi)
@@ -201,6 +205,12 @@ def card_of(model: object) -> ModelCard:
     Raises:
         ModelError: it is no detector.
     """
+    if isinstance(model, type):
+        raise ModelError(
+            f"the class {model.__name__} as a model",
+            allowed="one of its instances",
+            remedy=f"Make one, e.g. {model.__name__}()",
+        )
     if not isinstance(model, Detector) or not isinstance(model.card, ModelCard):
         raise ModelError(
             f"a model of type {type(model).__name__}",

@@ -223,6 +223,8 @@ def _pair(sides: int | tuple[int, int]) -> tuple[int, int]:
 
 def _shortest(sides: int | Sequence[int]) -> int | tuple[int, int]:
     """One number where both are equal, so that equal tilings compare equal however they were written."""
+    if isinstance(sides, str):
+        raise ConfigError(f"{sides!r} for the sides of a tile", allowed="one whole number, or two: rows and columns")
     if not isinstance(sides, Sequence):
         return sides
     if len(sides) != 2:

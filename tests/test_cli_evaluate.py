@@ -115,8 +115,10 @@ def test_a_whole_run_is_judged_on_its_raster(ground: tuple[Path, Path], tmp_path
     assert "its raster; 50 true objects lie outside" in values["area"]
     plain = gpd.read_file(tmp_path / "all.gpkg", layer="footprints")
     plain.to_file(tmp_path / "plain.gpkg")
-    values = json.loads(cli("evaluate", tmp_path / "plain.gpkg", both, "--json").stdout)
+    told = cli("evaluate", tmp_path / "plain.gpkg", both, "--json")
+    values = json.loads(told.stdout)
     assert values["n_truth"] == 100 and values["area"] is None
+    assert "plain.gpkg has no note of its run" in told.stderr
 
 
 def test_errors_open_styled_in_qgis(ground: tuple[Path, Path], tmp_path: Path) -> None:

@@ -565,6 +565,19 @@ def test_what_is_no_detector_is_refused(town: Path, model: Any) -> None:
         geoseg.extract(town, model)
 
 
+def test_a_class_is_no_detector_and_a_number_no_tiling(town: Path) -> None:
+    class Blind:
+        card = CARD
+
+        def predict(self, chips: list[Chip]) -> list[Instances]:
+            return [Instances() for _ in chips]
+
+    with pytest.raises(ModelError, match=r"the class Blind as a model.*Blind\(\)"):
+        geoseg.extract(town, Blind)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"a tiling of type int.*Tiling\(core=512"):
+        geoseg.extract(town, Blind(), tiling=256)  # type: ignore[arg-type]
+
+
 # --- settings ---------------------------------------------------------------------------------------------
 
 

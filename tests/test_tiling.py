@@ -142,6 +142,11 @@ def test_equal_sides_are_one_number() -> None:
         Tiling(core=(1, 2, 3))  # type: ignore[arg-type]
 
 
+def test_text_is_no_side_of_a_tile() -> None:
+    with pytest.raises(ConfigError, match="'128' for the sides"):
+        Tiling(core="128")  # type: ignore[arg-type]
+
+
 def test_a_halo_in_one_direction_alone_is_refused() -> None:
     with pytest.raises(ConfigError, match="on all sides, or on none"):
         Tiling(core=64, halo=(0, 8))

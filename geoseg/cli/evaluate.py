@@ -109,6 +109,8 @@ def _case(pred: Path, truth: Path, *, iou: float, aoi: str | None, any_label: bo
         area, gaps, said = looked.aoi, looked.gaps, f"where the run of {pred.name} looked: {looked.said}"
     else:
         area, gaps, said = None, None, ""
+        if "run" in tables[0]:
+            log.warning("%s has no note of its run, so all of the truth is asked for; --aoi says where to look", pred)
     scene = compare(*tables, iou=iou, aoi=area, gaps=gaps, any_label=any_label)
     if said:
         out_of = int((~scene.truth_inside).sum())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
@@ -51,6 +52,19 @@ def test_every_block_comes_back_once(workers: int) -> None:
     results = list(map_blocks(_place, plan.blocks(), workers=workers))
     assert sorted(result for _, result in results) == [(r, c) for r in range(3) for c in range(5)]
     assert all(_place(block) == result for block, result in results)
+
+
+def _spared_here(block: Block) -> int:
+    """Objects that this process's garbage collector leaves alone, beyond the few that some Pythons begin with."""
+    return gc.get_freeze_count() // 1000
+
+
+def test_the_garbage_collector_leaves_alone_what_was_there_before(cluster: LocalCluster) -> None:
+    ((_, here),) = map_blocks(_spared_here, _plan(1, 1).blocks(), workers=1)
+    ((_, there),) = map_blocks(_spared_here, _plan(1, 1).blocks(), scheduler=cluster.scheduler_address)
+    assert here > 50
+    assert there > 50
+    assert _spared_here(next(iter(_plan(1, 1).blocks()))) == 0
 
 
 def test_no_blocks_give_no_results() -> None:

@@ -24,6 +24,8 @@ START_S = 120.0
 """Seconds that processes of this machine may take to start: each imports geoseg, and perhaps torch."""
 _OPTIONS = {
     "distributed.worker.profile.enabled": False,
+    # How punctual an event loop is would be measured fifty times a second: 2 % of a core, and Python's lock each time.
+    "distributed.admin.tick.interval": "500ms",
     # What dask remembers of tasks that are done grows to these numbers: nobody asks.
     "distributed.admin.log-length": 100,
     "distributed.admin.low-level-log-length": 100,

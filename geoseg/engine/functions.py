@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from distributed import Client, Worker, WorkerPlugin, get_worker
 from distributed.comm.core import CommClosedError
 
-from geoseg.engine.memory import give_back
+from geoseg.engine.memory import give_back, spared
 from geoseg.errors import GeosegError, RasterError, ResourceError
 from geoseg.watch import HungError, Watched
 
@@ -45,12 +45,15 @@ class _Install(WorkerPlugin):
 
     def __init__(self, token: str, function: Watched) -> None:
         self.name, self.token, self.function = f"geoseg-{token}", token, function
+        self._spared = ExitStack()
 
     def setup(self, worker: Worker) -> None:
         give_back()
+        self._spared.enter_context(spared())
         _FUNCTIONS[self.token] = self.function
 
     def teardown(self, worker: Worker) -> None:
+        self._spared.close()
         if (function := _FUNCTIONS.pop(self.token, None)) is not None:
             function.close()
 

@@ -18,7 +18,7 @@ from distributed.comm.core import CommClosedError
 
 from geoseg.engine import clusters
 from geoseg.engine.functions import call, installed
-from geoseg.engine.memory import give_back
+from geoseg.engine.memory import give_back, spared
 from geoseg.errors import GeosegError, ResourceError
 from geoseg.tiling import Block
 from geoseg.watch import HungError, Watched
@@ -85,7 +85,7 @@ class Engine:
             ResourceError: the scheduler cannot be reached, or there are no workers.
         """
         give_back()
-        with ExitStack() as stack:
+        with spared(), ExitStack() as stack:
             if scheduler:
                 client = stack.enter_context(clusters.remote(scheduler, patience_s))
             elif processes:

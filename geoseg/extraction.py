@@ -280,10 +280,8 @@ def _kept(job: Job, store: str | Path | None) -> Store | None:
 
 
 def _store_place(job: Job, store: str | Path | None) -> Place | None:
-    folder = job.settings.store.folder
-    if store is None and folder is not None:
-        store = f"{folder.rstrip('/')}/{job.predictions_key}"
-    return None if store is None else Place.of(store)
+    asked = job.store(store)
+    return None if asked is None else Place.of(asked)
 
 
 def _check_apart(target: Path, store: Place | None) -> None:

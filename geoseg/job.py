@@ -166,6 +166,13 @@ class Job:
             }
         )
 
+    def store(self, asked: str | Path | None) -> str | Path | None:
+        """Where predictions are to be kept: where it is asked, or in the settings' folder of stores; None: nowhere."""
+        folder = self.settings.store.folder
+        if asked is not None or folder is None:
+            return asked
+        return f"{folder.rstrip('/')}/{self.predictions_key}"
+
     @cached_property
     def predictions_key(self) -> str:
         """16 hex digits that are the same where kept predictions can be used: threshold, outlines and shapes are not

@@ -262,7 +262,7 @@ def test_extract_writes_the_format_of_the_suffix_and_knows_it_again(
     tmp_path: Path, small: Path, weights: Path, suffix: str
 ) -> None:
     out = tmp_path / f"found{suffix}"
-    arguments = ("extract", small, "-o", out, "--model", weights, "-q", "--if-changed")
+    arguments = ("extract", small, "-o", out, "--model", weights, "-q")
     first = cli(*arguments)
     assert (first.exit_code, first.stdout) == (0, ""), first.output
     assert "area_m2" in (gpd.read_parquet(out) if suffix == ".parquet" else gpd.read_file(out))
@@ -270,10 +270,10 @@ def test_extract_writes_the_format_of_the_suffix_and_knows_it_again(
     assert again.exit_code == 0 and again.stdout.strip().endswith(f"found{suffix}: unchanged")
 
 
-def test_if_changed_runs_again_for_whatever_changes_the_result(tmp_path: Path, small: Path, weights: Path) -> None:
+def test_extract_runs_again_for_whatever_changes_the_result(tmp_path: Path, small: Path, weights: Path) -> None:
     out, model = tmp_path / "found.gpkg", tmp_path / "mine.safetensors"
     model.write_bytes(weights.read_bytes())
-    arguments = ("extract", small, "-o", out, "--model", model, "-q", "--if-changed", "--core", 50)
+    arguments = ("extract", small, "-o", out, "--model", model, "-q", "--core", 50)
 
     def skipped(*further: object) -> bool:
         result = cli(*arguments, *further)
@@ -290,6 +290,27 @@ def test_if_changed_runs_again_for_whatever_changes_the_result(tmp_path: Path, s
     later = out.stat().st_mtime + 10
     os.utime(model, (later, later))
     assert skipped("--score-threshold", 0.9)  # the same weights, copied anew
+
+
+def test_an_unchanged_output_is_left_as_it_is_unless_asked(tmp_path: Path, small: Path, weights: Path) -> None:
+    out, report, store = tmp_path / "found.gpkg", tmp_path / "report.json", tmp_path / "store"
+    arguments = ("extract", small, "-o", out, "--model", weights, "-q")
+    assert cli(*arguments).exit_code == 0
+    before = out.read_bytes()
+
+    def skipped(*further: object) -> bool:
+        result = cli(*arguments, *further)
+        assert result.exit_code == 0, result.output
+        return result.stdout.strip().endswith(": unchanged")
+
+    assert skipped() and out.read_bytes() == before
+    assert not skipped("--again")
+    assert not skipped("--report", report)  # what is asked for is not all there
+    assert skipped("--report", report)
+    report.write_text(json.dumps({**json.loads(report.read_text()), "run": "0" * 16}))
+    assert not skipped("--report", report)
+    assert not skipped("--store", store)
+    assert skipped("--store", store)
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path, small: Path, weights: Path) -> None:
@@ -310,7 +331,7 @@ def test_a_raster_is_hashed_once_before_the_work(
         return open_raster(*arguments, **options)
 
     monkeypatch.setattr(job, "open_raster", counted)
-    result = cli("extract", small, "-o", tmp_path / "a.gpkg", "--model", weights, "-q", "--if-changed")
+    result = cli("extract", small, "-o", tmp_path / "a.gpkg", "--model", weights, "-q")
     assert result.exit_code == 0 and len(calls) == 1
 
 
@@ -325,9 +346,9 @@ def retrained(path: Path) -> None:
     save_weights(net, card, path)
 
 
-def test_if_changed_tries_again_where_parts_are_missing(tmp_path: Path, weights: Path) -> None:
+def test_extract_tries_again_where_parts_are_missing(tmp_path: Path, weights: Path) -> None:
     raster = cut_short(tmp_path)
-    arguments = ("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, "-q", "--if-changed")
+    arguments = ("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, "-q")
     assert [cli(*arguments).exit_code for _ in range(2)] == [1, 1]
 
 

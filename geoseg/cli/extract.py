@@ -65,8 +65,8 @@ def extract(
     regularize: Regularize = None,
     keep_overlaps: KeepOverlaps = False,
     force: Force = False,
-    if_changed: Annotated[
-        bool, typer.Option("--if-changed", help="Do nothing where OUTPUT is whole and of this very run.")
+    again: Annotated[
+        bool, typer.Option("--again", help="Work even where OUTPUT is whole and of this very run already.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done.")] = False,
     report: ReportFile = None,
@@ -102,7 +102,7 @@ def extract(
     weights_path(model)
     info = opened(raster, settings)
     with stoppable(), nullcontext() if dry_run else output_lock(output):
-        if if_changed and unchanged(output, info, model, aoi=aoi, settings=settings):
+        if not again and unchanged([output, report], info, model, aoi=aoi, settings=settings, store=store):
             typer.echo(f"{output}: unchanged")
             return
         # Here at last, for what is heavy in geoseg is torch and dask.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +12,28 @@ if TYPE_CHECKING:
     from geoseg.raster import RasterInfo
 
 
-def unchanged(output: Path, raster: RasterInfo, model: str, *, aoi: str | None, settings: Settings) -> bool:
-    """True where ``output`` has no part missing and comes from the very run that is asked for.
+def unchanged(
+    wanted: Sequence[Path | None],
+    raster: RasterInfo,
+    model: str,
+    *,
+    aoi: str | None,
+    settings: Settings,
+    store: str | None = None,
+) -> bool:
+    """True where the output, and its report if one is asked for, come from the very run that is asked for, no part of
+    it is missing, and the store is there.
 
-    That is: the same raster content, model card, digest of the weights, AOI, settings and version of geoseg. Of the
-    weights only the header is read.
+    The very run is: the same raster content, model card, digest of the weights, AOI, settings and version of geoseg.
+    Of the weights only the header is read.
+
+    Args:
+        wanted: the output, and the report to be written or None.
+        raster: the raster.
+        model: as for ``load_model``.
+        aoi: as for ``extract``.
+        settings: of the run.
+        store: where predictions are to be kept; None: nowhere.
 
     Raises:
         GeosegError: a raster, model, AOI or settings that cannot be used.
@@ -23,9 +42,34 @@ def unchanged(output: Path, raster: RasterInfo, model: str, *, aoi: str | None, 
     from geoseg.job import Job, Sketch
     from geoseg.sinks import written_run
 
+    output, report = wanted
+    assert output is not None
     found = written_run(output)
     if found.get("complete") != str(True):
         return False
     sketch = Sketch(card=model_card(model), digest=model_digest(model))
     job = Job.of(raster, sketch, aoi=aoi, tiling=None, settings=settings)
-    return job.identity == found.get("run")
+    if job.identity != found.get("run") or (report is not None and _run_of(report) != job.identity):
+        return False
+    kept = job.store(store)
+    return kept is None or _keeps(kept, job.predictions_key)
+
+
+def _run_of(report: Path) -> str | None:
+    """The run that a report tells of; None where it is none."""
+    try:
+        run = json.loads(report.read_text(encoding="utf-8"))["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return run if isinstance(run, str) else None
+
+
+def _keeps(store: str | Path, key: str) -> bool:
+    """Whether the run's predictions are kept there."""
+    from geoseg.errors import StoreError
+    from geoseg.store import Store
+
+    try:
+        return Store.open(store).key == key
+    except StoreError:
+        return False

@@ -24,6 +24,7 @@ from geoseg.detectors.base import ModelCard
 from geoseg.errors import RasterError
 from geoseg.raster import Access, Reader, open_raster, source_for
 from geoseg.raster.access import CACHE_BYTES
+from geoseg.raster.keys import content_key
 from geoseg.tiling import Tiling
 
 RAW = ModelCard(classes=("thing",))
@@ -75,6 +76,33 @@ def test_the_key_follows_the_content_not_the_name(tmp_path: Path) -> None:
     assert open_raster(other).key != key
     write(tmp_path / "a.tif.msk", np.full((1, H, W), 255, "uint8"))
     assert open_raster(first).key != key
+
+
+def test_one_byte_of_a_large_file_changes_the_key(tmp_path: Path) -> None:
+    """A mask burnt into an uncompressed raster leaves its size and most of its bytes as they were."""
+    path = write(tmp_path / "a.tif", np.full((3, 1700, 2300), 7, "uint8"))
+    assert path.stat().st_size > 11e6
+    before = open_raster(path)
+    with path.open("r+b") as file:
+        file.seek(5_000_001)
+        file.write(b"8")
+    assert open_raster(path).key != before.key
+
+
+def test_of_what_is_larger_than_asked_pieces_are_read_from_end_to_end(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(2_000_000))
+    key = content_key([str(path)], most=2**18)
+    seen = []
+    for place in (0, 16_383, 100_000, 1_999_999):
+        with path.open("r+b") as file:
+            file.seek(place)
+            file.write(b"x")
+        seen.append(content_key([str(path)], most=2**18) != key)
+        path.write_bytes(bytes(2_000_000))
+    assert seen == [True, True, False, True]
+    path.write_bytes(bytes(2_000_001))
+    assert content_key([str(path)], most=2**18) != key
 
 
 def test_big_tiff_cog_and_jpeg2000(tmp_path: Path) -> None:

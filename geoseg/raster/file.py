@@ -14,6 +14,7 @@ from rasterio.windows import Window as RioWindow
 from geoseg.errors import RasterError
 from geoseg.raster.access import READ_ERRORS, gdal_env, one_line, open_dataset
 from geoseg.raster.info import RasterInfo, key_of, open_source
+from geoseg.raster.keys import QUICK
 from geoseg.raster.validity import read_with_validity, unwritten
 from geoseg.window import Window
 
@@ -54,7 +55,7 @@ class OpenFile:
             if info.mask_file:
                 self._mask = self._stack.enter_context(open_dataset(info.mask_file, "GTiff"))
         self._covered = np.array(mosaic.covered) if mosaic else None
-        if key_of(info.path, self._dataset, mosaic, info.mask_file) != info.key:
+        if key_of(info.path, self._dataset, mosaic, info.mask_file, most=QUICK) != info.seal:
             self.close()
             raise RasterError(
                 f"{info.path}, which has changed since it was first opened, or is another file on this machine",

@@ -20,7 +20,7 @@ from rasterio.io import DatasetReader
 from geoseg.errors import RasterError
 from geoseg.grid import Grid
 from geoseg.raster.access import Access, driver_of, gdal_env, is_remote, local_path, open_dataset
-from geoseg.raster.keys import content_key
+from geoseg.raster.keys import QUICK, THOROUGH, content_key
 from geoseg.raster.parts import check_inner, check_size, checked_sources, has_own_mask, mask_file_of, written_end
 from geoseg.raster.vrt import Mosaic, read_vrt
 
@@ -58,6 +58,8 @@ class RasterInfo:
     """File name."""
     key: str
     """Content key: the same for the same bytes under any name; see :func:`geoseg.raster.keys.content_key`."""
+    seal: str
+    """The same of a sample of it, by which a worker knows the file again."""
     driver: str
     """The one GDAL driver that opens it."""
     access: Access
@@ -112,6 +114,7 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
             # In a locale that is not UTF-8, Python has escapes for what no table can hold.
             name=os.fsencode(os.path.basename(name.rstrip("/"))).decode("utf-8", "replace"),
             key=key_of(name, dataset, mosaic, mask_file),
+            seal=key_of(name, dataset, mosaic, mask_file, most=QUICK),
             driver=driver,
             access=access,
             mask_file=mask_file,
@@ -120,12 +123,15 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
         )
 
 
-def key_of(name: str, dataset: DatasetReader, mosaic: Mosaic | None, mask_file: str | None) -> str:
-    """The content key of an open raster: its file, a mosaic's sources and a mask file; the header of a remote one."""
+def key_of(
+    name: str, dataset: DatasetReader, mosaic: Mosaic | None, mask_file: str | None, *, most: int = THOROUGH
+) -> str:
+    """The content key of an open raster: its file, a mosaic's sources and a mask file, of which ``most`` bytes are read;
+    the header of a remote one."""
     if is_remote(name):
         text = repr((dataset.name, dataset.profile, dataset.tags()))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
-    return content_key([name, *(mosaic.sources if mosaic else ()), *([mask_file] if mask_file else [])])
+    return content_key([name, *(mosaic.sources if mosaic else ()), *([mask_file] if mask_file else [])], most=most)
 
 
 @contextmanager

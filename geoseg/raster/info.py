@@ -126,8 +126,8 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
 def key_of(
     name: str, dataset: DatasetReader, mosaic: Mosaic | None, mask_file: str | None, *, most: int = THOROUGH
 ) -> str:
-    """The content key of an open raster: its file, a mosaic's sources and a mask file, of which ``most`` bytes are read;
-    the header of a remote one."""
+    """The content key of an open raster: its file, a mosaic's sources and a mask file, of which ``most`` bytes are
+    read; the header of a remote one."""
     if is_remote(name):
         text = repr((dataset.name, dataset.profile, dataset.tags()))
         return hashlib.sha256(text.encode()).hexdigest()[:32]

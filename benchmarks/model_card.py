@@ -74,7 +74,7 @@ def panel(title: str, groups: Groups, left: float) -> str:
         x, y = at(both["card"]["recall"], both["card"]["precision"])
         out.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         out.append(f'<circle cx="{x}" cy="{y}" r="4.5" fill="{colour}"/>')
-        out.append(f'<text x="{x0 + 10}" y="{y0 - 12 - 17 * number}" fill="{colour}">{name}</text>')
+        out.append(f'<text x="{x0 + 10}" y="{y0 - 12 - 17 * number}" style="fill:{colour}">{name}</text>')
     return "\n".join(out)
 
 

@@ -215,7 +215,7 @@ def test_what_goes_shares_enough_with_what_stays(seed: int, overlap: float) -> N
 
 
 def test_a_crowd_is_compared_by_and_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 1000 candidates there can be half a million pairs, at some 10 KB each."""
+    """Of 1000 candidates there can be half a million pairs, at some 25 KB each."""
     pairs: list[int] = []
     shared = suppression._shared
     monkeypatch.setattr(suppression, "_shared", lambda *each: (pairs.append(len(each[-1])), shared(*each))[1])

@@ -5,7 +5,8 @@
 
 Reading ahead, outlines and the store are done on other cores while the network is at work, so a machine needs one to
 spare. Both take turns, in one process, and medians are compared: of wall time and, since a busy machine spoils that, of
-the CPU time that was spent. Start of the process and loading the model count for neither.
+the CPU time that was spent. Start of the process and loading the model count for neither. torchvision's images lie on
+the device before its time begins, and its masks stay there.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import geoseg
-from benchmarks.detector_speed import Run, torchvisions
+from benchmarks.contestants import torchvisions
 from geoseg.extraction import extract_to
 from geoseg.instances import Chip
 from geoseg.job import Job
@@ -45,23 +48,34 @@ def scene(path: Path, side: int) -> Path:
     return path
 
 
-def chips_of(raster: Path, model: Any) -> list[list[Chip]]:
+def chips_of(raster: Path, model: Any, settings: geoseg.Settings) -> list[list[Chip]]:
     """All chips of a run, in its batches."""
-    job = Job.of(raster, model, aoi=None, tiling=None, settings=geoseg.Settings())
+    job = Job.of(raster, model, aoi=None, tiling=None, settings=settings)
     assert job.examiner is not None
     found, _ = reader(job.examiner.source).read(list(job.plan.tiles()))
     batch = job.examiner.batch
     return [list(found[start : start + batch]) for start in range(0, len(found), batch)]
 
 
-def one_by_one(run: Run) -> Callable[[list[Chip]], None]:
-    """Tiles at the raster's edge are smaller, and torchvision would enlarge them to fit the others."""
+def torchvision_alone(model: Any, batches: list[list[Chip]]) -> Callable[[], None]:
+    """torchvision's ``model(images)`` on all chips: tiles of one size together, for it would enlarge the smaller ones
+    at the raster's edge; on a CPU, where it is faster so, one by one."""
+    contestant, where = torchvisions(model), model.where
+    groups: list[list[Chip]] = []
+    for batch in batches:
+        same: dict[Any, list[Chip]] = {}
+        for number, chip in enumerate(batch):
+            same.setdefault(number if where.type == "cpu" else chip.pixels.shape, []).append(chip)
+        groups += same.values()
+    images = [contestant.given(group) for group in groups]
 
-    def look(batch: list[Chip]) -> None:
-        for chip in batch:
-            run([chip])
+    def network() -> None:
+        for each in images:
+            contestant.run(each)
+        if where.type == "cuda":
+            torch.cuda.synchronize(where)
 
-    return look
+    return network
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, float]:
@@ -84,20 +98,22 @@ def main() -> int:
     limit = options.limit or (0.8 if options.torchvision else 1.05)
     model: Any = geoseg.load_model(options.model, device=options.device)
     found: dict[str, list[tuple[float, float]]] = {"network": [], "run": []}
+    settings = geoseg.Settings()
     with tempfile.TemporaryDirectory(prefix="geoseg-") as folder:
         raster = scene(Path(folder) / "town.tif", options.tiles * model.card.core)
-        batches = chips_of(raster, model)
-        look = one_by_one(torchvisions(model)) if options.torchvision else model.predict
-        look(batches[0])
-        model.predict(batches[0])
+        batches = chips_of(raster, model, settings)
 
         def network() -> None:
             for batch in batches:
-                look(batch)
+                model.predict(batch)
 
         def run() -> None:
-            extract_to(raster, model, Path(folder) / "town.gpkg")
+            extract_to(raster, model, Path(folder) / "town.gpkg", settings=settings)
 
+        if options.torchvision:
+            network = torchvision_alone(model, batches)
+        model.predict(batches[0])
+        network()
         for number in range(options.rounds):
             for name, work in (("network", network), ("run", run))[:: 1 if number % 2 == 0 else -1]:
                 found[name].append(timed(work))

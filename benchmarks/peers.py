@@ -67,7 +67,7 @@ def in_pixels(geometry: Any, raster: Path) -> NDArray[Any]:
 
 def plain(model: str) -> tuple[Any, geoseg.ModelCard, int]:
     """torchvision's network with these weights, its card, and the side of a tile."""
-    from benchmarks.detector_speed import plain_network
+    from benchmarks.contestants import plain_network
 
     detector: Any = geoseg.load_model(model, device="cpu")
     card, net = detector.card, plain_network(detector)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,15 @@ def test_end_to_end_compares_and_exits_by_the_limit(
     assert got == code
     assert len(re.findall(r"^(?:network|run): [\d.]+ s wall, [\d.]+ s CPU$", told, re.MULTILINE)) == 2
     assert re.search(r"^4 tiles: wall [\d.]+x \(limit [\d.]+x\), CPU time [\d.]+x", told, re.MULTILINE)
+
+
+def test_peers_run_on_the_device_that_is_asked_for(weights: Path) -> None:
+    """As a command of its own, for it starts others."""
+    small = ("--model", weights, "--size", 150, 200, "--only", "geoseg", "geoseg, openvino", "--device", "cuda:97")
+    command = [sys.executable, "-m", "benchmarks.peers", *map(str, small)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0 and "the device 'cuda:97'" in done.stderr
+    assert rows(done.stdout)["geoseg"][0].startswith("ended with") and "openvino" not in done.stdout
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A whole run, from file to GeoPackage, takes hardly longer than the network alone on the same tiles: 1.05x.
 
-    python -m benchmarks.end_to_end [--tiles 4] [--rounds 3] [--model buildings] [--device cpu] [--limit 1.05]
+    python -m benchmarks.end_to_end [--tiles 4] [--rounds 3] [--core 512] [--batch 4] [--device cpu] [--limit 1.05]
     python -m benchmarks.end_to_end --torchvision [--limit 0.8]    # against torchvision's model(images) alone
 
 Reading ahead, outlines and the store are done on other cores while the network is at work, so a machine needs one to
@@ -92,15 +92,18 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="of each")
     parser.add_argument("--model", default="buildings", help="bundled model, or weights file")
     parser.add_argument("--device", default="cpu", help="of the network")
+    parser.add_argument("--core", type=int, help="side of a tile's core, pixels; default: the card's")
+    parser.add_argument("--batch", type=int, default=geoseg.Settings().detect.batch, help="tiles per call")
     parser.add_argument("--torchvision", action="store_true", help="compare with torchvision's model(images) alone")
     parser.add_argument("--limit", type=float, help="largest ratio of wall times that passes: 1.05, torchvision 0.8")
     options = parser.parse_args()
     limit = options.limit or (0.8 if options.torchvision else 1.05)
     model: Any = geoseg.load_model(options.model, device=options.device)
     found: dict[str, list[tuple[float, float]]] = {"network": [], "run": []}
-    settings = geoseg.Settings()
+    core = options.core or model.card.core
+    settings = geoseg.Settings.model_validate({"tiling": {"core": core}, "detect": {"batch": options.batch}})
     with tempfile.TemporaryDirectory(prefix="geoseg-") as folder:
-        raster = scene(Path(folder) / "town.tif", options.tiles * model.card.core)
+        raster = scene(Path(folder) / "town.tif", options.tiles * core)
         batches = chips_of(raster, model, settings)
 
         def network() -> None:

@@ -55,7 +55,7 @@ def test_detector_speed_gives_a_row_to_each_contestant_and_a_profile(weights: Pa
 def test_end_to_end_compares_and_exits_by_the_limit(
     weights: Path, more: tuple[str, ...], limit: float, code: int, bench: Any
 ) -> None:
-    small = ("--model", weights, "--tiles", 2, "--rounds", 1)
+    small = ("--model", weights, "--tiles", 2, "--rounds", 1, "--core", 64, "--batch", 3)
     got, told = bench("end_to_end", *small, "--limit", limit, *more)
     assert got == code
     assert len(re.findall(r"^(?:network|run): [\d.]+ s wall, [\d.]+ s CPU$", told, re.MULTILINE)) == 2

@@ -1,11 +1,13 @@
 """From a GeoTIFF to outlines: geoseg and its peers, with the same weights, tiles and threshold.
 
     OMP_NUM_THREADS=1 python -m benchmarks.peers [--model buildings] [--size 1700 2000] [--only NAME ...]
+    python -m benchmarks.peers --device cuda
 
 A generated town, never seen in training, is the ground. Each contestant runs in a process of its own, one after the
 other: seconds (of the CPU, and by the clock) are those from the file to outlines, after the model was loaded; memory is
 the process's high-water mark (VmHWM, Linux), and what of it came on top of the loaded model. An object is right if
-an outline covers it one to one with an IoU of at least 0.5.
+an outline covers it one to one with an IoU of at least 0.5. All run on the device that is asked for; memory is that of
+the host.
 
 Peers are given what suits them: torchvision's enlarging of tiles to 800 pixels is off, sahi does not look at the whole
 image once more, geoai keeps what touches the raster's edge. Merging and thresholds of it are their defaults. Peers that
@@ -42,18 +44,19 @@ Run = Callable[[], NDArray[Any]]
 """From the file to outlines in its pixels, ``(n,)`` polygons."""
 
 
-def ours(device: str) -> Callable[[str, Path], Run]:
+def ours(model: str, raster: Path, device: str) -> Run:
     """geoseg on a device."""
+    detector = geoseg.load_model(model, device=device)
 
-    def contestant(model: str, raster: Path) -> Run:
-        detector = geoseg.load_model(model, device=device)
+    def run() -> NDArray[Any]:
+        return in_pixels(geoseg.extract(raster, detector).geometry, raster)
 
-        def run() -> NDArray[Any]:
-            return in_pixels(geoseg.extract(raster, detector).geometry, raster)
+    return run
 
-        return run
 
-    return contestant
+def on_openvino(model: str, raster: Path, device: str) -> Run:
+    """geoseg with OpenVINO, which has CPUs only."""
+    return ours(model, raster, "openvino")
 
 
 def in_pixels(geometry: Any, raster: Path) -> NDArray[Any]:
@@ -65,26 +68,26 @@ def in_pixels(geometry: Any, raster: Path) -> NDArray[Any]:
     return shapely.transform(np.asarray(geometry), lambda xy: xy @ linear.T + offset)
 
 
-def plain(model: str) -> tuple[Any, geoseg.ModelCard, int]:
-    """torchvision's network with these weights, its card, and the side of a tile."""
-    from benchmarks.detector_speed import plain_network
+def plain(model: str, device: str) -> tuple[Any, geoseg.ModelCard, int]:
+    """torchvision's network with these weights, on its device; its card, and the side of a tile."""
+    from benchmarks.contestants import plain_network
 
-    detector: Any = geoseg.load_model(model, device="cpu")
+    detector: Any = geoseg.load_model(model, device=device)
     card, net = detector.card, plain_network(detector)
     side = card.core + 2 * card.halo
     net.transform.min_size, net.transform.max_size = (side,), side
     return net, card, side
 
 
-def sahi(model: str, raster: Path) -> Run:
+def sahi(model: str, raster: Path, device: str) -> Run:
     """sahi's sliced prediction around its own wrapper of torchvision models; GREEDYNMM."""
     from sahi.models.torchvision import TorchVisionDetectionModel
     from sahi.predict import get_sliced_prediction
 
-    net, card, side = plain(model)
+    net, card, side = plain(model, device)
     names = {str(i): name for i, name in enumerate(("background", *card.classes))}
     wrapper: Any = TorchVisionDetectionModel(
-        model=net, confidence_threshold=card.score_threshold, device="cpu", category_mapping=names
+        model=net, confidence_threshold=card.score_threshold, device=device, category_mapping=names
     )
 
     def run() -> NDArray[Any]:
@@ -107,22 +110,23 @@ def sahi(model: str, raster: Path) -> Run:
     return run
 
 
-def supervision(model: str, raster: Path) -> Run:
+def supervision(model: str, raster: Path, device: str) -> Run:
     """supervision's InferenceSlicer with torchvision in its callback; NMS, masks as planes."""
     import supervision as sv
     import torch
 
-    net, card, side = plain(model)
+    net, card, side = plain(model, device)
 
     @torch.inference_mode()
     def look(image: NDArray[np.uint8]) -> Any:
-        [out] = net([torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255])
+        chip = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(device)
+        [out] = net([chip.float() / 255])
         sure = out["scores"] >= card.score_threshold
         return sv.Detections(
-            xyxy=out["boxes"][sure].numpy(),
-            confidence=out["scores"][sure].numpy(),
-            class_id=out["labels"][sure].numpy(),
-            mask=(out["masks"][sure, 0] > 0.5).numpy(),
+            xyxy=out["boxes"][sure].cpu().numpy(),
+            confidence=out["scores"][sure].cpu().numpy(),
+            class_id=out["labels"][sure].cpu().numpy(),
+            mask=(out["masks"][sure, 0] > 0.5).cpu().numpy(),
         )
 
     slicer = sv.InferenceSlicer(callback=look, slice_wh=side, overlap_wh=2 * card.halo)
@@ -134,15 +138,15 @@ def supervision(model: str, raster: Path) -> Run:
     return run
 
 
-def geoai(model: str, raster: Path) -> Run:
+def geoai(model: str, raster: Path, device: str) -> Run:
     """geoai's ObjectDetector."""
     import torch
     from geoai.extract import ObjectDetector
 
-    net, card, side = plain(model)
+    net, card, side = plain(model, device)
     with tempfile.NamedTemporaryFile(suffix=".pth") as file:
         torch.save(net.state_dict(), file.name)
-        detector = ObjectDetector(model_path=file.name, model=net, device="cpu")
+        detector = ObjectDetector(model_path=file.name, model=net, device=device)
 
     def run() -> NDArray[Any]:
         with torch.inference_mode():
@@ -159,14 +163,14 @@ def geoai(model: str, raster: Path) -> Run:
     return run
 
 
-CONTESTANTS: dict[str, tuple[str, Callable[[str, Path], Run]]] = {
-    "geoseg": ("torch", ours("cpu")),
-    "geoseg, openvino": ("openvino", ours("openvino")),
+CONTESTANTS: dict[str, tuple[str, Callable[[str, Path, str], Run]]] = {
+    "geoseg": ("torch", ours),
+    "geoseg, openvino": ("openvino", on_openvino),
     "sahi": ("sahi", sahi),
     "supervision": ("supervision", supervision),
     "geoai": ("geoai", geoai),
 }
-"""What must be installed, and who runs, by name."""
+"""What must be installed, and who runs a model on a raster on a device, by name."""
 
 
 def pixels(raster: Path) -> NDArray[np.uint8]:
@@ -189,9 +193,9 @@ def peak() -> float:
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
-def one(name: str, model: str, folder: Path) -> None:
+def one(name: str, model: str, device: str, folder: Path) -> None:
     """Run a contestant in this process; its outlines and figures go into the folder."""
-    run = CONTESTANTS[name][1](model, folder / "town.tif")
+    run = CONTESTANTS[name][1](model, folder / "town.tif", device)
     before, wall, cpu = peak(), time.monotonic(), time.process_time()
     found = run()
     figures = {"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu, "peak": peak(), "before": before}
@@ -215,25 +219,29 @@ def main() -> None:
     """Run all, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="buildings")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N: of all that run")
     parser.add_argument("--size", type=int, nargs=2, default=(1700, 2000), help="rows and columns of the town")
     parser.add_argument("--only", nargs="*", choices=list(CONTESTANTS), default=list(CONTESTANTS))
     parser.add_argument("--run", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.run:
-        one(asked.run, asked.model, asked.folder)
+        one(asked.run, asked.model, asked.device, asked.folder)
         return
     with tempfile.TemporaryDirectory(prefix="geoseg-") as place:
         folder = Path(place)
         truth = ground(folder, tuple(asked.size), model_card(asked.model).gsd_m or 0.25)
-        print(f"{asked.model} on a town of {asked.size[0]:,} x {asked.size[1]:,} px, {len(truth):,} objects\n")
+        rows, columns = asked.size
+        print(f"{asked.model} on {asked.device}, a town of {rows:,} x {columns:,} px, {len(truth):,} objects\n")
         print("| | CPU s | clock s | peak MiB | on top of the model | outlines | right | F1 |\n|---|" + "---|" * 7)
         for name in asked.only:
+            if name == "geoseg, openvino" and asked.device != "cpu":
+                continue
             if importlib.util.find_spec(CONTESTANTS[name][0]) is None:
                 print(f"| {name} | not installed |", flush=True)
                 continue
             own = [sys.executable, "-m", "benchmarks.peers", "--run", name, "--model", asked.model]
-            code = subprocess.run([*own, "--folder", place], stdout=sys.stderr).returncode
+            code = subprocess.run([*own, "--device", asked.device, "--folder", place], stdout=sys.stderr).returncode
             if code:
                 print(f"| {name} | ended with {code} (-9: killed, as for memory) |", flush=True)
                 continue

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from geoseg.detectors.base import Detector
+from geoseg.detectors.base import Detector, in_steps
 from geoseg.errors import AnswerError, GeosegError, ModelError, RasterError, ResourceError
 from geoseg.instances import Chip, Instances
 
@@ -18,7 +18,7 @@ SICK = 8
 """This many failures in a row in one process, or as many and most tiles of a run, are no accident any more."""
 _DEVICE = threading.Lock()
 """One network call at a time per process: it keeps the device busy by itself, and detectors need not be
-thread-safe. Other threads read and outline meanwhile."""
+thread-safe. Other threads read and outline meanwhile, and make Instances of what the network said."""
 
 Cause = Literal["memory", "device", "raster", "answer", "other"]
 """``memory``: there was no room. ``device``: the GPU, or a worker, broke. ``raster``: the file could not be opened.
@@ -109,8 +109,7 @@ def predict(detector: Detector, chips: Sequence[Chip], health: Health) -> list[I
         GeosegError: it fails again and again.
     """
     try:
-        with _DEVICE:
-            found = _checked(detector.predict(list(chips)), len(chips), detector)
+        found = _asked(detector, list(chips))
     except Exception as error:
         if isinstance(error, GeosegError) and not isinstance(error, AnswerError):
             raise
@@ -126,6 +125,17 @@ def predict(detector: Detector, chips: Sequence[Chip], health: Health) -> list[I
     log.warning("the detector failed on %d chips (%s): trying with fewer", len(chips), failure.said)
     parts = [chips[start : start + size] for start in range(0, len(chips), size)]
     return [each for part in parts for each in predict(detector, part, health)]
+
+
+def _asked(detector: Detector, chips: list[Chip]) -> Sequence[Instances]:
+    """One call of the detector; of one in steps, only what needs the device keeps others from it."""
+    if not in_steps(detector):
+        with _DEVICE:
+            return _checked(detector.predict(chips), len(chips), detector)
+    packed = detector.pack(chips)
+    with _DEVICE:
+        seen = detector.look(packed)
+    return _checked(detector.unpack(seen), len(chips), detector)
 
 
 def _checked(found: Any, count: int, detector: Detector) -> Sequence[Instances]:

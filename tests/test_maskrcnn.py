@@ -100,6 +100,25 @@ def test_a_full_tile_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.records) == 1
 
 
+def test_only_the_middle_step_asks_the_network(detector: MaskRCNNDetector) -> None:
+    """The others are done while another thread has the device."""
+    some = chips()
+    expected = detector.predict(some)
+    calls: list[int] = []
+    hook = detector.ready.backbone.register_forward_pre_hook(lambda *_: calls.append(1))
+    packed = detector.pack(some)
+    assert not calls
+    seen = detector.look(packed)
+    asked = len(calls)
+    found = detector.unpack(seen)
+    hook.remove()
+    assert len(calls) == asked == len({batch.size for batch in packed}) > 1
+    assert sum(map(len, found)) == sum(map(len, expected)) > 0
+    for one, other in zip(found, expected, strict=True):
+        for a, b in zip((one.boxes, one.scores, *one.masks), (other.boxes, other.scores, *other.masks), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_no_chips_give_no_instances(detector: MaskRCNNDetector) -> None:
     assert list(detector.predict([])) == []
 
@@ -215,7 +234,7 @@ def test_what_goes_shares_enough_with_what_stays(seed: int, overlap: float) -> N
 
 
 def test_a_crowd_is_compared_by_and_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 1000 candidates there can be half a million pairs, at some 10 KB each."""
+    """Of 1000 candidates there can be half a million pairs, at some 25 KB each."""
     pairs: list[int] = []
     shared = suppression._shared
     monkeypatch.setattr(suppression, "_shared", lambda *each: (pairs.append(len(each[-1])), shared(*each))[1])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from painted import CARD
 
+from geoseg.detectors.base import InSteps
 from geoseg.errors import AnswerError, ConfigError, GeosegError, ModelError, RasterError, ResourceError
 from geoseg.instances import Chip, Instances
 from geoseg.predicting import SICK, Failure, Health, given_up, most_common, predict
@@ -114,3 +117,62 @@ def test_the_cause_says_whose_fault_it_is() -> None:
     assert most_common(causes) == "memory"
     assert Failure.of(RasterError("gone")).cause == "raster"
     assert type(given_up("x", "raster", worked=False)) is RasterError
+
+
+class Stepping(InSteps):
+    """Sees nothing; its first call ends only when the second one has had the device."""
+
+    card = CARD
+
+    def __init__(self) -> None:
+        self.looks, self.at_once, self.most = 0, 0, 0
+        self.second = threading.Event()
+
+    def pack(self, chips: list[Chip]) -> int:
+        return len(chips)
+
+    def look(self, packed: int) -> tuple[int, int]:
+        self.looks, self.at_once = self.looks + 1, self.at_once + 1
+        self.most = max(self.most, self.at_once)
+        if self.looks == 2:
+            self.second.set()
+        self.at_once -= 1
+        return packed, self.looks
+
+    def unpack(self, seen: tuple[int, int]) -> list[Instances]:
+        if seen[1] == 1 and not self.second.wait(30):
+            raise TimeoutError("nobody else had the device")
+        return [Instances() for _ in range(seen[0])]
+
+
+def test_the_device_goes_on_while_instances_are_made() -> None:
+    model, health = Stepping(), Health()
+    with ThreadPoolExecutor(2) as threads:
+        both = list(threads.map(lambda count: predict(model, _chips(count), health), (2, 3)))
+    assert [[type(each) for each in found] for found in both] == [[Instances] * 2, [Instances] * 3]
+    assert (model.looks, model.most) == (2, 1)
+
+
+def test_a_predict_of_ones_own_is_asked_in_place_of_the_steps() -> None:
+    class Own(Stepping):
+        def predict(self, chips: list[Chip]) -> list[Instances]:
+            return [Instances() for _ in chips]
+
+    model = Own()
+    assert len(predict(model, _chips(3), Health())) == 3 and model.looks == 0
+
+
+@pytest.mark.parametrize("step", ["pack", "look", "unpack"])
+def test_a_failure_in_any_step_is_narrowed_down(step: str) -> None:
+    model = Stepping()
+    model.second.set()
+    whole = getattr(model, step)
+
+    def fails(given: Any) -> Any:
+        count = {"pack": lambda: len(given), "look": lambda: given, "unpack": lambda: given[0]}[step]()
+        if count > 1:
+            raise MemoryError
+        return whole(given)
+
+    setattr(model, step, fails)
+    assert [type(each) for each in predict(model, _chips(3), Health())] == [Instances] * 3

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from geoseg.errors import ModelError
 from geoseg.instances import Chip, Instances
@@ -141,3 +142,32 @@ class Detector(Protocol):
 
     def predict(self, chips: list[Chip]) -> Sequence[Instances]:
         """One ``Instances`` per chip, in order. Must not depend on how chips are grouped into calls."""
+
+
+class InSteps(ABC):
+    """A detector whose ``predict`` is three steps, of which only the second needs the device: a run does the others on
+    some threads while another has the device (:mod:`geoseg.predicting`)."""
+
+    card: ModelCard
+    """What the model is and wants."""
+
+    @abstractmethod
+    def pack(self, chips: list[Chip]) -> Any:
+        """What the device is to be given, in the host's memory."""
+
+    @abstractmethod
+    def look(self, packed: Any) -> Any:
+        """What the network says of it, in the host's memory again. One call at a time."""
+
+    @abstractmethod
+    def unpack(self, seen: Any) -> list[Instances]:
+        """Instances of each chip, in order."""
+
+    def predict(self, chips: list[Chip]) -> Sequence[Instances]:
+        """Instances of each chip, in order: all steps, one after the other."""
+        return self.unpack(self.look(self.pack(chips)))
+
+
+def in_steps(detector: Detector) -> TypeGuard[InSteps]:
+    """Whether a detector's steps are all that it does: not where its class has a ``predict`` of its own."""
+    return isinstance(detector, InSteps) and type(detector).predict is InSteps.predict

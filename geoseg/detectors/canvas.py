@@ -82,29 +82,38 @@ def prepared(chips: Sequence[Chip], size: tuple[int, int], card: ModelCard, devi
     Raises:
         ModelError: pixels that are not what the card says.
     """
+    sizes = [(chip.pixels.shape[1], chip.pixels.shape[2]) for chip in chips]
+    return normalised(packed(chips, size, card, device), sizes, card, device)
+
+
+def packed(chips: Sequence[Chip], size: tuple[int, int], card: ModelCard, device: torch.device) -> Tensor:
+    """``(n, bands, *size)`` raw values in the host's memory, 8-bit ones as such: they travel to the device in one
+    piece, and the CPU does not wait for a GPU to have them. Beside a chip they are 0.
+
+    Raises:
+        ModelError: pixels that are not what the card says.
+    """
     for chip in chips:
         _check(chip, card)
-    raw = _together(chips, size, device)
-    mean = torch.tensor(card.mean or (0.0,), device=device).view(-1, 1, 1)
-    std = torch.tensor(card.std or (1.0,), device=device).view(-1, 1, 1)
-    out = (raw.float() - mean) / std
-    for image, chip in zip(out, chips, strict=True):
-        rows, columns = chip.pixels.shape[1:]
-        image[:, rows:] = 0.0
-        image[:, :, columns:] = 0.0
-    return out
-
-
-def _together(chips: Sequence[Chip], size: tuple[int, int], device: torch.device) -> Tensor:
-    """``(n, bands, *size)`` raw values on the device, 8-bit ones as such: they travel in one piece, and the CPU does
-    not wait for a GPU to have them. Beside a chip they are 0."""
     eight_bit = all(chip.pixels.dtype == np.uint8 for chip in chips)
     shape = (len(chips), chips[0].pixels.shape[0], *size)
     dtype = torch.uint8 if eight_bit else torch.float32
     host = torch.zeros(shape, dtype=dtype, pin_memory=device.type == "cuda")  # memory that the GPU reads by itself
     for place, chip in zip(host.numpy(), chips, strict=True):
         place[:, : chip.pixels.shape[1], : chip.pixels.shape[2]] = chip.pixels
-    return host.to(device, non_blocking=True)
+    return host
+
+
+def normalised(host: Tensor, sizes: Sequence[tuple[int, int]], card: ModelCard, device: torch.device) -> Tensor:
+    """``(n, bands, h, w)`` float32 on the device: values as ``packed`` gives them, less the card's mean and over its
+    deviation; beside chips of the given ``(rows, columns)`` 0, which is the mean."""
+    mean = torch.tensor(card.mean or (0.0,), device=device).view(-1, 1, 1)
+    std = torch.tensor(card.std or (1.0,), device=device).view(-1, 1, 1)
+    out = (host.to(device, non_blocking=True).float() - mean) / std
+    for image, (rows, columns) in zip(out, sizes, strict=True):
+        image[:, rows:] = 0.0
+        image[:, :, columns:] = 0.0
+    return out
 
 
 def _check(chip: Chip, card: ModelCard) -> None:

@@ -35,9 +35,21 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def reduced_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Autocast to bfloat16 where the hardware multiplies it natively; elsewhere it would be slower."""
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and cpu_has_bf16()
+    """Autocast to bfloat16 where the hardware multiplies it natively; elsewhere float32.
+
+    bfloat16 that is emulated would be slower. float16, which GPUs before Ampere multiply natively, ends at 65,504: a
+    network that goes beyond gives infinity, and trains only with scaled losses.
+    """
+    fast = gpu_has_bf16(device) if device.type == "cuda" else device.type == "cpu" and cpu_has_bf16()
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast)
+
+
+def gpu_has_bf16(device: torch.device) -> bool:
+    """Whether this very GPU multiplies bfloat16 natively: from compute capability 8.0 (Ampere) on.
+
+    ``torch.cuda.is_bf16_supported`` asks the current GPU, whichever that is, and counts emulation.
+    """
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @cache

@@ -12,8 +12,17 @@ from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
 
-from geoseg.detectors.base import ModelCard
-from geoseg.detectors.canvas import FLOOR, SMALLEST, by_canvas, check_finite, not_elsewhere, prepared, warn_full
+from geoseg.detectors.base import InSteps, ModelCard
+from geoseg.detectors.canvas import (
+    FLOOR,
+    SMALLEST,
+    by_canvas,
+    check_finite,
+    normalised,
+    not_elsewhere,
+    packed,
+    warn_full,
+)
 from geoseg.detectors.device import pick_device, reduced_precision
 from geoseg.detectors.folding import folded
 from geoseg.detectors.openvino_core import asks_for_openvino
@@ -27,7 +36,37 @@ STRIDE = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MaskRCNNDetector:
+class _Batch:
+    """Chips that run together, in the host's memory."""
+
+    members: list[int]
+    """Their places in the call."""
+    chips: list[Chip]
+    """Of one canvas."""
+    size: tuple[int, int]
+    """Rows and columns of the canvas."""
+    pixels: Tensor
+    """``(n, bands, *size)`` raw values."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Seen:
+    """What the network said of a batch, in the host's memory: one tensor per chip."""
+
+    members: list[int]
+    """Places of the chips in the call."""
+    boxes: list[Tensor]
+    """``(n, 4)`` xyxy in the chip's pixels."""
+    scores: list[Tensor]
+    """``(n,)``."""
+    labels: list[Tensor]
+    """``(n,)`` from 1, 0 being the background."""
+    masks: list[Tensor]
+    """``(n, 28, 28)`` probabilities over the box."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaskRCNNDetector(InSteps):
     """A :class:`~geoseg.detectors.base.Detector` around a torchvision ``MaskRCNN``.
 
     Each chip is padded to its own multiple of :data:`STRIDE` and runs only with chips of that size, so its
@@ -84,33 +123,53 @@ class MaskRCNNDetector:
         """Travel by way of the CPU: a client without a GPU may drive workers that have one, and the other way."""
         return _arrive, (copy.deepcopy(self.net).cpu(), self.card, self.wanted, self.digest)
 
-    def predict(self, chips: list[Chip]) -> Sequence[Instances]:
-        """Instances of each chip, in order.
+    def pack(self, chips: list[Chip]) -> list[_Batch]:
+        """Chips of one size in one piece each.
+
+        Raises:
+            ModelError: pixels that are not uint8, or not one band per mean of the card.
+        """
+        return [
+            _Batch(members=members, chips=some, size=size, pixels=packed(some, size, self.card, self.where))
+            for size, members in by_canvas(chips, stride=STRIDE).items()
+            for some in [[chips[i] for i in members]]
+        ]
+
+    def look(self, packed: list[_Batch]) -> list[_Seen]:
+        """What the network says, batch by batch.
 
         Raises:
             AnswerError: the network gives NaN or infinity.
-            ModelError: pixels that are not uint8, or not one band per mean of the card.
         """
-        found: dict[int, Instances] = {}
-        for size, members in by_canvas(chips, stride=STRIDE).items():
-            found.update(zip(members, self._predict_equal([chips[i] for i in members], size), strict=True))
-        return [found[i] for i in range(len(chips))]
+        return [self._seen(batch) for batch in packed]
 
     @torch.inference_mode()
-    def _predict_equal(self, chips: list[Chip], size: tuple[int, int]) -> list[Instances]:
-        images = prepared(chips, size, self.card, self.where).contiguous(memory_format=torch.channels_last)
-        shapes = [(chip.pixels.shape[1], chip.pixels.shape[2]) for chip in chips]
+    def unpack(self, seen: list[_Seen]) -> list[Instances]:
+        """Instances of each chip, in order, without doubles."""
+        found: dict[int, Instances] = {}
+        for each in seen:
+            parts = zip(each.boxes, each.scores, each.labels, each.masks, strict=True)
+            found.update(zip(each.members, (_instances(*part) for part in parts), strict=True))
+        return [found[i] for i in range(len(found))]
+
+    @torch.inference_mode()
+    def _seen(self, batch: _Batch) -> _Seen:
+        shapes = [(chip.pixels.shape[1], chip.pixels.shape[2]) for chip in batch.chips]
+        images = normalised(batch.pixels, shapes, self.card, self.where).contiguous(memory_format=torch.channels_last)
         with reduced_precision(self.where):
             features = self.ready.backbone(images)
             proposals, _ = self.ready.rpn(ImageList(images, shapes), features)
-            boxes, scores, labels = self._boxes(features, proposals, shapes, size)
-            for i, chip in enumerate(chips):
+            boxes, scores, labels = self._boxes(features, proposals, shapes, batch.size)
+            for i, chip in enumerate(batch.chips):
                 if len(boxes[i]) >= self.ready.roi_heads.detections_per_img:
                     warn_full(self.card.name, len(boxes[i]), chip.tile)
                 mine = not_elsewhere(boxes[i], chip.tile)
                 boxes[i], scores[i], labels[i] = boxes[i][mine], scores[i][mine], labels[i][mine]
-            masks = self._masks(features, boxes, labels, size)
-        return [_instances(*parts) for parts in zip(boxes, scores, labels, masks, strict=True)]
+            masks = self._masks(features, boxes, labels, batch.size)
+        # One copy of all: the device is waited for at each.
+        counts = [len(each) for each in boxes]
+        boxes, scores, labels = (list(torch.split(torch.cat(p).cpu(), counts)) for p in (boxes, scores, labels))
+        return _Seen(members=batch.members, boxes=boxes, scores=scores, labels=labels, masks=masks)
 
     def _boxes(
         self,
@@ -152,7 +211,7 @@ def _arrive(net: MaskRCNN, card: ModelCard, wanted: str, digest: str) -> MaskRCN
 
 
 def _instances(boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor) -> Instances:
-    boxes, scores, labels = boxes.float().cpu(), scores.float().cpu(), labels.cpu()
+    boxes, scores = boxes.float(), scores.float()
     good = ((boxes[:, 2:] - boxes[:, :2]) > SMALLEST).all(dim=1)
     boxes, scores, labels, masks = boxes[good], scores[good], labels[good], masks[good]
     keep = mask_doubles(boxes, scores, labels, masks)

@@ -69,11 +69,11 @@ def raster_window(
 ) -> Windowed:
     """How a raster is read for training: errors as for :func:`labelled_raster`."""
     model = config.model
-    fine = model.gsd_m * OVERSAMPLING
-    card = ModelCard(classes=model.classes, gsd_m=fine, bands=("red", "green", "blue"), mean=model.mean, std=model.std)
     info = open_raster(config.path(raster))
-    if info.grid.gsd_m > fine:  # never invent detail that is not there
-        card = replace(card, gsd_m=None)
+    # A GSD is asked for also where the raster's own is coarser (finer would invent detail): its pixels may be oblong on
+    # the ground, as those in degrees are, and a chip is square ground, as it is in use.
+    gsd_m = max(model.gsd_m * OVERSAMPLING, min(info.grid.gsd_xy_m))
+    card = ModelCard(classes=model.classes, gsd_m=gsd_m, bands=("red", "green", "blue"), mean=model.mean, std=model.std)
     rule = None if scaling is None else Scaling(low=(scaling[0],), high=(scaling[1],))
     reading = source_for(info, card, scaling=rule, bands=bands)
     low, high = (round(share * reading.grid.width) for share in columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import geopandas as gpd
@@ -14,12 +15,12 @@ from affine import Affine
 from test_training import TINY
 
 from geoseg.detectors.base import ModelCard
+from geoseg.errors import ConfigError
 from geoseg.raster import Reader, open_raster, source_for
 from geoseg.tiling import Tiling
 from geoseg.training import read_train_config
 from geoseg.training.chips import Pose, cut
 from geoseg.training.config import TrainConfig
-from geoseg.training.labelled import Labelled
 from geoseg.training.rasters import labelled_raster
 
 GSD = 0.3
@@ -62,16 +63,11 @@ def square(folder: Path, crs: str, transform: Affine) -> Path:
     return folder / "a.tif"
 
 
-def settings(folder: Path, *, more: str = "", gsd_m: float = GSD) -> TrainConfig:
-    text = TINY.format(steps=1).split("[[sources]]")[0].replace("gsd_m = 0.3", f"gsd_m = {gsd_m}")
+def settings(folder: Path, *, more: str = "", classes: tuple[str, ...] = ("building",)) -> TrainConfig:
+    text = TINY.format(steps=1).split("[[sources]]")[0].replace('["building"]', json.dumps(classes))
     path = folder / "a.toml"
     path.write_text(f'{text}[[sources]]\nkind = "raster"\nraster = "a.tif"\nlabels = "labels.gpkg"\n{more}')
     return read_train_config(path)
-
-
-def labelled(folder: Path, *, more: str = "") -> Labelled:
-    config = settings(folder, more=more)
-    return labelled_raster(config.sources[0], config)  # type: ignore[arg-type]
 
 
 def sides(bright: np.ndarray) -> tuple[int, int]:
@@ -82,7 +78,8 @@ def sides(bright: np.ndarray) -> tuple[int, int]:
 @pytest.mark.parametrize("place", PLACES)
 def test_what_is_square_on_the_ground_is_square_in_a_chip_as_it_is_in_use(tmp_path: Path, place: str) -> None:
     path = square(tmp_path, *PLACES[place])
-    image = labelled(tmp_path)
+    config = settings(tmp_path)
+    image = labelled_raster(config.sources[0], config)  # type: ignore[arg-type]
     centre = (image.pixels.width / 2, image.pixels.height / 2)
     example = cut(image, Pose(centre_xy=centre, step=GSD / image.gsd_m, angle_deg=0.0, flip=False), 160)
     left, top, right, bottom = example.target["boxes"][0].tolist()
@@ -93,3 +90,22 @@ def test_what_is_square_on_the_ground_is_square_in_a_chip_as_it_is_in_use(tmp_pa
     with Reader(in_use := source_for(open_raster(path), card)) as reader:
         chips, _ = reader.read(list(Tiling(core=4096, halo=0).plan(in_use.grid.window).tiles()))
     assert trained == pytest.approx(sides(chips[0].pixels[0] > 125), abs=3.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [(["shed", None, "hall", " ", "shed"], ("shed", "hall")), ([2, None, 1, None, 2], ("2", "1"))],
+    ids=["text", "numbers"],
+)
+def test_features_without_a_label_are_counted_and_may_be_ignored(
+    tmp_path: Path, values: list[object], classes: tuple[str, ...]
+) -> None:
+    square(tmp_path, *PLACES["degrees"])
+    boxes = [shapely.box(10 + i * 2e-4, 59.9997, 10 + i * 2e-4 + 1e-4, 59.9999) for i in range(5)]
+    gpd.GeoDataFrame({"what": values}, geometry=boxes, crs=4326).to_file(tmp_path / "labels.gpkg")
+    config = settings(tmp_path, more='label_column = "what"\n', classes=classes)
+    with pytest.raises(ConfigError, match=r"of whose 5 features 2 have no label in 'what'.*ignore_labels"):
+        labelled_raster(config.sources[0], config)  # type: ignore[arg-type]
+    config = settings(tmp_path, more='label_column = "what"\nignore_labels = [""]\n', classes=classes)
+    image = labelled_raster(config.sources[0], config)  # type: ignore[arg-type]
+    assert image.labels.tolist() == [1, 2, 1] and len(image.ignore) == 2

@@ -143,7 +143,16 @@ def _classes(table: gpd.GeoDataFrame, source: RasterSource, classes: tuple[str, 
     if source.label_column not in table:
         columns = ", ".join(str(name) for name in table.columns if name != table.geometry.name)
         raise ConfigError(f"{source.labels} without a column {source.label_column!r}", allowed=columns)
-    return named(table[source.label_column].tolist(), classes, source.ignore_labels, source.labels)
+    # A null makes floats of whole numbers: back to those, for 1.0 is the name of no class.
+    column = table[source.label_column].convert_dtypes().astype("string")
+    values = column.fillna("").str.strip().tolist()
+    if (nameless := values.count("")) and "" not in source.ignore_labels:
+        raise ConfigError(
+            f"{source.labels}, of whose {len(values):,} features {nameless:,} have no label in {source.label_column!r}",
+            allowed=f"the model's classes ({', '.join(classes)})",
+            remedy='Give them one or take them out, or put "" into ignore_labels: nothing is punished where they lie',
+        )
+    return named(values, classes, source.ignore_labels, source.labels)
 
 
 def named(values: list[Any], classes: tuple[str, ...], ignore_labels: tuple[str, ...], what: str) -> NDArray[np.int64]:

@@ -87,7 +87,7 @@ class Sampling(Part):
     objects: Share = Field(default=0.6, description="share of chips laid near an object")
     empty: Share = Field(default=0.0, description="share of chips that show no object, where there is such ground")
     hard: Share = Field(default=0.0, description="share of chips laid on what was wrongly found (hard, review)")
-    balance: Share = Field(default=0.0, description="0: objects as often as they are; 1: every class as often")
+    balance: Share = Field(default=0.0, description="0: objects as often as they come; 1: every class as often")
 
 
 class Loss(Part):

@@ -51,4 +51,7 @@ def test_chips_are_centred_on_labelled_ground(seed: int, kind: str) -> None:
     shown = image(*objects, area=strip, hard_xy=np.array([[300.0, 200.0]]))
     places = {"objects": partial(near_object, label=1), "empty": on_empty, "hard": near_hard, "anywhere": anywhere}
     xy = places[kind](shown, np.random.default_rng(seed), half=128.0)
+    if xy is None:  # everywhere there is an object within reach
+        assert kind == "empty"
+        return
     assert shapely.contains_xy(strip, *xy)

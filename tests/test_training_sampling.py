@@ -10,7 +10,10 @@ import pytest
 import shapely
 import torch
 from PIL import Image
+from test_training import TINY
 
+from geoseg.errors import ConfigError
+from geoseg.training import read_train_config
 from geoseg.training.chips import Example
 from geoseg.training.config import Sampling, Schedule, TrainConfig
 from geoseg.training.labelled import Labelled
@@ -114,3 +117,58 @@ def test_balance_of_a_coco_file_of_which_one_image_holds_a_class(tmp_path: Path)
     assert all(len(example.target["boxes"]) for example in plain)
     again = mix(coco(tmp_path))
     assert all(torch.equal(again.draw(index).pixels, drawn.draw(index).pixels) for index in (7, 3))
+
+
+def near(value: int, drawn: list[Example]) -> float:
+    return float(np.mean([int(example.pixels[0, CHIP // 2, CHIP // 2]) == value for example in drawn]))
+
+
+def shows(drawn: list[Example]) -> float:
+    return float(np.mean([len(example.target["boxes"]) > 0 for example in drawn]))
+
+
+def test_shares_are_those_of_a_source_of_which_some_images_hold_nothing() -> None:
+    dense = [image([1], height=80, width=81) for _ in range(6)]  # no chip there is without the object
+    bare = [image([]) for _ in range(6)]
+    assert shows(chips([pool(*dense, *bare)], objects=0.5, empty=0.5)) == pytest.approx(0.5, abs=0.08)
+    assert shows(chips([pool(*dense, *bare)], objects=1.0)) == 1.0
+    assert shows(chips([pool(*dense, *bare)], objects=0.0, empty=1.0)) == 0.0
+    # Without such an image others are looked through; where there is none, it lies anywhere.
+    mixed = [image([1]) if number % 2 else dense[number] for number in range(6)]
+    assert shows(chips([pool(*mixed)], objects=0.0, empty=1.0)) < 0.15
+    assert shows(chips([pool(*dense)], objects=0.0, empty=1.0)) == 1.0
+
+
+def test_rare_empty_ground_is_found() -> None:
+    boxes = [shapely.box(x, y, x + 9, y + 9) for x in range(0, 1000, 30) for y in range(0, 700, 30)]
+    free = shapely.box(400, 300, 620, 520)  # chips fit in whose centres are in 3 % of the image
+    kept = [box for box in boxes if not box.intersects(free)]
+    crowded = Labelled(
+        pixels=Held(values=torch.zeros(3, 700, 1000, dtype=torch.uint8)),
+        polygons=np.array(kept, dtype=object),
+        labels=np.ones(len(kept), np.int64),
+        gsd_m=1.0,
+    )
+    assert shows(chips([pool(crowded)], count=60, objects=0.0, empty=1.0)) < 0.35
+
+
+def test_hard_places_have_their_share_and_leave_the_others_theirs() -> None:
+    marked = image([1, 1, 1], height=500, width=700, hard_xy=np.array([[600.0, 400.0]]))
+    marked.pixels.values[:, 340:460, 540:660] = 200  # type: ignore[attr-defined]
+    shares = {"hard": 0.3, "objects": 0.5, "empty": 0.2}
+    drawn = chips([pool(marked)], **shares)
+    told = near(200, drawn), shows(drawn)
+    assert told == pytest.approx((0.3, 0.5), abs=0.08)
+    drawn = chips([pool(image([1, 1, 1], height=500, width=700))], **shares)
+    assert near(200, drawn) == 0.0 and 0.5 < shows(drawn) < 0.75
+
+
+def test_shares_of_more_than_all_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    text = TINY.format(steps=1)
+    path.write_text(text + "[sampling]\nhard = 0.5\n")
+    with pytest.raises(ConfigError, match=r"line \d+: sampling.*objects \+ empty \+ hard of 1 at most, not 1\.1"):
+        read_train_config(path)
+    for shares in ("objects = 0.7\nempty = 0.2\nhard = 0.1", "objects = 0.1\nempty = 0.2\nhard = 0.7"):
+        path.write_text(f"{text}[sampling]\n{shares}\n")
+        assert read_train_config(path).sampling.objects in (0.7, 0.1)

@@ -22,6 +22,9 @@ XY = tuple[float, float]
 _TRIES = 16
 """Places that are tried before the last one is taken."""
 
+_EMPTY_TRIES = 64
+"""Places that are tried for one without an object: enough where a twentieth of the ground will do."""
+
 
 def shown(sampling: Sampling, rng: np.random.Generator) -> Shown:
     """What a chip is asked to show."""
@@ -44,14 +47,14 @@ def near_hard(image: Labelled, rng: np.random.Generator, half: float) -> XY:
     return _around(image.hard_xy[int(rng.integers(len(image.hard_xy)))], image, rng, half)
 
 
-def on_empty(image: Labelled, rng: np.random.Generator, half: float) -> XY:
-    """Where the chip shows no object, if such a place is found."""
-    for _ in range(_TRIES):
+def on_empty(image: Labelled, rng: np.random.Generator, half: float) -> XY | None:
+    """Where the chip shows no object; None where no such place was found."""
+    reach = 1.42 * half  # however it is turned
+    for _ in range(_EMPTY_TRIES):
         x, y = anywhere(image, rng, half)
-        reach = 1.42 * half  # however it is turned
         if not len(image.tree.query(shapely.box(x - reach, y - reach, x + reach, y + reach))):
-            break
-    return x, y
+            return x, y
+    return None
 
 
 def anywhere(image: Labelled, rng: np.random.Generator, half: float) -> XY:

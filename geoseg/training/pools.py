@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.training.labelled import Labelled
+
+_FURTHER = 3
+"""Images that are looked through for empty ground where the first has none: each may have to be read."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,6 +33,23 @@ class Pool:
     def full(self) -> NDArray[np.int64]:
         """Numbers of the images that hold objects."""
         return np.flatnonzero(self.counts.any(axis=1))
+
+    @cached_property
+    def bare(self) -> NDArray[np.int64]:
+        """Numbers of those that hold none."""
+        return np.flatnonzero(~self.counts.any(axis=1))
+
+    def any(self, rng: np.random.Generator) -> Labelled:
+        """Any image, with the same chance."""
+        return self.image(int(rng.integers(len(self.counts))))
+
+    def further(self, rng: np.random.Generator) -> Iterator[Labelled]:
+        """Any image, then others that may have ground without an object: one that holds none, else a few."""
+        yield self.any(rng)
+        if len(self.bare):
+            yield self.image(int(rng.choice(self.bare)))
+        elif len(self.counts) > 1:
+            yield from (self.any(rng) for _ in range(_FURTHER))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -73,8 +73,13 @@ class Mix:
             label, source, number = self._objects.draw(rng)
             image = self.pools[source].image(number)
             return image, near_object(image, rng, self._half(image, zoom), label)
-        image = pool.image(int(rng.integers(len(pool.counts))))
-        to_place = {"hard": near_hard, "empty": on_empty}.get(asked, anywhere)
+        if asked == "empty":
+            for image in pool.further(rng):
+                if (centre := on_empty(image, rng, self._half(image, zoom))) is not None:
+                    return image, centre
+            return image, anywhere(image, rng, self._half(image, zoom))
+        image = pool.any(rng)
+        to_place = near_hard if asked == "hard" else anywhere
         return image, to_place(image, rng, self._half(image, zoom))
 
     def _half(self, image: Labelled, zoom: float) -> float:

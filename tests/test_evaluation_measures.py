@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from geoseg.evaluation import (
     polis,
     shapes,
 )
+from geoseg.evaluation.comparison import lay
 
 UTM = 32645
 
@@ -254,6 +257,54 @@ def test_the_curve_tells_every_threshold() -> None:
     threshold, f1 = found.best or (0, 0)
     assert f1 == found.f1.max() and evaluate(pred[pred.score >= threshold], truth).f1 == pytest.approx(f1)
     assert curve([compare(pred.drop(columns="score"), truth)]).best is None
+
+
+def test_the_best_f1_is_that_of_the_table() -> None:
+    # The first is nearest to the only partner of the second: by falling score one pair, as many as possible two.
+    truth = table(boxes((0, 0, 10, 10), (3, 0, 13, 10)))
+    pred = table(boxes((1, 0, 11, 10), (-3, 0, 7, 10)), score=[0.9, 0.8])
+    scene = compare(pred, truth)
+    assert curve([scene]).best == (0.8, scene.scores().f1) == (0.8, 1.0)
+    assert assess([scene]).to_dict()["best_f1"] == {"score_threshold": 0.8, "f1": 1.0}
+    assert scene.sweep().best[1].f1 == 1.0
+
+
+corner = st.integers(0, 9)
+rectangle = st.builds(lambda x, y, w, h: shapely.box(x, y, x + w, y + h), corner, corner, *[st.integers(2, 6)] * 2)
+predicted = st.tuples(rectangle, st.sampled_from([None, 0.2, 0.4, 0.5, 0.7, 0.9]), st.sampled_from("ab"))
+known = st.tuples(rectangle, st.sampled_from([False, False, False, True]), st.sampled_from("ab"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    scenes=st.lists(st.tuples(st.lists(predicted, max_size=9), st.lists(known, max_size=6)), min_size=1, max_size=2),
+    iou=st.sampled_from([0.1, 0.3, 0.5]),
+    area=st.none() | rectangle,
+)
+def test_every_threshold_is_as_in_the_table(scenes: list[Any], iou: float, area: Any) -> None:
+    aoi = None if area is None else table([area], None)
+    laid = []
+    for preds, truths in scenes:
+        columns = {"score": np.array([p[1] for p in preds], float), "label": np.array([p[2] for p in preds], object)}
+        pred = table([p[0] for p in preds], None, **columns)
+        regions = {"iscrowd": np.array([t[1] for t in truths], bool), "label": np.array([t[2] for t in truths], object)}
+        laid.append(lay(pred, table([t[0] for t in truths], None, **regions), iou=iou, aoi=aoi))
+    found = curve(laid)
+    for index, threshold in enumerate(found.threshold):
+        told = reduce(add, [scene.scores(float(threshold)) for scene in laid])
+        assert (found.n_matched[index], found.n_pred[index], found.n_truth) == (
+            told.n_matched,
+            told.n_pred,
+            told.n_truth,
+        )
+        rates = (found.precision[index], found.recall[index], found.f1[index])
+        assert rates == (told.precision, told.recall, told.f1)
+    if found.best is None:
+        return
+    assert found.best[1] == reduce(add, [scene.scores(found.best[0]) for scene in laid]).f1
+    for tried in (0.0, 0.3, 0.45, float(found.threshold[0])):
+        if tried <= found.threshold[0]:
+            assert found.best[1] >= reduce(add, [scene.scores(tried) for scene in laid]).f1
 
 
 def test_calibration_against_a_plain_loop() -> None:

@@ -228,7 +228,7 @@ def test_labels_aoi_ignored_regions_and_windows(tmp_path: Path) -> None:
         text = base.replace("threads = 1", f"threads = 1\nhold_mb = {hold}")
         path.write_text(f'{text}[[sources]]\n{source}ignore_labels = ["shed"]\n')
         drawn.append(mix(read_train_config(path)))
-    windowed, held = (each.pools[0](np.random.default_rng(0)) for each in drawn)
+    windowed, held = (each.pools[0].image(0) for each in drawn)
     assert type(windowed.pixels).__name__ == "Windowed" and type(held.pixels).__name__ == "Held"
     assert 0 < len(held.polygons) < 5 and len(held.ignore) >= 2
     for index in range(4):

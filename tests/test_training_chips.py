@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import shapely
 import torch
@@ -9,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.training.chips import Pose, cut
-from geoseg.training.config import Sampling
 from geoseg.training.labelled import Labelled
 from geoseg.training.pixels import Held
-from geoseg.training.placing import place
+from geoseg.training.placing import anywhere, near_hard, near_object, on_empty
 
 
 def image(*polygons: shapely.Polygon, height: int = 400, width: int = 500, **more: object) -> Labelled:
@@ -48,6 +49,9 @@ def test_chips_are_centred_on_labelled_ground(seed: int, kind: str) -> None:
     strip = shapely.box(0, 0, 30, 400)
     objects = [shapely.box(5, y, 28, y + 30) for y in range(20, 380, 60)]
     shown = image(*objects, area=strip, hard_xy=np.array([[300.0, 200.0]]))
-    share = {"objects": 0.0} if kind == "anywhere" else {"objects": 0.0, kind: 1.0}
-    xy = place(shown, np.random.default_rng(seed), half=128.0, sampling=Sampling(**share))
+    places = {"objects": partial(near_object, label=1), "empty": on_empty, "hard": near_hard, "anywhere": anywhere}
+    xy = places[kind](shown, np.random.default_rng(seed), half=128.0)
+    if xy is None:  # everywhere there is an object within reach
+        assert kind == "empty"
+        return
     assert shapely.contains_xy(strip, *xy)

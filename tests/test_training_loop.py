@@ -27,6 +27,7 @@ from geoseg.training.journal import Journal, read_rows
 from geoseg.training.labelled import Labelled
 from geoseg.training.loop import _Trainer
 from geoseg.training.pixels import Held
+from geoseg.training.pools import Pool
 from geoseg.training.processes import Crew
 from geoseg.training.sources import mix
 from geoseg.training.sparing import Losses, _integral, share_in
@@ -155,8 +156,7 @@ def test_learns_eight_chips_by_heart(tmp_path: Path) -> None:
     config = read_train_config(tiny(tmp_path, 240, more=more))
     trainer = _Trainer(config, tmp_path / "x.safetensors", torch.device("cpu"), Crew(), lambda line: None)
     source = mix(config)
-    image = blocks(3)
-    object.__setattr__(source, "pools", (lambda rng: image,))
+    object.__setattr__(source, "pools", (Pool.of_one(blocks(3), 1),))
     chips = [source.plain(i) for i in range(8)]
     assert sum(len(chip.target["boxes"]) for chip in chips) >= 8
     for step in range(240):
@@ -267,7 +267,7 @@ def test_an_annotation_around_nothing_moves_no_other(tmp_path: Path) -> None:
     source = '[[sources]]\nkind = "coco"\nannotations = "c.json"\ngsd_m = 0.3\n[sampling]\nobjects = 1.0\n'
     path.write_text(TINY.format(steps=1).split("[[sources]]")[0] + source)
     source_mix = mix(read_train_config(path))
-    image = source_mix.pools[0](np.random.default_rng(0))
+    image = source_mix.pools[0].image(0)
     assert len(image.centres_xy) == len(image.polygons) == 2
     assert all(shapely.contains_xy(p, *xy) for p, xy in zip(image.polygons, image.centres_xy, strict=True))
     assert image.polygons[1].bounds[2] == 400  # cut at the image's edge
@@ -288,6 +288,6 @@ def test_jpeg_of_images_is_not_needed_to_be_georeferenced(tmp_path: Path) -> Non
     path = tmp_path / "coco.toml"
     source = 'kind = "coco"\nannotations = "c.json"\ngsd_m = 0.3\nignore_labels = ["tree"]\n'
     path.write_text(TINY.format(steps=1).split("[[sources]]")[0] + "[[sources]]\n" + source)
-    image = mix(read_train_config(path)).pools[0](np.random.default_rng(0))
+    image = mix(read_train_config(path)).pools[0].image(0)
     assert [polygon.area for polygon in image.polygons] == [300.0]
     assert sorted(region.area for region in image.ignore) == [40.0, 100.0]

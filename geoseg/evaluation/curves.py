@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from geoseg.evaluation.comparison import Comparison
 from geoseg.evaluation.precision import ranked
+from geoseg.evaluation.thresholds import changes
 
 _TOLD = 200
 """Points of a curve that go into a file."""
@@ -18,22 +19,36 @@ _TOLD = 200
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
-    """Precision and recall of the predictions that score at least a threshold, for every threshold that matters."""
+    """Counts and rates of the predictions that score at least a threshold, for every threshold that matters.
+
+    They are those of :meth:`geoseg.evaluation.Comparison.scores` there.
+    """
 
     threshold: NDArray[np.float64]
     """``(n,)`` falling; each the score of some prediction."""
-    precision: NDArray[np.float64]
-    """``(n,)``."""
-    recall: NDArray[np.float64]
-    """``(n,)``."""
+    n_matched: NDArray[np.int64]
+    """``(n,)`` pairs, one to one, at the IoU threshold."""
+    n_pred: NDArray[np.int64]
+    """``(n,)`` predictions counted."""
+    n_truth: int
+    """True objects counted."""
     iou: float
-    """The IoU at which a prediction is right."""
+    """The IoU at which a pair counts."""
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """``(n,)`` share of the predictions that are right."""
+        return _rate(self.n_matched, self.n_pred, empty=float(self.n_truth == 0))
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """``(n,)`` share of the true objects that were found."""
+        return _rate(self.n_matched, np.full_like(self.n_pred, self.n_truth), empty=self.n_pred == 0)
 
     @property
     def f1(self) -> NDArray[np.float64]:
         """``(n,)`` harmonic mean of both."""
-        total = self.precision + self.recall
-        return np.divide(2 * self.precision * self.recall, total, out=np.zeros_like(total), where=total > 0)
+        return _rate(2 * self.n_matched, self.n_pred + self.n_truth, empty=1.0)
 
     @property
     def best(self) -> tuple[float, float] | None:
@@ -84,26 +99,28 @@ class Calibration:
 
 
 def curve(scenes: Sequence[Comparison]) -> Curve:
-    """Precision and recall over scenes together. Predictions without a score are left out.
+    """Every threshold that matters, over scenes together. Predictions without a score are there at each of them.
 
-    Predictions take true objects by falling score, so what holds above a threshold does not depend on what is below.
+    The choice of pairs is that of all figures but AP: as many as possible of the predictions that are there. (AP's, by
+    falling score, is another: a prediction may take the only partner of the next.)
     """
-    score, right, true = _told(scenes)
+    score, matched, pred = (np.concatenate(parts) for parts in zip(*map(changes, scenes), strict=True))
     order = np.argsort(-score, kind="stable")
-    score, right = score[order], right[order]
-    last = np.flatnonzero(np.diff(score, append=-np.inf))  # equal scores stand or fall together
-    hits, told = np.cumsum(right)[last], last + 1.0
+    score = score[order]
+    last = np.append(score[1:] != score[:-1], True)[: len(score)]  # equal scores stand or fall together
+    last &= np.isfinite(score)
     return Curve(
         threshold=score[last],
-        precision=hits / told,
-        recall=hits / true if true else np.zeros(len(last)),
+        n_matched=np.cumsum(matched[order])[last],
+        n_pred=np.cumsum(pred[order])[last],
+        n_truth=sum(int((scene.truth_inside & ~scene.ignore).sum()) for scene in scenes),
         iou=scenes[0].iou,
     )
 
 
 def calibration(scenes: Sequence[Comparison], *, bins: int = 10) -> Calibration:
     """Scores against the share that is right, over scenes together."""
-    score, right, _ = _told(scenes)
+    score, right = _told(scenes)
     place = np.clip((score * bins).astype(np.int64), 0, bins - 1)
     count = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
@@ -114,10 +131,16 @@ def calibration(scenes: Sequence[Comparison], *, bins: int = 10) -> Calibration:
         )
 
 
-def _told(scenes: Sequence[Comparison]) -> tuple[NDArray[np.float64], NDArray[np.bool_], int]:
-    """Score of each prediction that counts and has one, whether it is right, and the number of true objects."""
+def _told(scenes: Sequence[Comparison]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Score of each prediction that counts and has one, and whether it is right: who takes whom goes by score, so that
+    it does not depend on what scores less."""
     done = [ranked(scene, np.array([scene.iou])) for scene in scenes]
     kept = [each.counts[0] & np.isfinite(each.score) for each in done]
     score = np.concatenate([each.score[keep] for each, keep in zip(done, kept, strict=True)])
     right = np.concatenate([each.right[0][keep] for each, keep in zip(done, kept, strict=True)])
-    return score, right, sum(int(each.true.sum()) for each in done)
+    return score, right
+
+
+def _rate(hits: NDArray[np.int64], of: NDArray[np.int64], *, empty: float | NDArray[np.bool_]) -> NDArray[np.float64]:
+    """``hits / of``, and ``empty`` where there is nothing to divide by."""
+    return np.where(of > 0, hits / np.maximum(of, 1), empty)

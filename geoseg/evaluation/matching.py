@@ -135,7 +135,7 @@ def assign(pairs: Matches) -> Matches:
         groups = _groups(pairs.take(contested))
         order = np.argsort(groups, kind="stable")
         borders = np.flatnonzero(np.diff(groups[order])) + 1
-        chosen += [_best(pairs, contested[part]) for part in np.split(order, borders)]
+        chosen += [best_choice(pairs, contested[part]) for part in np.split(order, borders)]
     index = np.concatenate(chosen)
     return pairs.take(index[np.argsort(pairs.pred[index], kind="stable")])
 
@@ -149,8 +149,8 @@ def _groups(pairs: Matches) -> NDArray[np.int32]:
     return np.asarray(component[pairs.pred], np.int32)
 
 
-def _best(pairs: Matches, index: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The best one-to-one choice within one group, as positions in ``pairs``."""
+def best_choice(pairs: Matches, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The best one-to-one choice (best as in :func:`match`) among the pairs at ``index``, as positions in ``pairs``."""
     rows, row = np.unique(pairs.pred[index], return_inverse=True)
     cols, col = np.unique(pairs.truth[index], return_inverse=True)
     # One more pair outweighs any gain in IoU: no sum of IoU exceeds the number of pairs.

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import shapely
 import torch
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from geoseg.coco import Annotation, Image, read_coco
@@ -42,9 +43,22 @@ class CocoImages:
         self.labels = {number: self._label(number) for number in {a.category_id for a in self.coco.annotations}}
         self._image = lru_cache(_KEPT)(self._read)
 
-    def __call__(self, rng: np.random.Generator) -> Labelled:
-        """One image, any with the same chance."""
-        return self._image(int(rng.integers(len(self.coco.images))))
+    def __call__(self, number: int) -> Labelled:
+        """The image of a number."""
+        return self._image(number)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """``(images, classes)`` objects in each, as annotated."""
+        counts = np.zeros((len(self.coco.images), len(self.config.model.classes)), np.int64)
+        for number, image in enumerate(self.coco.images):
+            for annotation in self.coco.by_image[image.id]:
+                if (label := self._class(annotation)) > 0:
+                    counts[number, label - 1] += 1
+        return counts
+
+    def _class(self, annotation: Annotation) -> int:
+        return 0 if annotation.ignore else self.labels[annotation.category_id]
 
     def _label(self, category: int) -> int:
         name = self.source.label or self.coco.classes[category]
@@ -79,7 +93,7 @@ class CocoImages:
     def _marks(self, annotations: tuple[Annotation, ...]) -> Marks:
         return Marks(
             geometries=np.array([a.polygon for a in annotations], dtype=object),
-            labels=np.array([0 if a.ignore else self.labels[a.category_id] for a in annotations], np.int64),
+            labels=np.array([self._class(a) for a in annotations], np.int64),
         )
 
 

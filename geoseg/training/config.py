@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from geoseg.detectors.cards import model_card
 from geoseg.errors import ConfigError
@@ -82,12 +82,18 @@ class Augment(Part):
 
 
 class Sampling(Part):
-    """Which ground the chips show."""
+    """Which ground the chips show: shares of the chips of each source, together 1 at most; the rest lies anywhere."""
 
     objects: Share = Field(default=0.6, description="share of chips laid near an object")
     empty: Share = Field(default=0.0, description="share of chips that show no object, where there is such ground")
     hard: Share = Field(default=0.0, description="share of chips laid on what was wrongly found (hard, review)")
-    balance: Share = Field(default=0.0, description="0: objects as often as they are; 1: every class as often")
+    balance: Share = Field(default=0.0, description="0: objects as often as they come; 1: every class as often")
+
+    @model_validator(mode="after")
+    def _no_more_than_all(self) -> Sampling:
+        if (total := self.objects + self.empty + self.hard) > 1 + 1e-9:
+            raise ValueError(f"objects + empty + hard of 1 at most, not {total:g} (unless set, objects is 0.6)")
+        return self
 
 
 class Loss(Part):

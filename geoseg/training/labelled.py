@@ -55,9 +55,9 @@ class Labelled:
         return np.asarray(shapely.get_coordinates(shapely.centroid(self.polygons)), np.float64).reshape(-1, 2)
 
     @cached_property
-    def members(self) -> tuple[NDArray[np.int64], ...]:
+    def members(self) -> dict[int, NDArray[np.int64]]:
         """Rows of the objects of each class that there is."""
-        return tuple(np.flatnonzero(self.labels == label) for label in np.unique(self.labels))
+        return {int(label): np.flatnonzero(self.labels == label) for label in np.unique(self.labels)}
 
     @cached_property
     def parts(self) -> tuple[Any, ...]:

@@ -1,8 +1,13 @@
-"""Which ground of an image a chip shows."""
+"""Which ground of an image a chip shows.
+
+Each function gives the centre of a chip in image pixels, of which ``half`` make half its side; always on labelled
+ground.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import shapely
@@ -11,44 +16,64 @@ from numpy.typing import NDArray
 from geoseg.training.config import Sampling
 from geoseg.training.labelled import Labelled
 
+Shown = Literal["hard", "empty", "objects", "anywhere"]
+_ASKED: tuple[Shown, ...] = ("hard", "empty", "objects", "anywhere")
+XY = tuple[float, float]
 _TRIES = 16
 """Places that are tried before the last one is taken."""
 
+_EMPTY_TRIES = 64
+"""Places that are tried for one without an object: enough where a twentieth of the ground will do."""
 
-def place(image: Labelled, rng: np.random.Generator, *, half: float, sampling: Sampling) -> tuple[float, float]:
-    """Centre of a chip in image pixels, of which ``half`` make half its side; always on labelled ground."""
-    luck = rng.random()
-    if len(image.hard_xy) and luck < sampling.hard:
-        return _around(image.hard_xy[int(rng.integers(len(image.hard_xy)))], image, rng, half)
-    luck -= sampling.hard if len(image.hard_xy) else 0.0
-    if luck < sampling.empty:
-        return _empty(image, rng, half)
-    if len(image.polygons) and luck - sampling.empty < sampling.objects:
-        return _around(image.centres_xy[_object(image, rng, sampling.balance)], image, rng, half)
+
+def shown(sampling: Sampling, rng: np.random.Generator) -> Shown:
+    """What a chip is asked to show."""
+    shares = np.cumsum([sampling.hard, sampling.empty, sampling.objects])
+    return _ASKED[int(np.searchsorted(shares, rng.random(), side="right"))]
+
+
+def near_object(image: Labelled, rng: np.random.Generator, half: float, label: int) -> XY:
+    """Near an object of a class (from 1); where the image has none, near any."""
+    rows = image.members.get(label, np.arange(len(image.polygons)))
+    if not len(rows):
+        return anywhere(image, rng, half)
+    return _around(image.centres_xy[rows[int(rng.integers(len(rows)))]], image, rng, half)
+
+
+def near_hard(image: Labelled, rng: np.random.Generator, half: float) -> XY:
+    """Near something that was wrongly found; anywhere where nothing was."""
+    if not len(image.hard_xy):
+        return anywhere(image, rng, half)
+    return _around(image.hard_xy[int(rng.integers(len(image.hard_xy)))], image, rng, half)
+
+
+def on_empty(image: Labelled, rng: np.random.Generator, half: float) -> XY | None:
+    """Where the chip shows no object; None where no such place was found."""
+    reach = 1.42 * half  # however it is turned
+    for _ in range(_EMPTY_TRIES):
+        x, y = anywhere(image, rng, half)
+        if not len(image.tree.query(shapely.box(x - reach, y - reach, x + reach, y + reach))):
+            return x, y
+    return None
+
+
+def anywhere(image: Labelled, rng: np.random.Generator, half: float) -> XY:
+    """On labelled ground, any with the same chance."""
     return _labelled(image, rng, half, lambda: _anywhere(image, rng))
 
 
-def _around(xy: NDArray[np.float64], image: Labelled, rng: np.random.Generator, half: float) -> tuple[float, float]:
+def _around(xy: NDArray[np.float64], image: Labelled, rng: np.random.Generator, half: float) -> XY:
     """Such that the chip shows a place, mostly."""
     return _labelled(image, rng, half, lambda: xy + rng.uniform(-0.7, 0.7, 2) * half)
 
 
-def _labelled(
-    image: Labelled, rng: np.random.Generator, half: float, draw: Callable[[], NDArray[np.float64]]
-) -> tuple[float, float]:
+def _labelled(image: Labelled, rng: np.random.Generator, half: float, draw: Callable[[], NDArray[np.float64]]) -> XY:
     """A centre that is drawn until it lies on labelled ground, where need be any that does."""
     for _ in range(_TRIES):
         if image.is_labelled(centre := _within(image, draw(), half)):
             return centre
     x, y = _anywhere(image, rng)
     return float(x), float(y)
-
-
-def _object(image: Labelled, rng: np.random.Generator, balance: float) -> int:
-    """An object: any with the same chance, or with ``balance`` 1 any class."""
-    counts = np.array([len(rows) for rows in image.members], float) ** (1 - balance)
-    rows = image.members[int(rng.choice(len(counts), p=counts / counts.sum()))]
-    return int(rows[int(rng.integers(len(rows)))])
 
 
 def _anywhere(image: Labelled, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -65,16 +90,7 @@ def _anywhere(image: Labelled, rng: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(shapely.get_coordinates(part.representative_point())[0], np.float64)
 
 
-def _empty(image: Labelled, rng: np.random.Generator, half: float) -> tuple[float, float]:
-    for _ in range(_TRIES):
-        x, y = _labelled(image, rng, half, lambda: _anywhere(image, rng))
-        reach = 1.42 * half  # however it is turned
-        if not len(image.tree.query(shapely.box(x - reach, y - reach, x + reach, y + reach))):
-            break
-    return x, y
-
-
-def _within(image: Labelled, centre: NDArray[np.float64], half: float) -> tuple[float, float]:
+def _within(image: Labelled, centre: NDArray[np.float64], half: float) -> XY:
     """Moved so far in that the chip shows little beyond the image."""
     limit = np.array([image.pixels.width, image.pixels.height], float)
     rim = np.minimum(0.85 * half, limit / 2)

@@ -69,11 +69,11 @@ def raster_window(
 ) -> Windowed:
     """How a raster is read for training: errors as for :func:`labelled_raster`."""
     model = config.model
-    fine = model.gsd_m * OVERSAMPLING
-    card = ModelCard(classes=model.classes, gsd_m=fine, bands=("red", "green", "blue"), mean=model.mean, std=model.std)
     info = open_raster(config.path(raster))
-    if info.grid.gsd_m > fine:  # never invent detail that is not there
-        card = replace(card, gsd_m=None)
+    # A GSD is asked for also where the raster's own is coarser (finer would invent detail): its pixels may be oblong on
+    # the ground, as those in degrees are, and a chip is square ground, as it is in use.
+    gsd_m = max(model.gsd_m * OVERSAMPLING, min(info.grid.gsd_xy_m))
+    card = ModelCard(classes=model.classes, gsd_m=gsd_m, bands=("red", "green", "blue"), mean=model.mean, std=model.std)
     rule = None if scaling is None else Scaling(low=(scaling[0],), high=(scaling[1],))
     reading = source_for(info, card, scaling=rule, bands=bands)
     low, high = (round(share * reading.grid.width) for share in columns)
@@ -143,7 +143,16 @@ def _classes(table: gpd.GeoDataFrame, source: RasterSource, classes: tuple[str, 
     if source.label_column not in table:
         columns = ", ".join(str(name) for name in table.columns if name != table.geometry.name)
         raise ConfigError(f"{source.labels} without a column {source.label_column!r}", allowed=columns)
-    return named(table[source.label_column].tolist(), classes, source.ignore_labels, source.labels)
+    # A null makes floats of whole numbers: back to those, for 1.0 is the name of no class.
+    column = table[source.label_column].convert_dtypes().astype("string")
+    values = column.fillna("").str.strip().tolist()
+    if (nameless := values.count("")) and "" not in source.ignore_labels:
+        raise ConfigError(
+            f"{source.labels}, of whose {len(values):,} features {nameless:,} have no label in {source.label_column!r}",
+            allowed=f"the model's classes ({', '.join(classes)})",
+            remedy='Give them one or take them out, or put "" into ignore_labels: nothing is punished where they lie',
+        )
+    return named(values, classes, source.ignore_labels, source.labels)
 
 
 def named(values: list[Any], classes: tuple[str, ...], ignore_labels: tuple[str, ...], what: str) -> NDArray[np.int64]:

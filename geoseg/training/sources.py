@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -13,11 +14,13 @@ from geoseg.training.chips import Example, Pose, cut
 from geoseg.training.coco_source import CocoImages
 from geoseg.training.config import Augment, Sampling, Schedule, TrainConfig
 from geoseg.training.labelled import Labelled
-from geoseg.training.placing import place
+from geoseg.training.placing import anywhere, near_hard, near_object, on_empty, shown
+from geoseg.training.pools import Objects, Pool
 from geoseg.training.rasters import labelled_raster
 from geoseg.training.source_config import CocoSource, GeneratedSource, Source
 
-Pool = Callable[[np.random.Generator], Labelled]
+_CLASS_OF = {"town": "building", "harbour": "ship"}
+"""The class of each kind of scene."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,7 +28,7 @@ class Mix:
     """Draws augmented chips; the ``index``-th draw is a pure function of the seed."""
 
     pools: tuple[Pool, ...]
-    """Each gives a labelled image; weighted by ``weights``."""
+    """The images of each source; weighted by ``weights``."""
     weights: tuple[float, ...]
     """Relative, one per pool."""
     gsd_m: float
@@ -40,29 +43,48 @@ class Mix:
     def draw(self, index: int) -> Example:
         """The ``index``-th chip of the training."""
         rng = np.random.default_rng([self.schedule.seed, index])
-        image = self._image(rng)
-        example = cut(image, self._pose(image, rng), self.schedule.chip)
+        low, high = self.schedule.scale
+        zoom = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        image, centre = self._ground(rng, zoom)
+        free = rng.random() < self.schedule.free_rotation
+        angle = float(rng.uniform(0, 360)) if free else 90.0 * int(rng.integers(4))
+        flip = bool(rng.random() < 0.5)
+        pose = Pose(centre_xy=centre, step=self.gsd_m / image.gsd_m * zoom, angle_deg=angle, flip=flip)
+        example = cut(image, pose, self.schedule.chip)
         return Example(pixels=photometric(example.pixels, rng, self.augment), target=example.target)
 
     def plain(self, index: int) -> Example:
         """The ``index``-th chip as the network will see it in use: not turned, not jittered, not changed."""
         rng = np.random.default_rng([self.schedule.seed, 2**31, index])
-        image = self._image(rng)
-        step = self.gsd_m / image.gsd_m
-        centre = place(image, rng, half=self.schedule.chip * step / 2, sampling=self.sampling)
-        return cut(image, Pose(centre_xy=centre, step=step, angle_deg=0.0, flip=False), self.schedule.chip)
+        image, centre = self._ground(rng, 1.0)
+        pose = Pose(centre_xy=centre, step=self.gsd_m / image.gsd_m, angle_deg=0.0, flip=False)
+        return cut(image, pose, self.schedule.chip)
 
-    def _image(self, rng: np.random.Generator) -> Labelled:
+    @cached_property
+    def _objects(self) -> Objects:
+        return Objects.of(self.pools, self.weights, self.sampling.balance)
+
+    def _ground(self, rng: np.random.Generator, zoom: float) -> tuple[Labelled, tuple[float, float]]:
+        """An image, and the centre in it of a chip ``zoom`` times as wide as one in use."""
         share = np.asarray(self.weights) / sum(self.weights)
-        return self.pools[int(rng.choice(len(self.pools), p=share))](rng)
+        pool = self.pools[int(rng.choice(len(self.pools), p=share))]
+        asked = shown(self.sampling, rng)
+        if asked == "objects" and len(pool.full):
+            label, source, number = self._objects.draw(rng)
+            image = self.pools[source].image(number)
+            return image, near_object(image, rng, self._half(image, zoom), label)
+        if asked == "empty":
+            for image in pool.further(rng):
+                if (centre := on_empty(image, rng, self._half(image, zoom))) is not None:
+                    return image, centre
+            return image, anywhere(image, rng, self._half(image, zoom))
+        image = pool.any(rng)
+        to_place = near_hard if asked == "hard" else anywhere
+        return image, to_place(image, rng, self._half(image, zoom))
 
-    def _pose(self, image: Labelled, rng: np.random.Generator) -> Pose:
-        low, high = self.schedule.scale
-        step = self.gsd_m / image.gsd_m * float(np.exp(rng.uniform(np.log(low), np.log(high))))
-        free = rng.random() < self.schedule.free_rotation
-        angle = float(rng.uniform(0, 360)) if free else 90.0 * int(rng.integers(4))
-        centre = place(image, rng, half=self.schedule.chip * step / 2, sampling=self.sampling)
-        return Pose(centre_xy=centre, step=step, angle_deg=angle, flip=bool(rng.random() < 0.5))
+    def _half(self, image: Labelled, zoom: float) -> float:
+        """Half the side of a chip in image pixels."""
+        return self.schedule.chip * self.gsd_m / image.gsd_m * zoom / 2
 
 
 def mix(config: TrainConfig, sources: Sequence[Source] = ()) -> Mix:
@@ -87,12 +109,15 @@ def mix(config: TrainConfig, sources: Sequence[Source] = ()) -> Mix:
 
 
 def _pool(source: Source, config: TrainConfig) -> Pool:
+    classes = config.model.classes
     if isinstance(source, GeneratedSource):
-        return _Scenes(source, config.model.classes)
+        # Of the one class that such scenes show, in each.
+        counts = np.tile([name == _CLASS_OF[source.scene] for name in classes], (source.scenes, 1)).astype(np.int64)
+        return Pool(image=_Scenes(source, classes), counts=counts)
     if isinstance(source, CocoSource):
-        return CocoImages(source, config)
-    image = labelled_raster(source, config)
-    return lambda rng: image
+        images = CocoImages(source, config)
+        return Pool(image=images, counts=images.counts)
+    return Pool.of_one(labelled_raster(source, config), len(classes))
 
 
 class _Scenes:
@@ -102,8 +127,7 @@ class _Scenes:
         self.source, self.classes = source, classes
         self.made: dict[int, Labelled] = {}
 
-    def __call__(self, rng: np.random.Generator) -> Labelled:
-        number = int(rng.integers(self.source.scenes))
+    def __call__(self, number: int) -> Labelled:
         if number not in self.made:
             seed = self.source.first_seed + number
             gsd_m = float(np.random.default_rng(seed).uniform(*self.source.gsd_m))

@@ -1,0 +1,111 @@
+"""Rasters and vector layers as training images: what is seen, and what labels may say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from test_training import TINY
+
+from geoseg.detectors.base import ModelCard
+from geoseg.errors import ConfigError
+from geoseg.raster import Reader, open_raster, source_for
+from geoseg.tiling import Tiling
+from geoseg.training import read_train_config
+from geoseg.training.chips import Pose, cut
+from geoseg.training.config import TrainConfig
+from geoseg.training.rasters import labelled_raster
+
+GSD = 0.3
+"""What the models here see."""
+PLACES = {
+    "degrees": ("EPSG:4326", Affine(5e-6, 0, 10.0, 0, -5e-6, 60.0)),  # 0.28 x 0.56 m
+    "coarse degrees": ("EPSG:4326", Affine(1.5e-5, 0, 10.0, 0, -1.5e-5, 60.0)),
+    "non-square": ("EPSG:32632", Affine(0.9, 0, 555_000, 0, -0.3, 6_650_000)),
+    "rotated": (
+        "EPSG:32632",
+        Affine.translation(555_000, 6_650_000) @ Affine.rotation(31) @ Affine.scale(0.25, -0.6),
+    ),
+    "mercator": ("EPSG:3857", Affine(0.9, 0, 1_113_000, 0, 0.9, 8_400_000)),  # 0.45 m, south-up
+}
+SIDE = 30.0
+"""Metres of the one object's sides, which lie along rows and columns."""
+
+
+def square(folder: Path, crs: str, transform: Affine) -> Path:
+    """A raster of 90 m with one bright object that is square on the ground, and its outline."""
+    here = pyproj.CRS(crs)
+    geod = here.get_geod() or pyproj.Geod(ellps="WGS84")
+    to_lonlat = pyproj.Transformer.from_crs(here, 4326, always_xy=True)
+
+    def step(col: float, row: float) -> float:
+        ends = [to_lonlat.transform(*(transform @ xy)) for xy in ((0, 0), (col, row))]
+        return float(geod.inv(*ends[0], *ends[1])[2])
+
+    wide, tall = (SIDE / (step(*way) / 100) for way in ((100, 0), (0, 100)))
+    corner = round(wide), round(tall)
+    pixels = np.full((3, 3 * corner[1], 3 * corner[0]), 30, np.uint8)
+    pixels[:, corner[1] : 2 * corner[1], corner[0] : 2 * corner[0]] = 220
+    profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "photometric": "RGB", "crs": crs}
+    height, width = pixels.shape[1:]
+    with rasterio.open(folder / "a.tif", "w", height=height, width=width, transform=transform, **profile) as file:
+        file.write(pixels)
+    box = shapely.box(corner[0], corner[1], 2 * corner[0], 2 * corner[1])
+    outline = shapely.transform(box, lambda xy: np.array([transform @ tuple(each) for each in xy]))
+    gpd.GeoDataFrame(geometry=[outline], crs=crs).to_file(folder / "labels.gpkg")
+    return folder / "a.tif"
+
+
+def settings(folder: Path, *, more: str = "", classes: tuple[str, ...] = ("building",)) -> TrainConfig:
+    text = TINY.format(steps=1).split("[[sources]]")[0].replace('["building"]', json.dumps(classes))
+    path = folder / "a.toml"
+    path.write_text(f'{text}[[sources]]\nkind = "raster"\nraster = "a.tif"\nlabels = "labels.gpkg"\n{more}')
+    return read_train_config(path)
+
+
+def sides(bright: np.ndarray) -> tuple[int, int]:
+    rows, cols = np.nonzero(bright)
+    return int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_square_on_the_ground_is_square_in_a_chip_as_it_is_in_use(tmp_path: Path, place: str) -> None:
+    path = square(tmp_path, *PLACES[place])
+    config = settings(tmp_path)
+    image = labelled_raster(config.sources[0], config)  # type: ignore[arg-type]
+    centre = (image.pixels.width / 2, image.pixels.height / 2)
+    example = cut(image, Pose(centre_xy=centre, step=GSD / image.gsd_m, angle_deg=0.0, flip=False), 160)
+    left, top, right, bottom = example.target["boxes"][0].tolist()
+    trained = sides(example.pixels[0].numpy() > 125)
+    assert (bottom - top, right - left) == pytest.approx((SIDE / GSD, SIDE / GSD), abs=2.5)
+    assert trained == pytest.approx((SIDE / GSD, SIDE / GSD), abs=3.5)
+    card = ModelCard(classes=("building",), gsd_m=GSD, bands=("red", "green", "blue"))
+    with Reader(in_use := source_for(open_raster(path), card)) as reader:
+        chips, _ = reader.read(list(Tiling(core=4096, halo=0).plan(in_use.grid.window).tiles()))
+    assert trained == pytest.approx(sides(chips[0].pixels[0] > 125), abs=3.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [(["shed", None, "hall", " ", "shed"], ("shed", "hall")), ([2, None, 1, None, 2], ("2", "1"))],
+    ids=["text", "numbers"],
+)
+def test_features_without_a_label_are_counted_and_may_be_ignored(
+    tmp_path: Path, values: list[object], classes: tuple[str, ...]
+) -> None:
+    square(tmp_path, *PLACES["degrees"])
+    boxes = [shapely.box(10 + i * 2e-4, 59.9997, 10 + i * 2e-4 + 1e-4, 59.9999) for i in range(5)]
+    gpd.GeoDataFrame({"what": values}, geometry=boxes, crs=4326).to_file(tmp_path / "labels.gpkg")
+    config = settings(tmp_path, more='label_column = "what"\n', classes=classes)
+    with pytest.raises(ConfigError, match=r"of whose 5 features 2 have no label in 'what'.*ignore_labels"):
+        labelled_raster(config.sources[0], config)  # type: ignore[arg-type]
+    config = settings(tmp_path, more='label_column = "what"\nignore_labels = [""]\n', classes=classes)
+    image = labelled_raster(config.sources[0], config)  # type: ignore[arg-type]
+    assert image.labels.tolist() == [1, 2, 1] and len(image.ignore) == 2

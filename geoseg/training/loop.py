@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torchvision.models.detection import MaskRCNN
 
@@ -29,6 +28,7 @@ from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_che
 from geoseg.training.chips import Example
 from geoseg.training.config import TrainConfig
 from geoseg.training.journal import Journal, read_rows
+from geoseg.training.optimising import averaging, decay_groups, learning_rate
 from geoseg.training.page import page
 from geoseg.training.processes import Crew, crew
 from geoseg.training.sources import Mix, mix
@@ -90,8 +90,8 @@ class _Trainer:
         self.settings = config.fingerprint()  # now: labels may be corrected while it trains on what they were
         torch.manual_seed(config.schedule.seed)
         net: MaskRCNN = _start(config).to(device, memory_format=torch.channels_last).train()
-        groups = _decay_groups(net, config.schedule.weight_decay)
-        self.average = AveragedModel(net, multi_avg_fn=self._ema, use_buffers=True)
+        groups = decay_groups(net, config.schedule.weight_decay)
+        self.average = AveragedModel(net, multi_avg_fn=averaging(config.schedule.ema), use_buffers=True)
         self.trained = Trained(
             net=net,
             average=self.average.module,
@@ -140,7 +140,7 @@ class _Trainer:
         torch.manual_seed(int(words[0]))
         optimiser = self.trained.optimiser
         for group in optimiser.param_groups:
-            group["lr"] = self._learning_rate(share)
+            group["lr"] = learning_rate(schedule, self.state.step, share)
         optimiser.zero_grad(set_to_none=True)
         told: dict[str, float] = {}
         for number, batch in enumerate(batches, 1):
@@ -167,26 +167,10 @@ class _Trainer:
             parts: dict[str, Tensor] = self.losses(images, targets)
         return parts
 
-    def _learning_rate(self, share: float) -> float:
-        """Linear warm-up, then half a cosine to zero."""
-        schedule = self.config.schedule
-        warm = min(1.0, (self.state.step + 1) / max(1, schedule.warmup))
-        return schedule.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-
-    @torch.no_grad()
-    def _ema(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        """Exponential average whose memory grows at first, so that the random start is soon forgotten."""
-        decay = min(self.config.schedule.ema, (1 + int(count)) / (10 + int(count)))
-        for old, new in zip(averaged, current, strict=True):
-            if old.is_floating_point():
-                old.lerp_(new.to(old.dtype), 1 - decay)
-            else:
-                old.copy_(new)
-
     def _tell(self, journal: Journal, recent: deque[dict[str, float]], share: float) -> None:
         means = {k.removeprefix("loss_"): sum(r[k] for r in recent) / len(recent) for k in recent[0]}
         left = self.state.seconds / max(share, 1e-6) * (1 - share) / 60
-        rate = {"learning_rate": self._learning_rate(share)}
+        rate = {"learning_rate": self.trained.optimiser.param_groups[0]["lr"]}
         journal.row("training", self.state.step, {"seconds": self.state.seconds, **rate, **means})
         parts = " ".join(f"{k} {v:.3f}" for k, v in means.items())
         step = self.state.step
@@ -269,13 +253,6 @@ def _start(config: TrainConfig) -> MaskRCNN:
         path = weights_path(config.start)
         load_state(net, read_weights(path)[0], path)
     return net
-
-
-def _decay_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """No weight decay on biases and normalisation."""
-    matrices = [p for p in net.parameters() if p.ndim > 1]
-    vectors = [p for p in net.parameters() if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def _prefetch(source: Mix, crew: Crew, first: int, last: int) -> Iterator[list[list[Example]]]:

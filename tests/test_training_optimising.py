@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,9 @@ def trainer(folder: Path, more: str = "", loss: str = "") -> tuple[_Trainer, lis
     path = folder / "t.toml"
     path.write_text(TINY.format(steps=1).replace("chip = 96", f"chip = 64\n{more}") + loss)
     config = read_train_config(path)
-    drawn = (mix(config).draw(i) for i in range(100))
-    batch = [example for example in drawn if len(example.target["boxes"]) > 1][:2]
-    assert len(batch) == 2
+    source = mix(config)
+    drawn = (source.draw(i) for i in range(100))
+    batch = list(islice((example for example in drawn if len(example.target["boxes"]) > 1), 2))
     return _Trainer(config, folder / "x.safetensors", torch.device("cpu"), Crew(), lambda line: None), batch
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from geoseg.sinks.atomic import replacing
 from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
 from geoseg.training.chips import Example
 from geoseg.training.config import TrainConfig
+from geoseg.training.drawing import Batches, drawers, drawn, pinned
 from geoseg.training.journal import Journal, read_rows
 from geoseg.training.optimising import averaging, decay_groups, learning_rate
 from geoseg.training.page import page
@@ -112,19 +112,26 @@ class _Trainer:
         schedule, recent = self.config.schedule, deque[dict[str, float]](maxlen=_TOLD)
         source, validator = mix(self.config), Validator(self.config, self._card(), self.device)
         started, before = time.monotonic(), self.state.seconds
-        for batches in _prefetch(source, self.crew, self.state.step, schedule.steps):
-            share = self._progress()
-            if share >= 1.0:
-                break
-            recent.append(self._step(batches, share))
-            self.state.step += 1
-            self.state.seconds = before + time.monotonic() - started
-            if self.state.step % _TOLD == 0 or self.state.step == schedule.steps:
-                self._tell(journal, recent, share)
-            self._keep(validator, journal)
+        with self._drawn(source) as drawn_ahead:
+            for batches in drawn_ahead:
+                share = self._progress()
+                if share >= 1.0:
+                    break
+                recent.append(self._step(batches, share))
+                self.state.step += 1
+                self.state.seconds = before + time.monotonic() - started
+                if self.state.step % _TOLD == 0 or self.state.step == schedule.steps:
+                    self._tell(journal, recent, share)
+                self._keep(validator, journal)
         self._keep(validator, journal, last=True)
         if self.crew.leads:
             self._write_page(validator, source)
+
+    def _drawn(self, source: Mix) -> AbstractContextManager[Iterator[Batches]]:
+        schedule, on_gpu = self.config.schedule, self.device.type == "cuda"
+        draw = (lambda index: pinned(source.draw(index))) if on_gpu else source.draw
+        steps, threads = range(self.state.step, schedule.steps), drawers(schedule, self.device)
+        return drawn(draw, schedule, self.crew, steps=steps, threads=threads)
 
     def _progress(self) -> float:
         schedule = self.config.schedule
@@ -160,9 +167,9 @@ class _Trainer:
         return told
 
     def _parts(self, batch: list[Example]) -> dict[str, Tensor]:
-        images = torch.stack([e.pixels for e in batch]).to(self.device).float()
+        images = torch.stack([e.pixels.to(self.device, non_blocking=True) for e in batch]).float()
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        targets = [{k: v.to(self.device) for k, v in e.target.items()} for e in batch]
+        targets = [{k: v.to(self.device, non_blocking=True) for k, v in e.target.items()} for e in batch]
         with reduced_precision(self.device):
             parts: dict[str, Tensor] = self.losses(images, targets)
         return parts
@@ -253,24 +260,3 @@ def _start(config: TrainConfig) -> MaskRCNN:
         path = weights_path(config.start)
         load_state(net, read_weights(path)[0], path)
     return net
-
-
-def _prefetch(source: Mix, crew: Crew, first: int, last: int) -> Iterator[list[list[Example]]]:
-    """The batches of the steps ``first`` to ``last``, the next ones drawn on another thread meanwhile."""
-    schedule = source.schedule
-
-    def draw(step: int) -> list[list[Example]]:
-        starts = [((step * schedule.accumulate + j) * crew.size + crew.rank) for j in range(schedule.accumulate)]
-        return [[source.draw(start * schedule.batch + i) for i in range(schedule.batch)] for start in starts]
-
-    with ThreadPoolExecutor(1) as pool:
-        waiting = deque(pool.submit(draw, step) for step in range(first, min(first + 3, last)))
-        following = first + len(waiting)
-        with suppress(GeneratorExit):
-            while waiting:
-                yield waiting.popleft().result()
-                if following < last:
-                    waiting.append(pool.submit(draw, following))
-                    following += 1
-        for future in waiting:
-            future.cancel()

@@ -28,6 +28,10 @@ class Crew:
         """Whether this one writes files and speaks."""
         return self.rank == 0
 
+    def batch(self, number: int) -> int:
+        """The number, among the batches of all processes, of this one's ``number``-th."""
+        return number * self.size + self.rank
+
     def wrapped(self, losses: nn.Module, device: torch.device) -> nn.Module:
         """The module whose gradients all processes share."""
         if self.size == 1:

@@ -12,10 +12,14 @@ from geoseg.training.augment import photometric
 from geoseg.training.chips import Example, Pose, cut
 from geoseg.training.coco_source import CocoImages
 from geoseg.training.config import Augment, Sampling, Schedule, TrainConfig
+from geoseg.training.keeping import Kept
 from geoseg.training.labelled import Labelled
 from geoseg.training.placing import place
 from geoseg.training.rasters import labelled_raster
 from geoseg.training.source_config import CocoSource, GeneratedSource, Source
+
+SCENES_BYTES = 2 * 2**30
+"""Pixels of a source's scenes that stay in memory: 1,500 scenes of the default size. One takes a second to make."""
 
 Pool = Callable[[np.random.Generator], Labelled]
 
@@ -96,18 +100,18 @@ def _pool(source: Source, config: TrainConfig) -> Pool:
 
 
 class _Scenes:
-    """Generated scenes, each made once."""
+    """Generated scenes, each made once while :data:`SCENES_BYTES` hold them; then those longest not drawn go."""
 
     def __init__(self, source: GeneratedSource, classes: tuple[str, ...]) -> None:
         self.source, self.classes = source, classes
-        self.made: dict[int, Labelled] = {}
+        self.kept = Kept(self._make, most=max(1, SCENES_BYTES // (3 * source.height * source.width)))
 
     def __call__(self, rng: np.random.Generator) -> Labelled:
-        number = int(rng.integers(self.source.scenes))
-        if number not in self.made:
-            seed = self.source.first_seed + number
-            gsd_m = float(np.random.default_rng(seed).uniform(*self.source.gsd_m))
-            make = town if self.source.scene == "town" else harbour
-            scene = make(seed, height=self.source.height, width=self.source.width, gsd_m=gsd_m)
-            self.made[number] = Labelled.of_scene(scene, self.classes)
-        return self.made[number]
+        return self.kept(int(rng.integers(self.source.scenes)))
+
+    def _make(self, number: int) -> Labelled:
+        seed = self.source.first_seed + number
+        gsd_m = float(np.random.default_rng(seed).uniform(*self.source.gsd_m))
+        make = town if self.source.scene == "town" else harbour
+        scene = make(seed, height=self.source.height, width=self.source.width, gsd_m=gsd_m)
+        return Labelled.of_scene(scene, self.classes)

@@ -75,6 +75,34 @@ def test_goes_on_to_the_last_bit(tmp_path: Path) -> None:
     assert (tmp_path / "whole.safetensors").read_bytes() == target.read_bytes()
 
 
+def _told(lines: list[str]) -> list[tuple[int, int]]:
+    """Step and per cent of each line of progress."""
+    return [(int(a), int(b)) for a, b in re.findall(r"^step (\d+)  (\d+)%", "\n".join(lines), re.MULTILINE)]
+
+
+def test_progress_is_told_early_and_at_the_end_and_is_that_of_the_steps_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Trainer, "_step", lambda self, batches, share: {"loss_mask": 1.0})  # losses are not looked at
+    lines: list[str] = []
+    for first_s, told in ((0.0, [(1, 33), (3, 100)]), (1e9, [(3, 100)])):
+        monkeypatch.setattr("geoseg.training.loop._FIRST_S", first_s)
+        lines.clear()
+        out = tmp_path / f"{first_s}.safetensors"
+        train(read_train_config(tiny(tmp_path, 3)), out, device="cpu", log=lines.append)
+        assert _told(lines) == told
+        assert [row["step"] for row in read_rows(Path(f"{out}.jsonl"))["training"]] == [3]
+    # Out of time after its first step: that one is told, and is all.
+    lines.clear()
+    train(
+        read_train_config(tiny(tmp_path, 60, more="minutes = 1e-9")),
+        out := tmp_path / "m.safetensors",
+        log=lines.append,
+    )
+    assert _told(lines) == [(1, 100)] and "0 min left" in lines[-1]
+    assert [row["step"] for row in read_rows(Path(f"{out}.jsonl"))["training"]] == [1]
+
+
 def _crash_after(step: int, config: object, target: Path) -> None:
     before = _Trainer._step
 

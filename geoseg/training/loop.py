@@ -38,6 +38,8 @@ from geoseg.training.validating import Validated, Validator
 Log = Callable[[str], None]
 _TOLD = 50
 """Steps between two lines of the log."""
+_FIRST_S = 5.0
+"""Seconds after which there is a first line, however few the steps: it says how long all will take."""
 _SHOWN = 4
 """Chips of each kind on the page."""
 
@@ -109,23 +111,31 @@ class _Trainer:
         """All steps, from the last checkpoint on."""
         if self.checkpoint.exists():
             self._resume()
-        schedule, recent = self.config.schedule, deque[dict[str, float]](maxlen=_TOLD)
         source, validator = mix(self.config), Validator(self.config, self._card(), self.device)
-        started, before = time.monotonic(), self.state.seconds
-        with self._drawn(source) as drawn_ahead:
-            for batches in drawn_ahead:
-                share = self._progress()
-                if share >= 1.0:
-                    break
-                recent.append(self._step(batches, share))
-                self.state.step += 1
-                self.state.seconds = before + time.monotonic() - started
-                if self.state.step % _TOLD == 0 or self.state.step == schedule.steps:
-                    self._tell(journal, recent, share)
-                self._keep(validator, journal)
+        with self._drawn(source) as ahead:
+            self._steps(ahead, validator, journal)
         self._keep(validator, journal, last=True)
         if self.crew.leads:
             self._write_page(validator, source)
+
+    def _steps(self, ahead: Iterator[Batches], validator: Validator, journal: Journal) -> None:
+        recent, told = deque[dict[str, float]](maxlen=_TOLD), False
+        started, before = time.monotonic(), self.state.seconds
+        share = self._progress()
+        for batches in ahead:
+            if share >= 1.0:
+                break
+            recent.append(self._step(batches, share))
+            self.state.step += 1
+            self.state.seconds = before + time.monotonic() - started
+            share = self._progress()
+            if share >= 1.0 or self.state.step % _TOLD == 0:
+                self._tell(recent, share, journal)
+                told = True
+            elif not told and self.state.seconds - before >= _FIRST_S:
+                self._tell(recent, share)
+                told = True
+            self._keep(validator, journal)
 
     def _drawn(self, source: Mix) -> AbstractContextManager[Iterator[Batches]]:
         schedule, on_gpu = self.config.schedule, self.device.type == "cuda"
@@ -174,14 +184,16 @@ class _Trainer:
             parts: dict[str, Tensor] = self.losses(images, targets)
         return parts
 
-    def _tell(self, journal: Journal, recent: deque[dict[str, float]], share: float) -> None:
+    def _tell(self, recent: deque[dict[str, float]], share: float, journal: Journal | None = None) -> None:
+        """A line of the log, and one of the journal; ``share`` of the training is done."""
         means = {k.removeprefix("loss_"): sum(r[k] for r in recent) / len(recent) for k in recent[0]}
-        left = self.state.seconds / max(share, 1e-6) * (1 - share) / 60
-        rate = {"learning_rate": self.trained.optimiser.param_groups[0]["lr"]}
-        journal.row("training", self.state.step, {"seconds": self.state.seconds, **rate, **means})
+        step, seconds = self.state.step, self.state.seconds
+        if journal is not None:
+            rate = {"learning_rate": self.trained.optimiser.param_groups[0]["lr"]}
+            journal.row("training", step, {"seconds": seconds, **rate, **means})
+        left = seconds / max(share, 1e-6) * max(0.0, 1 - share) / 60
         parts = " ".join(f"{k} {v:.3f}" for k, v in means.items())
-        step = self.state.step
-        self.log(f"step {step}  {share:.0%}  loss {sum(means.values()):.3f} ({parts})  {left:.0f} min left")
+        self.log(f"step {step}  {min(share, 1.0):.0%}  loss {sum(means.values()):.3f} ({parts})  {left:.0f} min left")
 
     def _keep(self, validator: Validator, journal: Journal, *, last: bool = False) -> None:
         """Validate and write what is due after this step."""

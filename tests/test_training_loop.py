@@ -85,20 +85,15 @@ def test_progress_is_told_early_and_at_the_end_and_is_that_of_the_steps_done(
 ) -> None:
     monkeypatch.setattr(_Trainer, "_step", lambda self, batches, share: {"loss_mask": 1.0})  # losses are not looked at
     lines: list[str] = []
-    for first_s, told in ((0.0, [(1, 33), (3, 100)]), (1e9, [(3, 100)])):
-        monkeypatch.setattr("geoseg.training.loop._FIRST_S", first_s)
-        lines.clear()
-        out = tmp_path / f"{first_s}.safetensors"
-        train(read_train_config(tiny(tmp_path, 3)), out, device="cpu", log=lines.append)
-        assert _told(lines) == told
-        assert [row["step"] for row in read_rows(Path(f"{out}.jsonl"))["training"]] == [3]
+    monkeypatch.setattr("geoseg.training.loop._FIRST_S", 0.0)
+    out = tmp_path / "s.safetensors"
+    train(read_train_config(tiny(tmp_path, 3)), out, device="cpu", log=lines.append)
+    assert _told(lines) == [(1, 33), (3, 100)]
+    assert [row["step"] for row in read_rows(Path(f"{out}.jsonl"))["training"]] == [3]
     # Out of time after its first step: that one is told, and is all.
     lines.clear()
-    train(
-        read_train_config(tiny(tmp_path, 60, more="minutes = 1e-9")),
-        out := tmp_path / "m.safetensors",
-        log=lines.append,
-    )
+    config, out = read_train_config(tiny(tmp_path, 60, more="minutes = 1e-9")), tmp_path / "m.safetensors"
+    train(config, out, device="cpu", log=lines.append)
     assert _told(lines) == [(1, 100)] and "0 min left" in lines[-1]
     assert [row["step"] for row in read_rows(Path(f"{out}.jsonl"))["training"]] == [1]
 
@@ -266,6 +261,29 @@ def test_another_validation_has_another_best_and_none_is_asked_twice(
     _judged(monkeypatch, (0.7, 0.55), (0.7, 0.6))
     assert go_on(4, "ap50") == [True, True]
     assert out.read_bytes() != first
+
+
+@pytest.mark.parametrize("there", ["nothing", "weights of another piece"])
+def test_a_best_whose_weights_were_left_behind_is_forgotten(
+    there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, lines = tmp_path / "v.safetensors", list[str]()
+    _judged(monkeypatch, (0.2, 0.2), (0.9, 0.9))
+    train(_validated(tmp_path, 1, "f1"), out, device="cpu", log=lines.append)
+    older = out.read_bytes()
+    train(_validated(tmp_path, 2, "f1"), out, device="cpu", log=lines.append)
+    assert not any("anew" in line for line in lines) and lines[-1].endswith("(kept)")
+    best = out.read_bytes()
+    if there == "nothing":
+        out.unlink()
+    else:
+        out.write_bytes(older)
+    lines.clear()
+    _judged(monkeypatch, (0.5, 0.5), (0.4, 0.4))
+    train(_validated(tmp_path, 4, "f1"), out, device="cpu", log=lines.append)
+    assert any("step 2" in line and "the best starts anew" in line for line in lines)
+    assert [line.endswith("(kept)") for line in lines if line.startswith("validation")] == [True, False]
+    assert load_model(out, device="cpu").card.name == "tiny" and out.read_bytes() not in (older, best)
 
 
 def test_a_line_cut_short_spoils_no_other(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ class State:
     """Highest figure of the validation so far; -1: none yet."""
     best_step: int = 0
     """The step that had it."""
+    best_weights: str = ""
+    """SHA-256 that the weights file of that step states; empty: not known."""
     judged_by: str = ""
     """The validation that gave it, :meth:`TrainConfig.judged_by`."""
 

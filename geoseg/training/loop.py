@@ -17,11 +17,11 @@ from torch.optim.swa_utils import AveragedModel
 from torchvision.models.detection import MaskRCNN
 
 from geoseg.detectors.base import ModelCard
-from geoseg.detectors.cards import weights_path
+from geoseg.detectors.cards import model_digest, weights_path
 from geoseg.detectors.device import reduced_precision
 from geoseg.detectors.network import build
 from geoseg.detectors.weights import load_state, read_weights, save_weights
-from geoseg.errors import ConfigError
+from geoseg.errors import ConfigError, GeosegError
 from geoseg.sinks.atomic import replacing
 from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
 from geoseg.training.chips import Example
@@ -218,8 +218,9 @@ class _Trainer:
         journal.row("validation", self.state.step, figures)
         better = figures[metric] > self.state.best
         if better:
-            self.state.best, self.state.best_step = figures[metric], self.state.step
             self._write_weights()
+            self.state.best, self.state.best_step = figures[metric], self.state.step
+            self.state.best_weights = model_digest(self.target.resolve())
         kept = "kept" if better else f"the best was {self.state.best:.3f} at step {self.state.best_step}"
         told = f"F1 {result.f1:.3f} at score {result.score_threshold:.2f}, AP50 {result.ap50:.3f}"
         self.log(f"validation at step {self.state.step}: {told} ({kept})")
@@ -252,8 +253,21 @@ class _Trainer:
                 f"all {self.config.schedule.steps} steps are done already: nothing is trained. Raise [schedule] steps,"
                 f" or remove {self.checkpoint} to train anew"
             )
+        if self.state.best >= 0 and self.crew.leads and not self._best_is_here():
+            self.log(
+                f"the weights of the best validation so far (step {self.state.best_step}) are not in {self.target}: "
+                "the best starts anew"
+            )
+            self.state = replace(self.state, best=-1.0, best_step=0)
         if self.state.judged_by != self.judged_by:
             self.state = replace(self.state, best=-1.0, best_step=0, judged_by=self.judged_by)
+
+    def _best_is_here(self) -> bool:
+        """A checkpoint may be carried to where there is no weights file, or that of another piece."""
+        try:
+            return self.state.best_weights in ("", model_digest(self.target.resolve()))
+        except GeosegError:
+            return False
 
     def _card(self) -> ModelCard:
         model = self.config.model

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,19 +64,53 @@ def tiny(folder: Path, steps: int, *, more: str = "") -> Path:
 def test_goes_on_to_the_last_bit(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     fixed = "minutes = 1e6\nema = 0.9\naccumulate = 2"
-    whole = tiny(tmp_path, 4, more=fixed)
-    train(read_train_config(whole), tmp_path / "whole.safetensors", device="cpu", log=lambda line: None)
-    # The first piece is cut by a crash after its checkpoint of step 2.
+    config = read_train_config(tiny(tmp_path, 5, more=fixed))
+    train(config, tmp_path / "whole.safetensors", device="cpu", log=lambda line: None)
     lines: list[str] = []
     target = tmp_path / "a" / "pieces.safetensors"
-    with pytest.raises(RuntimeError, match="crash"):
-        _crash_after(2, read_train_config(whole), target)
-    train(read_train_config(whole), target, device="cpu", log=lines.append)
+
+    def go_on(stop_after_min: float | None = None) -> None:
+        lines.clear()
+        train(config, target, device="cpu", log=lines.append, stop_after_min=stop_after_min)
+
+    # The first piece is as short as can be; the second is interrupted between the two halves of its step; the third is
+    # cut by a crash after the checkpoint of step 4.
+    go_on(stop_after_min=0)
+    assert "stopped at step 1," in lines[-1] and "run the same command again" in lines[-1] and target.exists()
+    target.unlink()  # the checkpoint is all that is carried
+    with pytest.raises(KeyboardInterrupt), _at(2, "_parts", lambda: os.kill(os.getpid(), signal.SIGINT)):
+        go_on()
+    assert lines[0] == "going on from step 1" and "stopped at step 2," in lines[-1]
+    with pytest.raises(RuntimeError, match="crash"), _at(5, "_step", _crash):
+        go_on()
     assert lines[0] == "going on from step 2"
+    go_on()
+    assert lines[0] == "going on from step 4"
     once, pieces = (load_file(f"{path}.checkpoint") for path in (tmp_path / "whole.safetensors", target))
     assert once.keys() == pieces.keys() and any(name.startswith("exp_avg_sq.") for name in once)
     assert all(torch.equal(once[name], pieces[name]) for name in once)
     assert (tmp_path / "whole.safetensors").read_bytes() == target.read_bytes()
+
+
+def _crash() -> None:
+    raise RuntimeError("crash")
+
+
+@contextmanager
+def _at(step: int, what: str, then: Callable[[], None]) -> Iterator[None]:
+    """Something that happens the first time that a method is called in a step, counted from 1."""
+    before, happened = getattr(_Trainer, what), list[int]()
+
+    def patched(self: _Trainer, *given: object) -> object:
+        if self.state.step == step - 1 and not happened:
+            happened.append(step)
+            then()
+        return before(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Trainer, what, patched)
+        yield
+    assert happened == [step]
 
 
 def _told(lines: list[str]) -> list[tuple[int, int]]:
@@ -96,19 +134,6 @@ def test_progress_is_told_early_and_at_the_end_and_is_that_of_the_steps_done(
     train(config, out, device="cpu", log=lines.append)
     assert _told(lines) == [(1, 100)] and "0 min left" in lines[-1]
     assert [row["step"] for row in read_rows(Path(f"{out}.jsonl"))["training"]] == [1]
-
-
-def _crash_after(step: int, config: object, target: Path) -> None:
-    before = _Trainer._step
-
-    def crashing(self: _Trainer, *given: object) -> dict[str, float]:
-        if self.state.step == step:
-            raise RuntimeError("crash")
-        return before(self, *given)  # type: ignore[arg-type]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Trainer, "_step", crashing)
-        train(config, target, device="cpu", log=lambda line: None)  # type: ignore[arg-type]
 
 
 def _trained(seed: int) -> Trained:

@@ -61,6 +61,11 @@ class Trained:
     """Over the network's parameters."""
 
 
+def checkpoint_of(weights: Path) -> Path:
+    """Where the checkpoint of a training that writes ``weights`` is."""
+    return weights.with_name(weights.name + ".checkpoint")
+
+
 def save_checkpoint(path: Path, trained: Trained, state: State, *, settings: str, compact: bool) -> None:
     """Write a checkpoint, by rename; ``settings`` is the fingerprint that it must be resumed with."""
     tensors = _compact(trained) if compact else _exact(trained)

@@ -17,13 +17,12 @@ from torch.optim.swa_utils import AveragedModel
 from torchvision.models.detection import MaskRCNN
 
 from geoseg.detectors.base import ModelCard
-from geoseg.detectors.cards import model_digest, weights_path
+from geoseg.detectors.cards import model_digest
 from geoseg.detectors.device import reduced_precision
-from geoseg.detectors.network import build
-from geoseg.detectors.weights import load_state, read_weights, save_weights
+from geoseg.detectors.weights import save_weights
 from geoseg.errors import ConfigError, GeosegError
 from geoseg.sinks.atomic import replacing
-from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
+from geoseg.training.checkpoint import State, Trained, checkpoint_of, load_checkpoint, save_checkpoint
 from geoseg.training.chips import Example
 from geoseg.training.config import TrainConfig
 from geoseg.training.drawing import Batches, drawers, drawn, pinned
@@ -33,6 +32,8 @@ from geoseg.training.page import page
 from geoseg.training.processes import Crew, crew
 from geoseg.training.sources import Mix, mix
 from geoseg.training.sparing import Losses, weighted
+from geoseg.training.starting import untrained
+from geoseg.training.stopping import Stop
 from geoseg.training.validating import Validated, Validator
 
 Log = Callable[[str], None]
@@ -51,10 +52,12 @@ def train(
     device: str = "auto",
     log: Log = print,
     tensorboard: str | Path | None = None,
+    stop_after_min: float | None = None,
 ) -> Path:
     """Train a Mask R-CNN and write its weights file; started again, it goes on from the last checkpoint.
 
-    Started by ``torchrun`` it is one of several processes, of which the first writes and speaks.
+    Started by ``torchrun`` it is one of several processes, of which the first writes and speaks. Ctrl-C and
+    SIGTERM wait for the end of the step at hand and a checkpoint of it; a second one does not.
 
     Args:
         config: see :class:`TrainConfig`.
@@ -63,6 +66,8 @@ def train(
         device: ``auto``, ``cpu``, ``cuda``.
         log: gets a line now and then.
         tensorboard: folder for TensorBoard.
+        stop_after_min: minutes from now after which it stops with a checkpoint, as if interrupted between two steps:
+            another call goes on. The learning rate knows nothing of it. At least one step is done.
 
     Returns:
         The path of the weights file.
@@ -72,6 +77,7 @@ def train(
         ResourceError: no such device, or TensorBoard is not installed.
         SinkError: the page at the end cannot be written.
     """
+    stop = Stop(stop_after_min)
     if config.schedule.threads:
         torch.set_num_threads(config.schedule.threads)
     target = Path(out)
@@ -80,7 +86,7 @@ def train(
         board = None if tensorboard is None else Path(tensorboard)
         journal = Journal(target.with_name(target.name + ".jsonl") if processes.leads else None, board)
         try:
-            _Trainer(config, target, where, processes, log if processes.leads else lambda line: None).run(journal)
+            _Trainer(config, target, where, processes, log if processes.leads else lambda line: None).run(journal, stop)
         finally:
             journal.close()
     return target
@@ -91,7 +97,7 @@ class _Trainer:
         self.config, self.target, self.device, self.crew, self.log = config, target, device, crew, log
         self.settings = config.fingerprint()  # now: labels may be corrected while it trains on what they were
         torch.manual_seed(config.schedule.seed)
-        net: MaskRCNN = _start(config).to(device, memory_format=torch.channels_last).train()
+        net: MaskRCNN = untrained(config).to(device, memory_format=torch.channels_last).train()
         groups = decay_groups(net, config.schedule.weight_decay)
         self.average = AveragedModel(net, multi_avg_fn=averaging(config.schedule.ema), use_buffers=True)
         self.trained = Trained(
@@ -103,22 +109,25 @@ class _Trainer:
         self.judged_by = config.judged_by()
         self.state = State(judged_by=self.judged_by)
         self.kept = (-1, False)  # the step last kept, and whether it was validated: the last one may be due twice
-        self.checkpoint = target.with_name(target.name + ".checkpoint")
+        self.checkpoint = checkpoint_of(target)
         self.mean = torch.tensor(config.model.mean, device=device).view(3, 1, 1)
         self.std = torch.tensor(config.model.std, device=device).view(3, 1, 1)
 
-    def run(self, journal: Journal) -> None:
-        """All steps, from the last checkpoint on."""
+    def run(self, journal: Journal, stop: Stop) -> None:
+        """All steps from the last checkpoint on, or those before ``stop`` is due."""
         if self.checkpoint.exists():
             self._resume()
         source, validator = mix(self.config), Validator(self.config, self._card(), self.device)
-        with self._drawn(source) as ahead:
-            self._steps(ahead, validator, journal)
-        self._keep(validator, journal, last=True)
-        if self.crew.leads:
+        with stop.between_steps():
+            with self._drawn(source) as ahead:
+                done = self._steps(ahead, validator, journal, stop)
+            if done:
+                self._keep(validator, journal, last=True)
+        if done and self.crew.leads:
             self._write_page(validator, source)
 
-    def _steps(self, ahead: Iterator[Batches], validator: Validator, journal: Journal) -> None:
+    def _steps(self, ahead: Iterator[Batches], validator: Validator, journal: Journal, stop: Stop) -> bool:
+        """False where it stopped before all was done."""
         recent, told = deque[dict[str, float]](maxlen=_TOLD), False
         started, before = time.monotonic(), self.state.seconds
         share = self._progress()
@@ -129,13 +138,18 @@ class _Trainer:
             self.state.step += 1
             self.state.seconds = before + time.monotonic() - started
             share = self._progress()
-            if share >= 1.0 or self.state.step % _TOLD == 0:
+            stops = share < 1.0 and self.crew.any(stop.due, self.device)
+            if share >= 1.0 or stops or self.state.step % _TOLD == 0:
                 self._tell(recent, share, journal)
                 told = True
             elif not told and self.state.seconds - before >= _FIRST_S:
                 self._tell(recent, share)
                 told = True
-            self._keep(validator, journal)
+            self._keep(validator, journal, asked=stops)
+            if stops:
+                self.log(f"stopped at step {self.state.step}, which is kept: run the same command again to go on")
+                return False
+        return True
 
     def _drawn(self, source: Mix) -> AbstractContextManager[Iterator[Batches]]:
         schedule, on_gpu = self.config.schedule, self.device.type == "cuda"
@@ -170,7 +184,7 @@ class _Trainer:
         if not torch.isfinite(norm):  # shared gradients: all processes see it at the same step
             raise ConfigError(
                 f"a loss that is no longer finite at step {self.state.step}",
-                remedy="Lower schedule.learning_rate and start again; the last checkpoint is kept",
+                remedy="Lower schedule.learning_rate and start again; the last checkpoint, if any, is kept",
             )
         optimiser.step()
         self.average.update_parameters(self.trained.net)
@@ -195,18 +209,18 @@ class _Trainer:
         parts = " ".join(f"{k} {v:.3f}" for k, v in means.items())
         self.log(f"step {step}  {min(share, 1.0):.0%}  loss {sum(means.values()):.3f} ({parts})  {left:.0f} min left")
 
-    def _keep(self, validator: Validator, journal: Journal, *, last: bool = False) -> None:
-        """Validate and write what is due after this step."""
-        step, asked = self.state.step, self.config.validation
-        validates = asked is not None and (last or step % asked.every == 0)
-        saves = last or validates or step % self.config.schedule.checkpoint_every == 0
+    def _keep(self, validator: Validator, journal: Journal, *, last: bool = False, asked: bool = False) -> None:
+        """Validate and write what is due after this step; ``asked``: write in any case."""
+        step, validation = self.state.step, self.config.validation
+        validates = validation is not None and (last or step % validation.every == 0)
+        saves = last or asked or validates or step % self.config.schedule.checkpoint_every == 0
         if not saves or self.kept == (step, validates):
             return
         self.kept = (step, validates)
         if self.crew.leads:
-            if asked is not None and validates:
-                self._validated(validator(self._averaged), asked.metric, journal)
-            elif asked is None or self.state.best < 0:
+            if validation is not None and validates:
+                self._validated(validator(self._averaged), validation.metric, journal)
+            elif validation is None or self.state.best < 0:
                 self._write_weights()
             compact = self.config.schedule.checkpoint == "compact"
             save_checkpoint(self.checkpoint, self.trained, self.state, settings=self.settings, compact=compact)
@@ -277,12 +291,3 @@ class _Trainer:
             bands=("red", "green", "blue"),
             architecture=dict(model.architecture),
         )
-
-
-def _start(config: TrainConfig) -> MaskRCNN:
-    """The network with random weights, or those of ``model.start``."""
-    net = build(config.model.architecture, len(config.model.classes))
-    if config.start is not None:
-        path = weights_path(config.start)
-        load_state(net, read_weights(path)[0], path)
-    return net

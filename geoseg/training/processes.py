@@ -46,6 +46,14 @@ class Crew:
         distributed.broadcast(held, 0)
         return float(held)
 
+    def any(self, value: bool, device: torch.device) -> bool:
+        """Whether one of them says so: signals and clocks reach each at another moment."""
+        if self.size == 1:
+            return value
+        held = torch.tensor([int(value)], dtype=torch.int32, device=device)
+        distributed.all_reduce(held, distributed.ReduceOp.MAX)
+        return bool(held)
+
     def wait(self) -> None:
         """Until all are here."""
         if self.size > 1:

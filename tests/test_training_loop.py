@@ -214,19 +214,48 @@ def test_learns_eight_chips_by_heart(tmp_path: Path) -> None:
     assert found.ap50 > 0.95
 
 
-def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    path, out = tiny(tmp_path, 2, more="accumulate = 2"), tmp_path / "two.safetensors"
-    script = "from geoseg.cli import app; import sys; sys.argv[0] = 'geoseg'; app()"
-    (tmp_path / "run.py").write_text(script)
+RANKS = """
+import sys
+from safetensors.torch import save_file
+from geoseg.training import loop
+
+run = loop._Trainer.run
+
+
+def run_and_show(self, *given):
+    run(self, *given)
+    shown = {name: p.detach().contiguous() for name, p in self.trained.net.named_parameters()}
+    save_file(shown, f"{sys.argv[0]}.{self.crew.rank}")
+
+
+loop._Trainer.run = run_and_show
+from geoseg.cli import app
+app()
+"""
+
+
+def test_two_processes_train_one_network_as_one_does_with_twice_the_batches(tmp_path: Path) -> None:
+    paths = [tiny(tmp_path, 2, more=f"accumulate = {n}").rename(tmp_path / f"{n}.toml") for n in (2, 4)]
+    out, script = tmp_path / "two.safetensors", tmp_path / "run.py"
+    script.write_text(RANKS)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
     done = subprocess.run(
-        [*launch, str(tmp_path / "run.py"), "train", str(path), "-o", str(out), "--device", "cpu"],
+        [*launch, str(script), "train", str(paths[0]), "-o", str(out), "--device", "cpu"],
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(re.findall("step 2", done.stderr)) == 1  # the first process alone speaks
     assert len(read_rows(Path(f"{out}.jsonl"))["training"]) == 1
     assert load_model(out, device="cpu").card.name == "tiny"
+    first, second = (load_file(f"{script}.{rank}") for rank in (0, 1))
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    config = read_train_config(paths[1])
+    begun = _Trainer(config, out, torch.device("cpu"), Crew(), lambda line: None).trained.net.state_dict()
+    train(config, tmp_path / "one.safetensors", device="cpu", log=lambda line: None)
+    alone = load_file(tmp_path / "one.safetensors.checkpoint")
+    for name, here in first.items():
+        there = alone[f"net.{name}"]
+        assert (here - there).norm() <= 0.02 * (there - begun[name]).norm(), name  # of how far it went
 
 
 def test_the_page_shows_curves_chips_and_seeds_and_the_best_is_kept(tmp_path: Path) -> None:

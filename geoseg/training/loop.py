@@ -165,10 +165,8 @@ class _Trainer:
         return self.crew.same(max(share, self.state.seconds / (60 * schedule.minutes)), self.device)
 
     def _step(self, batches: list[list[Example]], share: float) -> dict[str, float]:
-        """One optimiser step. What is random in it follows from the seed and the step, so a resume repeats it."""
+        """One optimiser step."""
         schedule = self.config.schedule
-        words = np.random.SeedSequence([schedule.seed, self.state.step, self.crew.rank]).generate_state(1)
-        torch.manual_seed(int(words[0]))
         optimiser = self.trained.optimiser
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(schedule, self.state.step, share)
@@ -177,6 +175,7 @@ class _Trainer:
         for number, batch in enumerate(batches, 1):
             waits = self.crew.size > 1 and number < len(batches)
             with self.losses.no_sync() if waits else nullcontext():  # type: ignore[operator]
+                self._seed(self.crew.batch(self.state.step * len(batches) + number - 1))
                 parts = self._parts(batch)
                 (weighted(parts, self.config.loss.by_part) / len(batches)).backward()  # type: ignore[no-untyped-call]
             told = {k: told.get(k, 0.0) + float(v.detach()) / len(batches) for k, v in parts.items()}
@@ -189,6 +188,10 @@ class _Trainer:
         optimiser.step()
         self.average.update_parameters(self.trained.net)
         return told
+
+    def _seed(self, batch: int) -> None:
+        """What is random in a batch follows from its number: a resume repeats it, and so does another process."""
+        torch.manual_seed(int(np.random.SeedSequence([self.config.schedule.seed, batch]).generate_state(1)[0]))
 
     def _parts(self, batch: list[Example]) -> dict[str, Tensor]:
         images = torch.stack([e.pixels.to(self.device, non_blocking=True) for e in batch]).float()

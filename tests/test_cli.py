@@ -78,10 +78,13 @@ def test_an_interruption_says_what_is_left() -> None:
     def stop() -> None:
         raise KeyboardInterrupt
 
+    def stop_and_tell() -> None:
+        raise KeyboardInterrupt("no step is kept yet")
+
     stopping = typer.Typer(cls=Commands)
-    stopping.command("train")(stop)
+    stopping.command("train")(stop_and_tell)
     stopping.command("extract")(stop)
-    for name, left in (("train", "checkpoint is kept"), ("extract", "no output is left half-written")):
+    for name, left in (("train", "no step is kept yet"), ("extract", "no output is left half-written")):
         result = CliRunner().invoke(stopping, [name])
         assert result.exit_code == 130
         assert left in " ".join(result.stderr.split())

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,32 +65,76 @@ def tiny(folder: Path, steps: int, *, more: str = "") -> Path:
 def test_goes_on_to_the_last_bit(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     fixed = "minutes = 1e6\nema = 0.9\naccumulate = 2"
-    whole = tiny(tmp_path, 4, more=fixed)
-    train(read_train_config(whole), tmp_path / "whole.safetensors", device="cpu", log=lambda line: None)
-    # The first piece is cut by a crash after its checkpoint of step 2.
+    config = read_train_config(tiny(tmp_path, 5, more=fixed))
+    train(config, tmp_path / "whole.safetensors", device="cpu", log=lambda line: None)
     lines: list[str] = []
     target = tmp_path / "a" / "pieces.safetensors"
-    with pytest.raises(RuntimeError, match="crash"):
-        _crash_after(2, read_train_config(whole), target)
-    train(read_train_config(whole), target, device="cpu", log=lines.append)
+
+    def go_on(stop_after_min: float | None = None) -> None:
+        lines.clear()
+        train(config, target, device="cpu", log=lines.append, stop_after_min=stop_after_min)
+
+    # The first piece is as short as can be; the second is interrupted between the two halves of its step; the third is
+    # cut by a crash after the checkpoint of step 4.
+    go_on(stop_after_min=0)
+    assert "stopped at step 1," in lines[-1] and "run the same command again" in lines[-1] and target.exists()
+    target.unlink()  # the checkpoint is all that is carried
+    with pytest.raises(KeyboardInterrupt), _at(2, "_parts", lambda: os.kill(os.getpid(), signal.SIGINT)):
+        go_on()
+    assert lines[0] == "going on from step 1" and "stopped at step 2," in lines[-1]
+    with pytest.raises(RuntimeError, match="crash"), _at(5, "_step", _crash):
+        go_on()
     assert lines[0] == "going on from step 2"
+    go_on()
+    assert lines[0] == "going on from step 4"
     once, pieces = (load_file(f"{path}.checkpoint") for path in (tmp_path / "whole.safetensors", target))
     assert once.keys() == pieces.keys() and any(name.startswith("exp_avg_sq.") for name in once)
     assert all(torch.equal(once[name], pieces[name]) for name in once)
     assert (tmp_path / "whole.safetensors").read_bytes() == target.read_bytes()
 
 
-def _crash_after(step: int, config: object, target: Path) -> None:
-    before = _Trainer._step
+def _crash() -> None:
+    raise RuntimeError("crash")
 
-    def crashing(self: _Trainer, *given: object) -> dict[str, float]:
-        if self.state.step == step:
-            raise RuntimeError("crash")
-        return before(self, *given)  # type: ignore[arg-type]
+
+@contextmanager
+def _at(step: int, what: str, then: Callable[[], None]) -> Iterator[None]:
+    """Something that happens the first time that a method is called in a step, counted from 1."""
+    before, happened = getattr(_Trainer, what), list[int]()
+
+    def patched(self: _Trainer, *given: object) -> object:
+        if self.state.step == step - 1 and not happened:
+            happened.append(step)
+            then()
+        return before(self, *given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Trainer, "_step", crashing)
-        train(config, target, device="cpu", log=lambda line: None)  # type: ignore[arg-type]
+        patch.setattr(_Trainer, what, patched)
+        yield
+    assert happened == [step]
+
+
+def _told(lines: list[str]) -> list[tuple[int, int]]:
+    """Step and per cent of each line of progress."""
+    return [(int(a), int(b)) for a, b in re.findall(r"^step (\d+)  (\d+)%", "\n".join(lines), re.MULTILINE)]
+
+
+def test_progress_is_told_early_and_at_the_end_and_is_that_of_the_steps_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Trainer, "_step", lambda self, batches, share: {"loss_mask": 1.0})  # losses are not looked at
+    lines: list[str] = []
+    monkeypatch.setattr("geoseg.training.loop._FIRST_S", 0.0)
+    out = tmp_path / "s.safetensors"
+    train(read_train_config(tiny(tmp_path, 3)), out, device="cpu", log=lines.append)
+    assert _told(lines) == [(1, 33), (3, 100)]
+    assert [row["step"] for row in read_rows(Path(f"{out}.jsonl"))["training"]] == [3]
+    # Out of time after its first step: that one is told, and is all.
+    lines.clear()
+    config, out = read_train_config(tiny(tmp_path, 60, more="minutes = 1e-9")), tmp_path / "m.safetensors"
+    train(config, out, device="cpu", log=lines.append)
+    assert _told(lines) == [(1, 100)] and "0 min left" in lines[-1]
+    assert [row["step"] for row in read_rows(Path(f"{out}.jsonl"))["training"]] == [1]
 
 
 def _trained(seed: int) -> Trained:
@@ -166,19 +214,48 @@ def test_learns_eight_chips_by_heart(tmp_path: Path) -> None:
     assert found.ap50 > 0.95
 
 
-def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    path, out = tiny(tmp_path, 2, more="accumulate = 2"), tmp_path / "two.safetensors"
-    script = "from geoseg.cli import app; import sys; sys.argv[0] = 'geoseg'; app()"
-    (tmp_path / "run.py").write_text(script)
+RANKS = """
+import sys
+from safetensors.torch import save_file
+from geoseg.training import loop
+
+run = loop._Trainer.run
+
+
+def run_and_show(self, *given):
+    run(self, *given)
+    shown = {name: p.detach().contiguous() for name, p in self.trained.net.named_parameters()}
+    save_file(shown, f"{sys.argv[0]}.{self.crew.rank}")
+
+
+loop._Trainer.run = run_and_show
+from geoseg.cli import app
+app()
+"""
+
+
+def test_two_processes_train_one_network_as_one_does_with_twice_the_batches(tmp_path: Path) -> None:
+    paths = [tiny(tmp_path, 2, more=f"accumulate = {n}").rename(tmp_path / f"{n}.toml") for n in (2, 4)]
+    out, script = tmp_path / "two.safetensors", tmp_path / "run.py"
+    script.write_text(RANKS)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
     done = subprocess.run(
-        [*launch, str(tmp_path / "run.py"), "train", str(path), "-o", str(out), "--device", "cpu"],
+        [*launch, str(script), "train", str(paths[0]), "-o", str(out), "--device", "cpu"],
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(re.findall("step 2", done.stderr)) == 1  # the first process alone speaks
     assert len(read_rows(Path(f"{out}.jsonl"))["training"]) == 1
     assert load_model(out, device="cpu").card.name == "tiny"
+    first, second = (load_file(f"{script}.{rank}") for rank in (0, 1))
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    config = read_train_config(paths[1])
+    begun = _Trainer(config, out, torch.device("cpu"), Crew(), lambda line: None).trained.net.state_dict()
+    train(config, tmp_path / "one.safetensors", device="cpu", log=lambda line: None)
+    alone = load_file(tmp_path / "one.safetensors.checkpoint")
+    for name, here in first.items():
+        there = alone[f"net.{name}"]
+        assert (here - there).norm() <= 0.02 * (there - begun[name]).norm(), name  # of how far it went
 
 
 def test_the_page_shows_curves_chips_and_seeds_and_the_best_is_kept(tmp_path: Path) -> None:
@@ -238,6 +315,29 @@ def test_another_validation_has_another_best_and_none_is_asked_twice(
     _judged(monkeypatch, (0.7, 0.55), (0.7, 0.6))
     assert go_on(4, "ap50") == [True, True]
     assert out.read_bytes() != first
+
+
+@pytest.mark.parametrize("there", ["nothing", "weights of another piece"])
+def test_a_best_whose_weights_were_left_behind_is_forgotten(
+    there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, lines = tmp_path / "v.safetensors", list[str]()
+    _judged(monkeypatch, (0.2, 0.2), (0.9, 0.9))
+    train(_validated(tmp_path, 1, "f1"), out, device="cpu", log=lines.append)
+    older = out.read_bytes()
+    train(_validated(tmp_path, 2, "f1"), out, device="cpu", log=lines.append)
+    assert not any("anew" in line for line in lines) and lines[-1].endswith("(kept)")
+    best = out.read_bytes()
+    if there == "nothing":
+        out.unlink()
+    else:
+        out.write_bytes(older)
+    lines.clear()
+    _judged(monkeypatch, (0.5, 0.5), (0.4, 0.4))
+    train(_validated(tmp_path, 4, "f1"), out, device="cpu", log=lines.append)
+    assert any("step 2" in line and "the best starts anew" in line for line in lines)
+    assert [line.endswith("(kept)") for line in lines if line.startswith("validation")] == [True, False]
+    assert load_model(out, device="cpu").card.name == "tiny" and out.read_bytes() not in (older, best)
 
 
 def test_a_line_cut_short_spoils_no_other(tmp_path: Path) -> None:

@@ -32,10 +32,8 @@ from geoseg.errors import GeosegError, exit_code
 ENVIRONMENT = 4
 INTERRUPTED = 130
 
-_LEFT = {
-    "train": "the last checkpoint is kept, and training goes on from it",
-    "run": "what is done is recorded, and the run goes on from it",
-}
+_LEFT = {"run": "what is done is recorded, and the run goes on from it"}
+"""By command, where the interruption itself does not say."""
 _NOTHING = "no output is left half-written"
 
 # Typer ships its own copy of click in recent versions, and stands on the real one in others: this is its
@@ -69,8 +67,9 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except (_UsageError, typer.Exit, typer.Abort):
             raise
-        except KeyboardInterrupt:
-            _say(f"interrupted: {_LEFT.get(ctx.invoked_subcommand, _NOTHING)}; run the same command again")
+        except KeyboardInterrupt as stop:
+            left = str(stop) or _LEFT.get(ctx.invoked_subcommand, _NOTHING)
+            _say(f"interrupted: {left}; run the same command again")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             _tell(error)

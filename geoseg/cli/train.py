@@ -18,6 +18,12 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's curves.")] = None,
+    stop_after: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="MINUTES", help="Stop with a checkpoint after this time; the same command goes on."
+        ),
+    ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
     log_format: LogFormatOption = LogFormat.text,
@@ -26,9 +32,15 @@ def train(
     start(verbose=verbose, quiet=quiet, log_format=log_format)
     from geoseg.training import read_train_config
     from geoseg.training import train as run
+    from geoseg.training.checkpoint import checkpoint_of
 
     config = config.expanduser()
     target = (output or Path(f"{config.stem}.safetensors")).expanduser()
-    with stoppable():
-        path = run(read_train_config(config), target, device=device, log=log.info, tensorboard=tensorboard)
-    typer.echo(path)
+    try:
+        with stoppable():
+            settings = read_train_config(config)
+            run(settings, target, device=device, log=log.info, tensorboard=tensorboard, stop_after_min=stop_after)
+    except KeyboardInterrupt:
+        kept = "training goes on from its checkpoint" if checkpoint_of(target).exists() else "no step is kept yet"
+        raise KeyboardInterrupt(kept) from None
+    typer.echo(target)

@@ -43,6 +43,8 @@ class State:
     """Highest figure of the validation so far; -1: none yet."""
     best_step: int = 0
     """The step that had it."""
+    best_weights: str = ""
+    """SHA-256 that the weights file of that step states; empty: not known."""
     judged_by: str = ""
     """The validation that gave it, :meth:`TrainConfig.judged_by`."""
 
@@ -57,6 +59,11 @@ class Trained:
     """Its averaged weights: the same network."""
     optimiser: AdamW
     """Over the network's parameters."""
+
+
+def checkpoint_of(weights: Path) -> Path:
+    """Where the checkpoint of a training that writes ``weights`` is."""
+    return weights.with_name(weights.name + ".checkpoint")
 
 
 def save_checkpoint(path: Path, trained: Trained, state: State, *, settings: str, compact: bool) -> None:

@@ -64,6 +64,8 @@ class Labelled:
         """The polygons of ``area``; empty where all is labelled."""
         found = () if self.area is None else tuple(shapely.get_parts(self.area))
         shapely.prepare(found)
+        # GEOS makes its index at the first question, which several threads must not ask at once.
+        shapely.contains(found, shapely.point_on_surface(found))
         return found
 
     def is_labelled(self, xy: tuple[float, float]) -> bool:

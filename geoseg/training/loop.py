@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torchvision.models.detection import MaskRCNN
 
 from geoseg.detectors.base import ModelCard
-from geoseg.detectors.cards import weights_path
+from geoseg.detectors.cards import model_digest
 from geoseg.detectors.device import reduced_precision
-from geoseg.detectors.network import build
-from geoseg.detectors.weights import load_state, read_weights, save_weights
-from geoseg.errors import ConfigError
+from geoseg.detectors.weights import save_weights
+from geoseg.errors import ConfigError, GeosegError
 from geoseg.sinks.atomic import replacing
-from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
+from geoseg.training.checkpoint import State, Trained, checkpoint_of, load_checkpoint, save_checkpoint
 from geoseg.training.chips import Example
 from geoseg.training.config import TrainConfig
+from geoseg.training.drawing import Batches, drawers, drawn, pinned
 from geoseg.training.journal import Journal, read_rows
+from geoseg.training.optimising import averaging, decay_groups, learning_rate
 from geoseg.training.page import page
 from geoseg.training.processes import Crew, crew
 from geoseg.training.sources import Mix, mix
 from geoseg.training.sparing import Losses, weighted
+from geoseg.training.starting import untrained
+from geoseg.training.stopping import Stop
 from geoseg.training.validating import Validated, Validator
 
 Log = Callable[[str], None]
 _TOLD = 50
 """Steps between two lines of the log."""
+_FIRST_S = 5.0
+"""Seconds after which there is a first line, however few the steps: it says how long all will take."""
 _SHOWN = 4
 """Chips of each kind on the page."""
 
@@ -49,10 +52,12 @@ def train(
     device: str = "auto",
     log: Log = print,
     tensorboard: str | Path | None = None,
+    stop_after_min: float | None = None,
 ) -> Path:
     """Train a Mask R-CNN and write its weights file; started again, it goes on from the last checkpoint.
 
-    Started by ``torchrun`` it is one of several processes, of which the first writes and speaks.
+    Started by ``torchrun`` it is one of several processes, of which the first writes and speaks. Ctrl-C and
+    SIGTERM wait for the end of the step at hand and a checkpoint of it; a second one does not.
 
     Args:
         config: see :class:`TrainConfig`.
@@ -61,6 +66,8 @@ def train(
         device: ``auto``, ``cpu``, ``cuda``.
         log: gets a line now and then.
         tensorboard: folder for TensorBoard.
+        stop_after_min: minutes from now after which it stops with a checkpoint, as if interrupted between two steps:
+            another call goes on. The learning rate knows nothing of it. At least one step is done.
 
     Returns:
         The path of the weights file.
@@ -70,6 +77,7 @@ def train(
         ResourceError: no such device, or TensorBoard is not installed.
         SinkError: the page at the end cannot be written.
     """
+    stop = Stop(stop_after_min)
     if config.schedule.threads:
         torch.set_num_threads(config.schedule.threads)
     target = Path(out)
@@ -78,7 +86,7 @@ def train(
         board = None if tensorboard is None else Path(tensorboard)
         journal = Journal(target.with_name(target.name + ".jsonl") if processes.leads else None, board)
         try:
-            _Trainer(config, target, where, processes, log if processes.leads else lambda line: None).run(journal)
+            _Trainer(config, target, where, processes, log if processes.leads else lambda line: None).run(journal, stop)
         finally:
             journal.close()
     return target
@@ -89,9 +97,9 @@ class _Trainer:
         self.config, self.target, self.device, self.crew, self.log = config, target, device, crew, log
         self.settings = config.fingerprint()  # now: labels may be corrected while it trains on what they were
         torch.manual_seed(config.schedule.seed)
-        net: MaskRCNN = _start(config).to(device, memory_format=torch.channels_last).train()
-        groups = _decay_groups(net, config.schedule.weight_decay)
-        self.average = AveragedModel(net, multi_avg_fn=self._ema, use_buffers=True)
+        net: MaskRCNN = untrained(config).to(device, memory_format=torch.channels_last).train()
+        groups = decay_groups(net, config.schedule.weight_decay)
+        self.average = AveragedModel(net, multi_avg_fn=averaging(config.schedule.ema), use_buffers=True)
         self.trained = Trained(
             net=net,
             average=self.average.module,
@@ -101,30 +109,53 @@ class _Trainer:
         self.judged_by = config.judged_by()
         self.state = State(judged_by=self.judged_by)
         self.kept = (-1, False)  # the step last kept, and whether it was validated: the last one may be due twice
-        self.checkpoint = target.with_name(target.name + ".checkpoint")
+        self.checkpoint = checkpoint_of(target)
         self.mean = torch.tensor(config.model.mean, device=device).view(3, 1, 1)
         self.std = torch.tensor(config.model.std, device=device).view(3, 1, 1)
 
-    def run(self, journal: Journal) -> None:
-        """All steps, from the last checkpoint on."""
+    def run(self, journal: Journal, stop: Stop) -> None:
+        """All steps from the last checkpoint on, or those before ``stop`` is due."""
         if self.checkpoint.exists():
             self._resume()
-        schedule, recent = self.config.schedule, deque[dict[str, float]](maxlen=_TOLD)
         source, validator = mix(self.config), Validator(self.config, self._card(), self.device)
+        with stop.between_steps():
+            with self._drawn(source) as ahead:
+                done = self._steps(ahead, validator, journal, stop)
+            if done:
+                self._keep(validator, journal, last=True)
+        if done and self.crew.leads:
+            self._write_page(validator, source)
+
+    def _steps(self, ahead: Iterator[Batches], validator: Validator, journal: Journal, stop: Stop) -> bool:
+        """False where it stopped before all was done."""
+        recent, told = deque[dict[str, float]](maxlen=_TOLD), False
         started, before = time.monotonic(), self.state.seconds
-        for batches in _prefetch(source, self.crew, self.state.step, schedule.steps):
-            share = self._progress()
+        share = self._progress()
+        for batches in ahead:
             if share >= 1.0:
                 break
             recent.append(self._step(batches, share))
             self.state.step += 1
             self.state.seconds = before + time.monotonic() - started
-            if self.state.step % _TOLD == 0 or self.state.step == schedule.steps:
-                self._tell(journal, recent, share)
-            self._keep(validator, journal)
-        self._keep(validator, journal, last=True)
-        if self.crew.leads:
-            self._write_page(validator, source)
+            share = self._progress()
+            stops = share < 1.0 and self.crew.any(stop.due, self.device)
+            if share >= 1.0 or stops or self.state.step % _TOLD == 0:
+                self._tell(recent, share, journal)
+                told = True
+            elif not told and self.state.seconds - before >= _FIRST_S:
+                self._tell(recent, share)
+                told = True
+            self._keep(validator, journal, asked=stops)
+            if stops:
+                self.log(f"stopped at step {self.state.step}, which is kept: run the same command again to go on")
+                return False
+        return True
+
+    def _drawn(self, source: Mix) -> AbstractContextManager[Iterator[Batches]]:
+        schedule, on_gpu = self.config.schedule, self.device.type == "cuda"
+        draw = (lambda index: pinned(source.draw(index))) if on_gpu else source.draw
+        steps, threads = range(self.state.step, schedule.steps), drawers(schedule, self.device)
+        return drawn(draw, schedule, self.crew, steps=steps, threads=threads)
 
     def _progress(self) -> float:
         schedule = self.config.schedule
@@ -134,18 +165,17 @@ class _Trainer:
         return self.crew.same(max(share, self.state.seconds / (60 * schedule.minutes)), self.device)
 
     def _step(self, batches: list[list[Example]], share: float) -> dict[str, float]:
-        """One optimiser step. What is random in it follows from the seed and the step, so a resume repeats it."""
+        """One optimiser step."""
         schedule = self.config.schedule
-        words = np.random.SeedSequence([schedule.seed, self.state.step, self.crew.rank]).generate_state(1)
-        torch.manual_seed(int(words[0]))
         optimiser = self.trained.optimiser
         for group in optimiser.param_groups:
-            group["lr"] = self._learning_rate(share)
+            group["lr"] = learning_rate(schedule, self.state.step, share)
         optimiser.zero_grad(set_to_none=True)
         told: dict[str, float] = {}
         for number, batch in enumerate(batches, 1):
             waits = self.crew.size > 1 and number < len(batches)
             with self.losses.no_sync() if waits else nullcontext():  # type: ignore[operator]
+                self._seed(self.crew.batch(self.state.step * len(batches) + number - 1))
                 parts = self._parts(batch)
                 (weighted(parts, self.config.loss.by_part) / len(batches)).backward()  # type: ignore[no-untyped-call]
             told = {k: told.get(k, 0.0) + float(v.detach()) / len(batches) for k, v in parts.items()}
@@ -153,57 +183,47 @@ class _Trainer:
         if not torch.isfinite(norm):  # shared gradients: all processes see it at the same step
             raise ConfigError(
                 f"a loss that is no longer finite at step {self.state.step}",
-                remedy="Lower schedule.learning_rate and start again; the last checkpoint is kept",
+                remedy="Lower schedule.learning_rate and start again; the last checkpoint, if any, is kept",
             )
         optimiser.step()
         self.average.update_parameters(self.trained.net)
         return told
 
+    def _seed(self, batch: int) -> None:
+        """What is random in a batch follows from its number: a resume repeats it, and so does another process."""
+        torch.manual_seed(int(np.random.SeedSequence([self.config.schedule.seed, batch]).generate_state(1)[0]))
+
     def _parts(self, batch: list[Example]) -> dict[str, Tensor]:
-        images = torch.stack([e.pixels for e in batch]).to(self.device).float()
+        images = torch.stack([e.pixels.to(self.device, non_blocking=True) for e in batch]).float()
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        targets = [{k: v.to(self.device) for k, v in e.target.items()} for e in batch]
+        targets = [{k: v.to(self.device, non_blocking=True) for k, v in e.target.items()} for e in batch]
         with reduced_precision(self.device):
             parts: dict[str, Tensor] = self.losses(images, targets)
         return parts
 
-    def _learning_rate(self, share: float) -> float:
-        """Linear warm-up, then half a cosine to zero."""
-        schedule = self.config.schedule
-        warm = min(1.0, (self.state.step + 1) / max(1, schedule.warmup))
-        return schedule.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-
-    @torch.no_grad()
-    def _ema(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        """Exponential average whose memory grows at first, so that the random start is soon forgotten."""
-        decay = min(self.config.schedule.ema, (1 + int(count)) / (10 + int(count)))
-        for old, new in zip(averaged, current, strict=True):
-            if old.is_floating_point():
-                old.lerp_(new.to(old.dtype), 1 - decay)
-            else:
-                old.copy_(new)
-
-    def _tell(self, journal: Journal, recent: deque[dict[str, float]], share: float) -> None:
+    def _tell(self, recent: deque[dict[str, float]], share: float, journal: Journal | None = None) -> None:
+        """A line of the log, and one of the journal; ``share`` of the training is done."""
         means = {k.removeprefix("loss_"): sum(r[k] for r in recent) / len(recent) for k in recent[0]}
-        left = self.state.seconds / max(share, 1e-6) * (1 - share) / 60
-        rate = {"learning_rate": self._learning_rate(share)}
-        journal.row("training", self.state.step, {"seconds": self.state.seconds, **rate, **means})
+        step, seconds = self.state.step, self.state.seconds
+        if journal is not None:
+            rate = {"learning_rate": self.trained.optimiser.param_groups[0]["lr"]}
+            journal.row("training", step, {"seconds": seconds, **rate, **means})
+        left = seconds / max(share, 1e-6) * max(0.0, 1 - share) / 60
         parts = " ".join(f"{k} {v:.3f}" for k, v in means.items())
-        step = self.state.step
-        self.log(f"step {step}  {share:.0%}  loss {sum(means.values()):.3f} ({parts})  {left:.0f} min left")
+        self.log(f"step {step}  {min(share, 1.0):.0%}  loss {sum(means.values()):.3f} ({parts})  {left:.0f} min left")
 
-    def _keep(self, validator: Validator, journal: Journal, *, last: bool = False) -> None:
-        """Validate and write what is due after this step."""
-        step, asked = self.state.step, self.config.validation
-        validates = asked is not None and (last or step % asked.every == 0)
-        saves = last or validates or step % self.config.schedule.checkpoint_every == 0
+    def _keep(self, validator: Validator, journal: Journal, *, last: bool = False, asked: bool = False) -> None:
+        """Validate and write what is due after this step; ``asked``: write in any case."""
+        step, validation = self.state.step, self.config.validation
+        validates = validation is not None and (last or step % validation.every == 0)
+        saves = last or asked or validates or step % self.config.schedule.checkpoint_every == 0
         if not saves or self.kept == (step, validates):
             return
         self.kept = (step, validates)
         if self.crew.leads:
-            if asked is not None and validates:
-                self._validated(validator(self._averaged), asked.metric, journal)
-            elif asked is None or self.state.best < 0:
+            if validation is not None and validates:
+                self._validated(validator(self._averaged), validation.metric, journal)
+            elif validation is None or self.state.best < 0:
                 self._write_weights()
             compact = self.config.schedule.checkpoint == "compact"
             save_checkpoint(self.checkpoint, self.trained, self.state, settings=self.settings, compact=compact)
@@ -215,8 +235,9 @@ class _Trainer:
         journal.row("validation", self.state.step, figures)
         better = figures[metric] > self.state.best
         if better:
-            self.state.best, self.state.best_step = figures[metric], self.state.step
             self._write_weights()
+            self.state.best, self.state.best_step = figures[metric], self.state.step
+            self.state.best_weights = model_digest(self.target.resolve())
         kept = "kept" if better else f"the best was {self.state.best:.3f} at step {self.state.best_step}"
         told = f"F1 {result.f1:.3f} at score {result.score_threshold:.2f}, AP50 {result.ap50:.3f}"
         self.log(f"validation at step {self.state.step}: {told} ({kept})")
@@ -249,8 +270,21 @@ class _Trainer:
                 f"all {self.config.schedule.steps} steps are done already: nothing is trained. Raise [schedule] steps,"
                 f" or remove {self.checkpoint} to train anew"
             )
+        if self.state.best >= 0 and self.crew.leads and not self._best_is_here():
+            self.log(
+                f"the weights of the best validation so far (step {self.state.best_step}) are not in {self.target}: "
+                "the best starts anew"
+            )
+            self.state = replace(self.state, best=-1.0, best_step=0)
         if self.state.judged_by != self.judged_by:
             self.state = replace(self.state, best=-1.0, best_step=0, judged_by=self.judged_by)
+
+    def _best_is_here(self) -> bool:
+        """A checkpoint may be carried to where there is no weights file, or that of another piece."""
+        try:
+            return self.state.best_weights in ("", model_digest(self.target.resolve()))
+        except GeosegError:
+            return False
 
     def _card(self) -> ModelCard:
         model = self.config.model
@@ -260,40 +294,3 @@ class _Trainer:
             bands=("red", "green", "blue"),
             architecture=dict(model.architecture),
         )
-
-
-def _start(config: TrainConfig) -> MaskRCNN:
-    """The network with random weights, or those of ``model.start``."""
-    net = build(config.model.architecture, len(config.model.classes))
-    if config.start is not None:
-        path = weights_path(config.start)
-        load_state(net, read_weights(path)[0], path)
-    return net
-
-
-def _decay_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """No weight decay on biases and normalisation."""
-    matrices = [p for p in net.parameters() if p.ndim > 1]
-    vectors = [p for p in net.parameters() if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-
-
-def _prefetch(source: Mix, crew: Crew, first: int, last: int) -> Iterator[list[list[Example]]]:
-    """The batches of the steps ``first`` to ``last``, the next ones drawn on another thread meanwhile."""
-    schedule = source.schedule
-
-    def draw(step: int) -> list[list[Example]]:
-        starts = [((step * schedule.accumulate + j) * crew.size + crew.rank) for j in range(schedule.accumulate)]
-        return [[source.draw(start * schedule.batch + i) for i in range(schedule.batch)] for start in starts]
-
-    with ThreadPoolExecutor(1) as pool:
-        waiting = deque(pool.submit(draw, step) for step in range(first, min(first + 3, last)))
-        following = first + len(waiting)
-        with suppress(GeneratorExit):
-            while waiting:
-                yield waiting.popleft().result()
-                if following < last:
-                    waiting.append(pool.submit(draw, following))
-                    following += 1
-        for future in waiting:
-            future.cancel()

@@ -28,6 +28,10 @@ class Crew:
         """Whether this one writes files and speaks."""
         return self.rank == 0
 
+    def batch(self, number: int) -> int:
+        """The number, among the batches of all processes, of this one's ``number``-th."""
+        return number * self.size + self.rank
+
     def wrapped(self, losses: nn.Module, device: torch.device) -> nn.Module:
         """The module whose gradients all processes share."""
         if self.size == 1:
@@ -41,6 +45,14 @@ class Crew:
         held = torch.tensor([value], dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         distributed.broadcast(held, 0)
         return float(held)
+
+    def any(self, value: bool, device: torch.device) -> bool:
+        """Whether one of them says so: signals and clocks reach each at another moment."""
+        if self.size == 1:
+            return value
+        held = torch.tensor([int(value)], dtype=torch.int32, device=device)
+        distributed.all_reduce(held, distributed.ReduceOp.MAX)
+        return bool(held)
 
     def wait(self) -> None:
         """Until all are here."""

@@ -13,6 +13,7 @@ from geoseg.training.augment import photometric
 from geoseg.training.chips import Example, Pose, cut
 from geoseg.training.coco_source import CocoImages
 from geoseg.training.config import Augment, Sampling, Schedule, TrainConfig
+from geoseg.training.keeping import Kept
 from geoseg.training.labelled import Labelled
 from geoseg.training.placing import anywhere, near_hard, near_object, on_empty, shown
 from geoseg.training.pools import Objects, Pool
@@ -21,6 +22,9 @@ from geoseg.training.source_config import CocoSource, GeneratedSource, Source
 
 _CLASS_OF = {"town": "building", "harbour": "ship"}
 """The class of each kind of scene."""
+
+SCENES_BYTES = 2 * 2**30
+"""Pixels of a source's scenes that stay in memory: 1,500 scenes of the default size. One takes a second to make."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,17 +125,18 @@ def _pool(source: Source, config: TrainConfig) -> Pool:
 
 
 class _Scenes:
-    """Generated scenes, each made once."""
+    """Generated scenes, each made once while :data:`SCENES_BYTES` hold them; then those longest not drawn go."""
 
     def __init__(self, source: GeneratedSource, classes: tuple[str, ...]) -> None:
         self.source, self.classes = source, classes
-        self.made: dict[int, Labelled] = {}
+        self.kept = Kept(self._make, most=max(1, SCENES_BYTES // (3 * source.height * source.width)))
 
     def __call__(self, number: int) -> Labelled:
-        if number not in self.made:
-            seed = self.source.first_seed + number
-            gsd_m = float(np.random.default_rng(seed).uniform(*self.source.gsd_m))
-            make = town if self.source.scene == "town" else harbour
-            scene = make(seed, height=self.source.height, width=self.source.width, gsd_m=gsd_m)
-            self.made[number] = Labelled.of_scene(scene, self.classes)
-        return self.made[number]
+        return self.kept(number)
+
+    def _make(self, number: int) -> Labelled:
+        seed = self.source.first_seed + number
+        gsd_m = float(np.random.default_rng(seed).uniform(*self.source.gsd_m))
+        make = town if self.source.scene == "town" else harbour
+        scene = make(seed, height=self.source.height, width=self.source.width, gsd_m=gsd_m)
+        return Labelled.of_scene(scene, self.classes)

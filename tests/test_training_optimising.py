@@ -1,0 +1,100 @@
+"""What a step does with its settings: learning rate, weight decay, weights of the losses."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_training import TINY
+
+from geoseg.training import read_train_config
+from geoseg.training.chips import Example
+from geoseg.training.config import Schedule
+from geoseg.training.loop import _Trainer
+from geoseg.training.optimising import averaging, learning_rate
+from geoseg.training.processes import Crew
+from geoseg.training.sources import mix
+
+
+def trainer(folder: Path, more: str = "", loss: str = "") -> tuple[_Trainer, list[Example]]:
+    """A training of one step, and the chips of a batch that shows objects."""
+    path = folder / "t.toml"
+    path.write_text(TINY.format(steps=1).replace("chip = 96", f"chip = 64\n{more}") + loss)
+    config = read_train_config(path)
+    source = mix(config)
+    drawn = (source.draw(i) for i in range(100))
+    batch = list(islice((example for example in drawn if len(example.target["boxes"]) > 1), 2))
+    return _Trainer(config, folder / "x.safetensors", torch.device("cpu"), Crew(), lambda line: None), batch
+
+
+@pytest.mark.parametrize(
+    ("step", "share", "of_the_highest"),
+    [
+        (0, 0.0, 1 / 10),  # the first of ten steps of warm-up
+        (4, 0.0, 5 / 10),
+        (9, 0.0, 1.0),
+        (50, 0.25, 0.5 + 0.5**1.5),  # cos(pi / 4) is the root of 1/2
+        (50, 0.5, 0.5),
+        (4, 0.5, 0.25),  # little was done, and half of the time is gone
+        (99, 1.0, 0.0),
+        (99, 1.5, 0.0),
+    ],
+)
+def test_the_learning_rate_warms_up_and_falls_to_zero(step: int, share: float, of_the_highest: float) -> None:
+    schedule = Schedule(steps=100, learning_rate=0.02, warmup=10)
+    assert learning_rate(schedule, step, share) == pytest.approx(0.02 * of_the_highest, abs=1e-12)
+
+
+def test_a_step_takes_the_learning_rate_of_its_share_and_decays_matrices_alone(tmp_path: Path) -> None:
+    trained, batch = trainer(tmp_path, "learning_rate = 0.004\nweight_decay = 0.3")
+    trained._step([batch], 0.75)
+    groups = trained.trained.optimiser.param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([0.004 * (0.5 - 0.5**1.5)] * 2)
+    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    parameters = dict(trained.trained.net.named_parameters())
+    assert len(decays) == len(parameters)
+    assert all(decays[id(p)] == (0.3 if p.ndim > 1 else 0.0) for p in parameters.values())
+    assert {p.ndim for p in parameters.values()} >= {1, 2, 4}
+
+
+def test_the_gradient_follows_the_weights_of_the_loss(tmp_path: Path) -> None:
+    none = dict.fromkeys(("objectness", "rpn_box", "classifier", "box", "mask"), 0.0)
+
+    def gradient(**weights: float) -> dict[str, torch.Tensor]:
+        """Of each part of the network; small, so that it is not clipped."""
+        table = "\n[loss]\n" + "\n".join(f"{name} = {value}" for name, value in (none | weights).items())
+        trained, batch = trainer(tmp_path, loss=table)
+        trained._step([batch], 0.0)
+        found = {n: p.grad for n, p in trained.trained.net.named_parameters() if p.grad is not None}
+        assert torch.stack([g.square().sum() for g in found.values()]).sum().sqrt() < 9
+        return found
+
+    heads = {
+        "objectness": "rpn.head.cls_logits.weight",
+        "rpn_box": "rpn.head.bbox_pred.weight",
+        "classifier": "roi_heads.box_predictor.cls_score.weight",
+        "box": "roi_heads.box_predictor.bbox_pred.weight",
+        "mask": "roi_heads.mask_predictor.mask_fcn_logits.weight",
+    }
+    # Powers of two: bfloat16 rounds the same then.
+    one, other = (gradient(**{name: k * 2.0**i for i, name in enumerate(heads)}) for k in (2.0**-12, 2.0**-10))
+    for name in heads.values():
+        assert one[name].abs().max() > 0
+        torch.testing.assert_close(other[name], 4 * one[name], rtol=1e-3, atol=1e-9)
+    alone = gradient(mask=2.0**-12)
+    assert [name for name in heads if alone[heads[name]].any()] == ["mask"]
+    torch.testing.assert_close(one[heads["mask"]], 16 * alone[heads["mask"]], rtol=1e-3, atol=1e-9)
+
+
+def test_the_average_remembers_longer_as_it_goes_on() -> None:
+    average, old = averaging(0.9), torch.zeros(1)
+    for count, kept in ((0, 1 / 10), (8, 9 / 18), (1000, 0.9)):
+        old.zero_()
+        average([old], [torch.ones(1)], count)
+        assert float(old) == pytest.approx(1 - kept)
+    whole = torch.zeros(1, dtype=torch.int64)
+    average([whole], [torch.tensor([7])], 5)
+    assert np.array_equal(whole.numpy(), [7])

@@ -1,0 +1,100 @@
+"""A training that is told to stop does so between two steps, keeps what it did, and says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from test_training import TINY
+from typer.testing import CliRunner
+
+from geoseg.cli import app
+from geoseg.training import stopping
+from geoseg.training.loop import _Trainer
+from geoseg.training.stopping import Stop
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """Nobody's handlers are changed for good."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_time_is_up_when_it_is() -> None:
+    assert not Stop().due and not Stop(60).due
+    assert Stop(0).due
+
+
+def test_a_signal_comes_at_the_end_and_its_echo_does_not() -> None:
+    stop, reached = Stop(), []
+    with pytest.raises(KeyboardInterrupt), stop.between_steps():
+        for _ in range(2):
+            assert stop.due == bool(reached)
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append(stop.due)
+    assert reached == [True, True]
+
+
+def test_a_second_signal_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "_SAME_S", -1.0)
+    reached = []
+    with pytest.raises(KeyboardInterrupt), Stop().between_steps():
+        for number in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append(number)
+    assert reached == [0]
+
+
+def test_signals_that_are_ignored_stay_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        stop = Stop()
+        with stop.between_steps():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stop.due
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_in_another_thread_signals_are_left_alone() -> None:
+    def run() -> bool:
+        with Stop().between_steps():
+            return signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run).result() is True
+
+
+def test_the_command_says_truly_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, out = tmp_path / "t.toml", tmp_path / "t.safetensors"
+    config.write_text(TINY.format(steps=3).replace("checkpoint_every = 2", "checkpoint_every = 1000"))
+
+    def call(*more: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["train", str(config), "-o", str(out), "--device", "cpu", *more])
+        return result.exit_code, " ".join(result.stderr.split())
+
+    def interrupted(when: str) -> tuple[int, str]:
+        before = getattr(_Trainer, when)
+
+        def stop(self: _Trainer, *given: object) -> object:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return before(self, *given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_Trainer, when, stop)
+            return call()
+
+    code, told = interrupted("_card")  # before the first step
+    assert code == 130 and "no step is kept yet" in told and not list(tmp_path.glob("*.checkpoint"))
+    code, told = call("--stop-after", "0")
+    assert code == 0 and "stopped at step 1" in told and "run the same command again" in told and out.exists()
+    code, told = interrupted("_parts")
+    assert code == 130 and "stopped at step 2" in told and "training goes on from its checkpoint" in told
+    code, told = call()
+    assert code == 0 and "going on from step 2" in told and "step 3 100%" in told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +42,16 @@ def test_the_chips_are_the_same_however_many_threads_draw_them(tmp_path: Path, m
         for chip in (other, expected.draw(number)):
             assert torch.equal(one.pixels, chip.pixels)
             assert all(torch.equal(one.target[name], chip.target[name]) for name in chip.target)
+
+
+def test_no_thread_warns_of_chips_that_lie_nowhere() -> None:
+    # What rasterio says where another thread has just ended its own silence.
+    code = (
+        "import warnings, geoseg.training.chips; from rasterio.errors import NotGeoreferencedWarning as Nowhere;"
+        "[warnings.warn_explicit('lies nowhere', Nowhere, 'f.py', 1, m) for m in ('rasterio.features', 'another')]"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.count("lies nowhere") == 1
 
 
 def numbered(index: int) -> Example:

@@ -5,6 +5,8 @@ The short form; ``benchmarks/chaos.py`` is the long one.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,3 +78,24 @@ def test_a_scheduler_that_dies_ends_the_run_which_then_goes_on(ground: Ground, t
     assert ground.drive("scheduler", workers=2).wait() == 0
     ground.check("scheduler")
     assert ground.redone("scheduler") <= PER_BLOCK
+
+
+def test_a_frozen_scheduler_ends_the_run_and_its_process(ground: Ground, tmp_path: Path) -> None:
+    with chaos.cluster(tmp_path / "dask", nannies=1) as cluster:
+        driver = ground.drive("silent", scheduler=cluster.address, pause_s=0.1, patience_s=4.0)
+        ground.until_at_work("silent", driver, 8)
+        cluster.freeze_scheduler()
+        assert driver.wait(120) == 4, driver.text
+        assert "has not answered for 4 s" in " ".join(driver.text.split())
+    assert ground.drive("silent", workers=2).wait() == 0
+    ground.check("silent")
+
+
+def test_what_a_frozen_worker_had_is_done_elsewhere(ground: Ground, cluster: chaos.Cluster) -> None:
+    driver = ground.drive("frozen", scheduler=cluster.address, pause_s=0.1, limit_s=6.0, patience_s=6.0)
+    ground.until_at_work("frozen", driver, 8)
+    frozen = cluster.workers()[0]
+    os.kill(frozen, signal.SIGSTOP)
+    assert driver.wait(120) == 0, driver.text
+    ground.check("frozen")
+    assert frozen not in cluster.workers(), "it was begun anew"

@@ -9,15 +9,19 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from distributed import Client, Worker, WorkerPlugin, get_worker
 from distributed.comm.core import CommClosedError
 
+from geoseg.engine.asking import ask, ask_patiently
 from geoseg.engine.memory import give_back, spared
 from geoseg.errors import GeosegError, RasterError, ResourceError
 from geoseg.watch import HungError, Watched
 
+TAKE_S = 180.0
+"""Seconds that workers may take to be told of the job: each imports geoseg, and perhaps torch."""
 TRIES = 10
 """How often workers are told of the job, if one that is being told dies each time."""
 _FUNCTIONS: dict[str, Watched] = {}
@@ -58,11 +62,11 @@ class _Install(WorkerPlugin):
             function.close()
 
 
-def _register(client: Client, plugin: _Install) -> None:
+def _register(client: Client, plugin: _Install, patience_s: float) -> None:
     """Put it into all workers: again, where one of them dies while it is told."""
     for left in reversed(range(TRIES)):
         try:
-            client.register_plugin(plugin)
+            ask_patiently(client, partial(client.register_plugin, plugin), limit_s=TAKE_S, patience_s=patience_s)
             return
         except CommClosedError:
             if not left:
@@ -71,13 +75,14 @@ def _register(client: Client, plugin: _Install) -> None:
 
 
 @contextmanager
-def installed(client: Client, function: Watched, *, elsewhere: bool) -> Iterator[str]:
+def installed(client: Client, function: Watched, *, elsewhere: bool, patience_s: float) -> Iterator[str]:
     """The token under which ``function`` can be called where the client's tasks run.
 
     Args:
         client: of the cluster.
         function: what to call.
         elsewhere: whether the workers are other processes, to which it must be sent.
+        patience_s: seconds that the scheduler may be silent.
 
     Raises:
         ResourceError: it cannot be sent.
@@ -93,7 +98,9 @@ def installed(client: Client, function: Watched, *, elsewhere: bool) -> Iterator
         return
     plugin = _Install(token, function)
     try:
-        _register(client, plugin)
+        _register(client, plugin, patience_s)
+    except ResourceError:
+        raise
     except Exception as error:
         raise ResourceError(
             f"workers that cannot take the job ({type(error).__name__}: {error})",
@@ -104,4 +111,4 @@ def installed(client: Client, function: Watched, *, elsewhere: bool) -> Iterator
         yield token
     finally:
         with suppress(Exception):
-            client.unregister_worker_plugin(plugin.name)
+            ask(client, partial(client.unregister_worker_plugin, plugin.name))

@@ -21,8 +21,9 @@ def give_back() -> None:
 
 @contextmanager
 def spared() -> Iterator[None]:
-    """For as long as the block lasts, the garbage collector leaves alone what there was before it: hundreds of thousands
-    of objects of imported modules, through all of which it would go time and again with every thread at a halt."""
+    """For as long as the block lasts, the garbage collector leaves alone what there was before it: hundreds of
+    thousands of objects of imported modules, through all of which it would go time and again with every thread at a
+    halt."""
     gc.freeze()
     try:
         yield

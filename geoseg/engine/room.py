@@ -21,7 +21,11 @@ FRESH_S = 0.5
 
 
 class Room:
-    """The workers that tasks may go to, as last told."""
+    """The workers that tasks may go to, as last told.
+
+    Once a worker with the resource ``GPU`` was seen, tasks ask for one for good: where the last of them is lost, the
+    others are no room for tasks that wait for a GPU.
+    """
 
     def __init__(self, client: Client, *, with_gpu: bool, patience_s: float) -> None:
         self.client, self.with_gpu, self.patience_s = client, with_gpu, patience_s
@@ -52,7 +56,8 @@ class Room:
         now = self._looked = time.monotonic()
         self.workers = found
         with_gpu = {address for address, worker in found.items() if worker["resources"].get("GPU")}
-        self.asks = {"GPU": GPU_SHARE} if self.with_gpu and with_gpu else {}
+        if self.with_gpu and with_gpu:
+            self.asks = {"GPU": GPU_SHARE}
         fit = with_gpu if self.asks else found.keys()
         self.threads = sum(found[address]["nthreads"] for address in fit) if self._heard else 0
         if self.threads:

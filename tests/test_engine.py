@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 import dask
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
 from geoseg.engine import IN_FLIGHT, map_blocks
+from geoseg.engine.room import Room
 from geoseg.errors import ModelError, RasterError, ResourceError
 from geoseg.tiling import Block, Plan, Tiling
 from geoseg.watch import HungError
@@ -234,6 +235,19 @@ def test_a_cluster_gives_the_same(cluster: LocalCluster) -> None:
     here = dict(map_blocks(_place, plan.blocks(), workers=2))
     there = dict(map_blocks(_place, plan.blocks(), scheduler=cluster.scheduler_address))
     assert here == there
+
+
+def test_all_workers_of_a_large_cluster_are_seen() -> None:
+    with (
+        LocalCluster(
+            n_workers=7, threads_per_worker=2, processes=False, dashboard_address=None, resources={"GPU": 1}
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(7, timeout=60)
+        room = Room(client, with_gpu=True, patience_s=60.0)
+        room.look()
+        assert room.threads == 14 and set(room.workers) == {worker.address for worker in cluster.workers.values()}
 
 
 def test_a_block_that_kills_its_worker_is_told_and_the_rest_goes_on(cluster: LocalCluster) -> None:

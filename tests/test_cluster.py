@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +195,27 @@ def test_a_worker_that_does_not_see_the_folder_sends_its_parts(
     model = Painted()
     extract_to(raster, model, tmp_path / "out.fgb", tiling=TILING, settings=_settings())
     assert (tmp_path / "out.fgb").read_bytes() == undisturbed and len(model.seen) < 70
+
+
+def _unseen_elsewhere(parts: Parts) -> tuple[Any, ...]:
+    """What other processes get of a work folder that they do not see."""
+    return partial(Parts, path=parts.path.with_name("elsewhere"), token=parts.token), ()
+
+
+@pytest.mark.parametrize("name", ["out.fgb", "dataset"])
+def test_a_run_whose_workers_do_not_see_the_folder_goes_on_after_its_last_block(
+    raster: Path, undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(Parts, "__reduce__", _unseen_elsewhere)
+
+    def stop(done: int, total: int) -> None:
+        if done == total:
+            raise KeyboardInterrupt
+
+    log, output = tmp_path / "seen.txt", tmp_path / name
+    model, settings = Logged(log=str(log)), _settings(processes=1)
+    with pytest.raises(KeyboardInterrupt):
+        extract_to(raster, model, output, tiling=TILING, settings=settings, progress=stop)
+    report = extract_to(raster, model, output, tiling=TILING, settings=settings)
+    assert len(_seen(log)) == 70 and report.footprints > 50
+    assert name == "dataset" or output.read_bytes() == undisturbed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import shapely
 import torch
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.features import rasterize
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,6 +20,10 @@ from torch.nn import functional as F
 from geoseg.training.labelled import Labelled
 from geoseg.training.pixels import GREY, Pixels
 from geoseg.window import Window
+
+# Chips lie nowhere by nature. rasterio hides that warning around each call, which is for all threads at once: of several
+# that burn at a time some would tell.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.features")
 
 MIN_AREA_PX = 14.0
 """Outlines that show less of themselves in a chip are not asked for: they are beyond what 28 x 28 masks resolve."""

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from distributed import Client, Worker, WorkerPlugin, get_worker
+from distributed import Client, Scheduler, Worker, WorkerPlugin, get_worker
 from distributed.comm.core import CommClosedError
 
 from geoseg.engine.asking import ask, ask_patiently
@@ -24,6 +24,7 @@ TAKE_S = 180.0
 """Seconds that workers may take to be told of the job: each imports geoseg, and perhaps torch."""
 TRIES = 10
 """How often workers are told of the job, if one that is being told dies each time."""
+_JOB = "geoseg-"
 _FUNCTIONS: dict[str, Watched] = {}
 """What the tasks of a run call, by the run's token. A task carries the token, so a model of many megabytes
 reaches each worker once, and in this process is never copied at all."""
@@ -47,8 +48,8 @@ def call(token: str, item: Any) -> Any:
 class _Install(WorkerPlugin):
     """Puts the run's function into every worker, those that join later or come back included."""
 
-    def __init__(self, token: str, function: Watched) -> None:
-        self.name, self.token, self.function = f"geoseg-{token}", token, function
+    def __init__(self, client: Client, token: str, function: Watched) -> None:
+        self.name, self.token, self.function = f"{_JOB}{token}@{client.id}", token, function
         self._spared = ExitStack()
 
     def setup(self, worker: Worker) -> None:
@@ -60,6 +61,21 @@ class _Install(WorkerPlugin):
         self._spared.close()
         if (function := _FUNCTIONS.pop(self.token, None)) is not None:
             function.close()
+
+
+def forget_the_dead(client: Client) -> None:
+    """Take out of scheduler and workers the jobs of drivers that were killed, models and all; as far as that works: it
+    takes geoseg where the scheduler runs."""
+    with suppress(Exception):
+        for job in ask(client, partial(client.run_on_scheduler, abandoned)):
+            with suppress(Exception):  # another driver was quicker
+                ask(client, partial(client.unregister_worker_plugin, job))
+
+
+def abandoned(dask_scheduler: Scheduler) -> list[str]:
+    """The jobs whose client is gone: called by the scheduler. A live run's client is there, whoever else asks."""
+    jobs = [name for name in dask_scheduler.worker_plugins if name.startswith(_JOB)]
+    return [job for job in jobs if job.rpartition("@")[2] not in dask_scheduler.clients]
 
 
 def _register(client: Client, plugin: _Install, patience_s: float) -> None:
@@ -96,7 +112,7 @@ def installed(client: Client, function: Watched, *, elsewhere: bool, patience_s:
             _FUNCTIONS.pop(token, None)
             function.close()
         return
-    plugin = _Install(token, function)
+    plugin = _Install(client, token, function)
     try:
         _register(client, plugin, patience_s)
     except ResourceError:

@@ -12,7 +12,7 @@ from distributed.comm.core import CommClosedError
 
 from geoseg.engine import clusters
 from geoseg.engine.flight import Flight, Item
-from geoseg.engine.functions import installed
+from geoseg.engine.functions import forget_the_dead, installed
 from geoseg.engine.memory import give_back, spared
 from geoseg.engine.room import Room
 from geoseg.engine.troubles import gone
@@ -58,6 +58,7 @@ class Engine:
         with spared(), ExitStack() as stack:
             if scheduler:
                 client = stack.enter_context(clusters.remote(scheduler, patience_s))
+                forget_the_dead(client)
             elif processes:
                 client = stack.enter_context(clusters.processes(processes, workers or 2))
             else:

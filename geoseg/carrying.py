@@ -54,7 +54,12 @@ def open_engine(job: Job) -> AbstractContextManager[Engine]:
     """The workers that the settings ask for."""
     asked = job.settings.engine
     return Engine.open(
-        scheduler=asked.scheduler, workers=asked.workers, processes=asked.processes, patience_s=asked.patience_s
+        scheduler=asked.scheduler,
+        workers=asked.workers,
+        processes=asked.processes,
+        patience_s=asked.patience_s,
+        retries=asked.retries,
+        limit_s=asked.block_timeout_s,
     )
 
 
@@ -116,7 +121,7 @@ class PieceTask:
 
 
 def _blocks(job: Job, parts: Parts, store: Store | None, engine: Engine, progress: Progress | None) -> Totals:
-    totals, scope, asked = Totals(), job.scope, job.settings.engine
+    totals, scope = Totals(), job.scope
     tiles, told = scope.tiles if progress else 0, False
 
     def to_do() -> Iterator[Block]:
@@ -128,13 +133,7 @@ def _blocks(job: Job, parts: Parts, store: Store | None, engine: Engine, progres
             else:
                 yield block
 
-    results = engine.map(
-        job.task(parts, store),
-        to_do(),
-        retries=asked.retries,
-        limit_s=asked.block_timeout_s,
-        gpu=job.examiner is not None,
-    )
+    results = engine.map(job.task(parts, store), to_do(), gpu=job.examiner is not None)
     with closing(results):
         for block, result in results:
             if isinstance(result, Exception):
@@ -205,7 +204,7 @@ def _checked(square: Square, result: T | Exception) -> T:
     if isinstance(result, GeosegError):
         raise result
     raise ResourceError(
-        f"seams that could not be merged, at row {square.row}, column {square.col} of level {square.level} "
+        f"seams that could not be merged or written, at row {square.row}, column {square.col} of level {square.level} "
         f"({type(result).__name__}: {result})",
         remedy="Look after the workers' memory and disk, and run the same command again: it goes on from here",
     ) from result

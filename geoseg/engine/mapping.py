@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from distributed import Client
 from distributed.comm.core import CommClosedError
@@ -33,6 +33,10 @@ class Engine:
     """Whether the workers are other processes, which may die without this one."""
     patience_s: float
     """Seconds that a scheduler may be silent, and a cluster without workers."""
+    retries: int
+    """Further tries of an item whose function raised."""
+    limit_s: float
+    """Seconds that an item may take once it has begun."""
 
     @staticmethod
     @contextmanager
@@ -42,6 +46,8 @@ class Engine:
         workers: int | None = None,
         processes: int | None = None,
         patience_s: float = 60.0,
+        retries: int = 2,
+        limit_s: float = 3600.0,
     ) -> Iterator[Engine]:
         """Workers as asked for.
 
@@ -50,6 +56,11 @@ class Engine:
             workers: threads on this machine, of each process; None: one per CPU that this process may use, 8 at most.
             processes: on this machine; None: threads of this process.
             patience_s: seconds to wait for a scheduler to answer, and for a cluster without workers to get one.
+            retries: further tries of an item whose function raised. A ``GeosegError`` is an answer, not an
+                accident, and never tried again; but for a ``RasterError``, which a file system may raise for a while.
+            limit_s: seconds that an item may take once it has begun. On a cluster one that takes longer twice comes
+                back as a :class:`HungError`; the worker's process is begun anew each time. So it goes with one whose
+                worker then does not answer for ``patience_s``, as if it were frozen.
 
         Raises:
             ResourceError: the scheduler cannot be reached, or there are no workers.
@@ -63,15 +74,19 @@ class Engine:
                 client = stack.enter_context(clusters.processes(processes, workers or 2))
             else:
                 client = stack.enter_context(clusters.threads(workers or clusters.cpu_count()))
-            yield Engine(client=client, elsewhere=bool(scheduler or processes), patience_s=patience_s)
+            yield Engine(
+                client=client,
+                elsewhere=bool(scheduler or processes),
+                patience_s=patience_s,
+                retries=retries,
+                limit_s=limit_s,
+            )
 
     def map(
         self,
         function: Callable[[Item], Result],
         items: Iterable[Item],
         *,
-        retries: int = 2,
-        limit_s: float = 3600.0,
         gpu: bool = False,
     ) -> Generator[tuple[Item, Result | Exception], None, None]:
         """Call ``function`` on each item and yield ``(item, result)`` as they finish, in any order.
@@ -84,11 +99,6 @@ class Engine:
         Args:
             function: on a cluster it is pickled, once per worker.
             items: any iterable, consumed lazily.
-            retries: further tries of an item whose function raised. A ``GeosegError`` is an answer, not an
-                accident, and never tried again; but for a ``RasterError``, which a file system may raise for a while.
-            limit_s: seconds that an item may take once it has begun. On a cluster one that takes longer twice comes
-                back as a :class:`HungError`; the worker's process is begun anew each time. So it goes with one whose
-                worker then does not answer for ``patience_s``, as if it were frozen.
             gpu: whether to go only to workers with the resource ``GPU``, once any worker has had it.
 
         Yields:
@@ -100,7 +110,7 @@ class Engine:
                 :data:`DEADLY` in a row killed their workers.
         """
         with ExitStack() as stack:
-            watched = Watched(function, limit_s)
+            watched = Watched(function, self.limit_s)
             token = stack.enter_context(
                 installed(self.client, watched, elsewhere=self.elsewhere, patience_s=self.patience_s)
             )
@@ -108,8 +118,8 @@ class Engine:
                 client=self.client,
                 token=token,
                 room=Room(self.client, with_gpu=gpu, patience_s=self.patience_s),
-                retries=retries,
-                limit_s=limit_s,
+                retries=self.retries,
+                limit_s=self.limit_s,
                 elsewhere=self.elsewhere,
             )
             stack.callback(flight.cancel)
@@ -129,10 +139,8 @@ def map_blocks(
     *,
     scheduler: str | None = None,
     workers: int | None = None,
-    retries: int = 2,
-    patience_s: float = 60.0,
-    limit_s: float = 3600.0,
+    **limits: Any,
 ) -> Generator[tuple[Block, Result | Exception], None, None]:
-    """:meth:`Engine.map` over blocks, with workers of its own; arguments as there and of :meth:`Engine.open`."""
-    with Engine.open(scheduler=scheduler, workers=workers, patience_s=patience_s) as engine:
-        yield from engine.map(function, blocks, retries=retries, limit_s=limit_s)
+    """:meth:`Engine.map` over blocks, with workers of its own; further arguments as of :meth:`Engine.open`."""
+    with Engine.open(scheduler=scheduler, workers=workers, **limits) as engine:
+        yield from engine.map(function, blocks)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import compress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import geopandas as gpd
 
@@ -54,7 +54,12 @@ def open_engine(job: Job) -> AbstractContextManager[Engine]:
     """The workers that the settings ask for."""
     asked = job.settings.engine
     return Engine.open(
-        scheduler=asked.scheduler, workers=asked.workers, processes=asked.processes, patience_s=asked.patience_s
+        scheduler=asked.scheduler,
+        workers=asked.workers,
+        processes=asked.processes,
+        patience_s=asked.patience_s,
+        retries=asked.retries,
+        limit_s=asked.block_timeout_s,
     )
 
 
@@ -68,7 +73,7 @@ def carry_out(job: Job, parts: Parts, store: Store | None, engine: Engine, progr
     totals.check()
     _clear(parts)
     gaps = job.gaps(totals.gaps)
-    found = _squares(job, parts, job.ground(gaps), None if totals.apart else engine)
+    found = _squares(job, parts, job.ground(gaps), engine)
     stream = Stream(parts=parts, rows=tuple(rows for _, rows in found), crs=job.output_crs)
     return Carried(stream=stream, squares=tuple(square for square, _ in found), gaps=gaps, totals=totals)
 
@@ -87,7 +92,7 @@ def write_pieces(carried: Carried, folder: Path, run: Mapping[str, Any], engine:
     task = PieceTask(stream=carried.stream, squares=carried.squares, folder=folder, run=run)
     if not carried.squares:
         task(Square(level=0, row=0, col=0))
-    for square, result in _mapped(None if carried.totals.apart else engine, task, iter(carried.squares)):
+    for square, result in _mapped(engine, task, carried.stream.parts, iter(carried.squares)):
         _checked(square, result)
 
 
@@ -116,7 +121,7 @@ class PieceTask:
 
 
 def _blocks(job: Job, parts: Parts, store: Store | None, engine: Engine, progress: Progress | None) -> Totals:
-    totals, scope, asked = Totals(), job.scope, job.settings.engine
+    totals, scope = Totals(), job.scope
     tiles, told = scope.tiles if progress else 0, False
 
     def to_do() -> Iterator[Block]:
@@ -128,13 +133,7 @@ def _blocks(job: Job, parts: Parts, store: Store | None, engine: Engine, progres
             else:
                 yield block
 
-    results = engine.map(
-        job.task(parts, store),
-        to_do(),
-        retries=asked.retries,
-        limit_s=asked.block_timeout_s,
-        gpu=job.examiner is not None,
-    )
+    results = engine.map(job.task(parts, store), to_do(), gpu=job.examiner is not None)
     with closing(results):
         for block, result in results:
             if isinstance(result, Exception):
@@ -143,7 +142,6 @@ def _blocks(job: Job, parts: Parts, store: Store | None, engine: Engine, progres
                 parts.put(name_of(block), part)
             elif result.data is not None:
                 parts.save(name_of(block), result.data)
-                totals.apart = True
             totals.add(result)
             totals.check_early()
             if progress:
@@ -154,7 +152,7 @@ def _blocks(job: Job, parts: Parts, store: Store | None, engine: Engine, progres
     return totals
 
 
-def _squares(job: Job, parts: Parts, ground: Ground, engine: Engine | None) -> list[tuple[Square, Rows]]:
+def _squares(job: Job, parts: Parts, ground: Ground, engine: Engine) -> list[tuple[Square, Rows]]:
     """Both rounds; the squares with rows, in a fixed order."""
     rows, cols = job.scope.blocks
     ladder = Ladder(plan=job.plan, rows=rows, cols=cols)
@@ -172,26 +170,39 @@ def _squares(job: Job, parts: Parts, ground: Ground, engine: Engine | None) -> l
 
 
 def _done(
-    engine: Engine | None, task: Callable[[Square], SquareResult], squares: Iterator[Square], parts: Parts, kind: str
+    engine: Engine, task: Callable[[Square], SquareResult], squares: Iterator[Square], parts: Parts, kind: str
 ) -> Iterator[tuple[Square, dict[str, Any]]]:
     """Squares of one rung as they are done."""
-    for square, result in _mapped(engine, task, squares):
+    for square, result in _mapped(engine, task, parts, squares):
         done = _checked(square, result)
         if done.data is not None:
             parts.save(square.name(kind), done.data)
         yield square, done.facts
 
 
+class _Unseen:
+    """What a worker answers that does not see the run's folder."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Seeing(Generic[T]):
+    """A task for those who see the folder. Who does may change with each run, and from worker to worker."""
+
+    task: Callable[[Square], T]
+    parts: Parts
+
+    def __call__(self, square: Square) -> T | _Unseen:
+        return self.task(square) if self.parts.shared else _Unseen()
+
+
 def _mapped(
-    engine: Engine | None, task: Callable[[Square], T], squares: Iterator[Square]
+    engine: Engine, task: Callable[[Square], T], parts: Parts, squares: Iterator[Square]
 ) -> Iterator[tuple[Square, T | Exception]]:
-    """On the workers; one after the other where they do not see the folder."""
-    if engine is None:
-        yield from ((square, task(square)) for square in squares)
-        return
-    results = engine.map(task, squares)
+    """On the workers; here what comes to one that does not see the folder."""
+    results = engine.map(_Seeing(task=task, parts=parts), squares)
     with closing(results):
-        yield from results
+        for square, result in results:
+            yield square, task(square) if isinstance(result, _Unseen) else result
 
 
 def _checked(square: Square, result: T | Exception) -> T:
@@ -205,7 +216,7 @@ def _checked(square: Square, result: T | Exception) -> T:
     if isinstance(result, GeosegError):
         raise result
     raise ResourceError(
-        f"seams that could not be merged, at row {square.row}, column {square.col} of level {square.level} "
+        f"seams that could not be merged or written, at row {square.row}, column {square.col} of level {square.level} "
         f"({type(result).__name__}: {result})",
         remedy="Look after the workers' memory and disk, and run the same command again: it goes on from here",
     ) from result

@@ -24,8 +24,6 @@ class Totals:
         self.planned = self.examined = self.unreadable = self.pixels = 0
         self.lost = 0
         """Blocks that nobody could do."""
-        self.apart = False
-        """Whether a worker did not see the run's folder."""
 
     @property
     def failed(self) -> int:

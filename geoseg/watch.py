@@ -30,6 +30,7 @@ class Watched:
     def __init__(self, function: Callable[[Any], Any], limit_s: float) -> None:
         self.function, self.limit_s = function, limit_s
         self._mine, self._all = threading.local(), list[_Hand]()
+        self._closed = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Watched, (self.function, self.limit_s)
@@ -46,10 +47,13 @@ class Watched:
             hand = self._mine.hand = _Hand(self.function)
             self._all.append(hand)
         hand.asked.put(item)
+        if self._closed:  # meanwhile, and did not know of this thread
+            del self._mine.hand
+            hand.asked.put(None)
         try:
             result, error = hand.told.get(timeout=self.limit_s)
         except queue.Empty:
-            del self._mine.hand
+            self._mine.__dict__.pop("hand", None)
             raise HungError(f"hung: not done in {self.limit_s:g} s ([engine] block_timeout_s)") from None
         if error is not None:
             raise error
@@ -57,6 +61,7 @@ class Watched:
 
     def close(self) -> None:
         """Let the threads end; wait for those at work a moment only."""
+        self._closed = True
         for hand in self._all:
             hand.asked.put(None)
         end = time.monotonic() + 1.0

@@ -29,6 +29,7 @@ import geoseg
 HERE = Path(__file__).resolve().parent
 CORE, HALO, BLOCK = 32, 8, 2
 CARD = geoseg.ModelCard(classes=("spot",), name="spots", core=CORE, halo=HALO)
+ENGINE = ("scheduler", "workers", "processes", "patience_s")
 BEGUN = "begun"
 """What a driver says when it takes signals: before that, it is Python that does."""
 MARK = "GEOSEG_CHAOS"
@@ -121,7 +122,7 @@ def command(raster: Path, output: Path, options: dict[str, Any]) -> None:
 
     app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
     app.callback()(lambda: None)
-    engine = {name: options.pop(name) for name in ("scheduler", "workers", "processes") if name in options}
+    engine = {name: options.pop(name) for name in ENGINE if name in options}
     engine["block_timeout_s"] = options.pop("limit_s", 3600.0)
     store = options.pop("store", None)
     settings = geoseg.Settings.model_validate({"tiling": {"block": BLOCK}, "engine": engine})
@@ -268,6 +269,10 @@ class Cluster:
         """As a machine that is gone does."""
         self._scheduler.kill()
         self._scheduler.wait()
+
+    def freeze_scheduler(self) -> None:
+        """It is there, and does nothing."""
+        self._scheduler.send_signal(signal.SIGSTOP)
 
     def kill_nannies(self) -> None:
         """All workers too, for good."""

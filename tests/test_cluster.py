@@ -7,14 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import Client
 from painted import Painted, write_raster
 from test_squares import _speckled
 
@@ -92,21 +95,47 @@ def _worker(address: str, *more: str) -> Any:
     return _started("worker", address, "--host", "127.0.0.1", "--nthreads", "2", "--no-dashboard", *more)
 
 
+def _until_there_are(workers: int, address: str) -> None:
+    with Client(address, timeout=60, set_as_default=False) as client:
+        client.wait_for_workers(workers, timeout=120)
+
+
 def test_a_cluster_started_apart_gives_the_same_and_networks_run_where_gpus_are(
     raster: Path, undisturbed: bytes, tmp_path: Path
 ) -> None:
     log = tmp_path / "seen.txt"
     with _scheduler() as (address, _), _worker(address), _worker(address, "--resources", "GPU=1", "--no-nanny") as gpu:
-        from distributed import Client
-
-        with Client(address, timeout=60, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=120)
+        _until_there_are(2, address)
         extract_to(
             raster, Logged(log=str(log)), tmp_path / "out.fgb", tiling=TILING, settings=_settings(scheduler=address)
         )
         assert {pid for pid, _ in _seen(log)} == {str(gpu.pid)}
     assert (tmp_path / "out.fgb").read_bytes() == undisturbed
     assert not (tmp_path / ".out.fgb.work").exists()
+
+
+def test_a_run_that_lost_its_last_gpu_ends_and_no_network_runs_elsewhere(raster: Path, tmp_path: Path) -> None:
+    log, told = tmp_path / "seen.txt", 0
+    with (
+        _scheduler() as (address, scheduler),
+        _worker(address),
+        _worker(address, "--resources", "GPU=1", "--no-nanny") as gpu,
+    ):
+        _until_there_are(2, address)
+        enough = threading.Timer(90, scheduler.kill)
+
+        def lose(done: int, total: int) -> None:
+            nonlocal told
+            told += 1
+            if told == 2:
+                gpu.kill()
+                enough.start()
+
+        model, settings = Logged(log=str(log), pause_s=0.1), _settings(scheduler=address, patience_s=4.0)
+        with pytest.raises(ResourceError, match="no workers that have the resource GPU"):
+            extract_to(raster, model, tmp_path / "out.fgb", tiling=TILING, settings=settings, progress=lose)
+        enough.cancel()
+        assert {pid for pid, _ in _seen(log)} == {str(gpu.pid)}
 
 
 def test_workers_and_schedulers_may_die(raster: Path, undisturbed: bytes, tmp_path: Path) -> None:
@@ -166,3 +195,27 @@ def test_a_worker_that_does_not_see_the_folder_sends_its_parts(
     model = Painted()
     extract_to(raster, model, tmp_path / "out.fgb", tiling=TILING, settings=_settings())
     assert (tmp_path / "out.fgb").read_bytes() == undisturbed and len(model.seen) < 70
+
+
+def _unseen_elsewhere(parts: Parts) -> tuple[Any, ...]:
+    """What other processes get of a work folder that they do not see."""
+    return partial(Parts, path=parts.path.with_name("elsewhere"), token=parts.token), ()
+
+
+@pytest.mark.parametrize("name", ["out.fgb", "dataset"])
+def test_a_run_whose_workers_do_not_see_the_folder_goes_on_after_its_last_block(
+    raster: Path, undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(Parts, "__reduce__", _unseen_elsewhere)
+
+    def stop(done: int, total: int) -> None:
+        if done == total:
+            raise KeyboardInterrupt
+
+    log, output = tmp_path / "seen.txt", tmp_path / name
+    model, settings = Logged(log=str(log)), _settings(processes=1)
+    with pytest.raises(KeyboardInterrupt):
+        extract_to(raster, model, output, tiling=TILING, settings=settings, progress=stop)
+    report = extract_to(raster, model, output, tiling=TILING, settings=settings)
+    assert len(_seen(log)) == 70 and report.footprints > 50
+    assert name == "dataset" or output.read_bytes() == undisturbed

@@ -7,16 +7,18 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 import dask
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
-from geoseg.engine import IN_FLIGHT, map_blocks
+from geoseg.engine import IN_FLIGHT, map_blocks, memory
+from geoseg.engine.room import Room
 from geoseg.errors import ModelError, RasterError, ResourceError
 from geoseg.tiling import Block, Plan, Tiling
-from geoseg.watch import HungError
+from geoseg.watch import HungError, Watched
 from geoseg.window import Window
 
 
@@ -65,6 +67,35 @@ def test_the_garbage_collector_leaves_alone_what_was_there_before(cluster: Local
     assert here > 50
     assert there > 50
     assert _spared_here(next(iter(_plan(1, 1).blocks()))) == 0
+
+
+def test_what_runs_leave_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "LOOK_S", 0.0, raising=False)
+    left = []
+    for _ in range(3):
+        with memory.spared():
+            pass
+        leaves = _Leaves()
+        leaves.itself = leaves
+        left.append(weakref.ref(leaves))
+        del leaves
+    with memory.spared():
+        assert [each() for each in left] == [None] * 3
+
+
+class _Leaves:
+    itself: object
+
+
+def test_a_call_that_comes_after_the_end_leaves_no_thread() -> None:
+    threads: list[threading.Thread] = []
+    watched = Watched(lambda item: threads.append(threading.current_thread()), 60.0)
+    watched.close()
+    for item in range(2):
+        watched(item)
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_no_blocks_give_no_results() -> None:
@@ -234,6 +265,19 @@ def test_a_cluster_gives_the_same(cluster: LocalCluster) -> None:
     here = dict(map_blocks(_place, plan.blocks(), workers=2))
     there = dict(map_blocks(_place, plan.blocks(), scheduler=cluster.scheduler_address))
     assert here == there
+
+
+def test_all_workers_of_a_large_cluster_are_seen() -> None:
+    with (
+        LocalCluster(
+            n_workers=7, threads_per_worker=2, processes=False, dashboard_address=None, resources={"GPU": 1}
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(7, timeout=60)
+        room = Room(client, with_gpu=True, patience_s=60.0)
+        room.look()
+        assert room.threads == 14 and set(room.workers) == {worker.address for worker in cluster.workers.values()}
 
 
 def test_a_block_that_kills_its_worker_is_told_and_the_rest_goes_on(cluster: LocalCluster) -> None:

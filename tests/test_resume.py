@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from test_squares import _speckled
 
 import geoseg
 from geoseg import Chip, Instances, Settings, Tiling
-from geoseg.errors import ModelError, SinkError, StoreError
+from geoseg.errors import ModelError, ResourceError, SinkError, StoreError
 from geoseg.extraction import extract_to, run, run_store, run_store_to, run_to
 from geoseg.job import Job
+from geoseg.squares import MergeTask, Square, SquareResult
 
 TILING = Tiling(core=24, halo=8, block=2)
 
@@ -294,3 +296,35 @@ def test_numbers_of_blocks_are_no_matter(raster: Path, undisturbed: bytes, tmp_p
         run_to(raster, Painted(), output, tiling=Tiling(core=24, halo=8, block=block), settings=PLAIN)
         assert output.read_bytes() == undisturbed
     assert np.all([not name.endswith(".work") for name in os.listdir(tmp_path)])
+
+
+def test_the_limits_hold_for_seams_too(raster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    merge, fails, hangs, tries = MergeTask.__call__, 3, threading.Event(), 0
+
+    def stumbles(self: MergeTask, square: Square) -> SquareResult:
+        nonlocal tries
+        tries += 1
+        if tries <= fails:
+            raise OSError("a hiccup")
+        return merge(self, square)
+
+    monkeypatch.setattr(MergeTask, "__call__", stumbles)
+    with pytest.raises(ResourceError, match="a hiccup"):
+        extract_to(raster, Painted(), tmp_path / "out.fgb", tiling=TILING, settings=_engine(workers=1, retries=0))
+    tries = 0
+    extract_to(raster, Painted(), tmp_path / "out.fgb", tiling=TILING, settings=_engine(workers=1, retries=fails))
+
+    def hangs_there(self: MergeTask, square: Square) -> SquareResult:
+        hangs.wait()
+        return merge(self, square)
+
+    monkeypatch.setattr(MergeTask, "__call__", hangs_there)
+    enough = threading.Timer(60, hangs.set)
+    enough.start()
+    with pytest.raises(ResourceError, match="hung"):
+        extract_to(raster, Painted(), tmp_path / "b.fgb", tiling=TILING, settings=_engine(block_timeout_s=5.0))
+    enough.cancel()
+
+
+def _engine(**engine: Any) -> Settings:
+    return Settings.model_validate({"engine": engine})

@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from dask import config as dask_config
@@ -18,6 +18,8 @@ from distributed import Client, LocalCluster, Scheduler, SpecCluster, Worker
 from distributed.scheduler import DEFAULT_EXTENSIONS
 
 from geoseg.allocator import settings
+from geoseg.engine.asking import ANSWER_S, ask
+from geoseg.engine.troubles import no_workers
 from geoseg.errors import ResourceError
 
 START_S = 120.0
@@ -37,20 +39,6 @@ _OPTIONS = {
 _SCHEDULER = {"extensions": {name: each for name, each in DEFAULT_EXTENSIONS.items() if name != "spans"}}
 _WORKER: dict[str, Any] = {"extensions": {}}
 
-GPU_SHARE = 1 / 16
-"""What a task takes of a worker's resource ``GPU``: not all of it, for the other threads are to read and outline
-meanwhile. In a process one thread at a time runs the network anyway."""
-
-
-def no_workers(patience_s: float) -> ResourceError:
-    """What is said of a cluster without workers."""
-    return ResourceError(
-        f"a dask cluster with no workers for {patience_s:g} s",
-        allowed="at least one worker",
-        remedy="Start workers (dask worker tcp://...) and run the same command again; [engine] patience_s is how long "
-        "to wait for them",
-    )
-
 
 @contextmanager
 def remote(address: str, patience_s: float) -> Iterator[Client]:
@@ -67,12 +55,15 @@ def remote(address: str, patience_s: float) -> Iterator[Client]:
             allowed="the address of a running scheduler, such as tcp://host:8786",
             remedy="Start one (dask scheduler), or leave the scheduler out to work in this process",
         ) from error
-    with client:
+    try:
         try:
-            client.wait_for_workers(1, timeout=patience_s)
+            ask(client, lambda: client.wait_for_workers(1, timeout=patience_s), patience_s + ANSWER_S)
         except TimeoutError:
             raise no_workers(patience_s) from None
         yield client
+    finally:
+        with suppress(Exception):  # what ended the run is told, and not that the scheduler does not say goodbye
+            client.close(timeout=ANSWER_S)
 
 
 @contextmanager
@@ -186,23 +177,3 @@ def cpu_count() -> int:
     except AttributeError:  # macOS and Windows
         usable = os.cpu_count() or 1
     return max(2, min(8, usable))
-
-
-def room(client: Client, *, with_gpu: bool) -> tuple[int, dict[str, float]]:
-    """Worker threads that may get a task at this moment, and what a task asks for; 0 where nobody answers."""
-    try:
-        if with_gpu and (asked := gpu(client)):
-            found = client.scheduler_info()["workers"].values()
-            return sum(worker["nthreads"] for worker in found if worker["resources"].get("GPU")), asked
-        return sum(client.nthreads().values()), {}
-    except (OSError, TimeoutError, ValueError):
-        return 0, {}
-
-
-def gpu(client: Client) -> dict[str, float]:
-    """The resource to ask for: none where no worker declares one."""
-    try:
-        found = client.scheduler_info()["workers"].values()
-    except (OSError, TimeoutError, ValueError):
-        return {}
-    return {"GPU": GPU_SHARE} if any(worker["resources"].get("GPU") for worker in found) else {}

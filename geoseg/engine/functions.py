@@ -9,17 +9,22 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
-from distributed import Client, Worker, WorkerPlugin, get_worker
+from distributed import Client, Scheduler, Worker, WorkerPlugin, get_worker
 from distributed.comm.core import CommClosedError
 
+from geoseg.engine.asking import ask, ask_patiently
 from geoseg.engine.memory import give_back, spared
 from geoseg.errors import GeosegError, RasterError, ResourceError
 from geoseg.watch import HungError, Watched
 
+TAKE_S = 180.0
+"""Seconds that workers may take to be told of the job: each imports geoseg, and perhaps torch."""
 TRIES = 10
 """How often workers are told of the job, if one that is being told dies each time."""
+_JOB = "geoseg-"
 _FUNCTIONS: dict[str, Watched] = {}
 """What the tasks of a run call, by the run's token. A task carries the token, so a model of many megabytes
 reaches each worker once, and in this process is never copied at all."""
@@ -43,8 +48,8 @@ def call(token: str, item: Any) -> Any:
 class _Install(WorkerPlugin):
     """Puts the run's function into every worker, those that join later or come back included."""
 
-    def __init__(self, token: str, function: Watched) -> None:
-        self.name, self.token, self.function = f"geoseg-{token}", token, function
+    def __init__(self, client: Client, token: str, function: Watched) -> None:
+        self.name, self.token, self.function = f"{_JOB}{token}@{client.id}", token, function
         self._spared = ExitStack()
 
     def setup(self, worker: Worker) -> None:
@@ -58,11 +63,26 @@ class _Install(WorkerPlugin):
             function.close()
 
 
-def _register(client: Client, plugin: _Install) -> None:
+def forget_the_dead(client: Client) -> None:
+    """Take out of scheduler and workers the jobs of drivers that were killed, models and all; as far as that works: it
+    takes geoseg where the scheduler runs."""
+    with suppress(Exception):
+        for job in ask(client, partial(client.run_on_scheduler, abandoned)):
+            with suppress(Exception):  # another driver was quicker
+                ask(client, partial(client.unregister_worker_plugin, job))
+
+
+def abandoned(dask_scheduler: Scheduler) -> list[str]:
+    """The jobs whose client is gone: called by the scheduler. A live run's client is there, whoever else asks."""
+    jobs = [name for name in dask_scheduler.worker_plugins if name.startswith(_JOB)]
+    return [job for job in jobs if job.rpartition("@")[2] not in dask_scheduler.clients]
+
+
+def _register(client: Client, plugin: _Install, patience_s: float) -> None:
     """Put it into all workers: again, where one of them dies while it is told."""
     for left in reversed(range(TRIES)):
         try:
-            client.register_plugin(plugin)
+            ask_patiently(client, partial(client.register_plugin, plugin), limit_s=TAKE_S, patience_s=patience_s)
             return
         except CommClosedError:
             if not left:
@@ -71,13 +91,14 @@ def _register(client: Client, plugin: _Install) -> None:
 
 
 @contextmanager
-def installed(client: Client, function: Watched, *, elsewhere: bool) -> Iterator[str]:
+def installed(client: Client, function: Watched, *, elsewhere: bool, patience_s: float) -> Iterator[str]:
     """The token under which ``function`` can be called where the client's tasks run.
 
     Args:
         client: of the cluster.
         function: what to call.
         elsewhere: whether the workers are other processes, to which it must be sent.
+        patience_s: seconds that the scheduler may be silent.
 
     Raises:
         ResourceError: it cannot be sent.
@@ -91,9 +112,11 @@ def installed(client: Client, function: Watched, *, elsewhere: bool) -> Iterator
             _FUNCTIONS.pop(token, None)
             function.close()
         return
-    plugin = _Install(token, function)
+    plugin = _Install(client, token, function)
     try:
-        _register(client, plugin)
+        _register(client, plugin, patience_s)
+    except ResourceError:
+        raise
     except Exception as error:
         raise ResourceError(
             f"workers that cannot take the job ({type(error).__name__}: {error})",
@@ -104,4 +127,4 @@ def installed(client: Client, function: Watched, *, elsewhere: bool) -> Iterator
         yield token
     finally:
         with suppress(Exception):
-            client.unregister_worker_plugin(plugin.name)
+            ask(client, partial(client.unregister_worker_plugin, plugin.name))

@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
+
+LOOK_S = 30.0
+"""Seconds after which it is worthwhile to go through all objects: it takes some tenths of one."""
+_looked = time.monotonic()
 
 
 def give_back() -> None:
@@ -22,7 +27,16 @@ def give_back() -> None:
 @contextmanager
 def spared() -> Iterator[None]:
     """For as long as the block lasts, the garbage collector leaves alone what there was before it: hundreds of
-    thousands of objects of imported modules, through which it would go time and again with every thread at a halt."""
+    thousands of objects of imported modules, through all of which it would go time and again with every thread at a
+    halt.
+
+    What is garbage already would be left alone, too, and what one run leaves would pile up over many: it is looked for
+    before, but not each time where runs are short.
+    """
+    global _looked
+    if time.monotonic() - _looked > LOOK_S:
+        gc.collect()
+        _looked = time.monotonic()
     gc.freeze()
     try:
         yield

@@ -21,8 +21,8 @@ from geoseg.training.labelled import Labelled
 from geoseg.training.pixels import GREY, Pixels
 from geoseg.window import Window
 
-# Chips lie nowhere by nature. rasterio hides that warning around each call, which is for all threads at once: of several
-# that burn at a time some would tell.
+# Chips lie nowhere by nature. rasterio hides that warning around each call, which is for all threads at once: of
+# several that burn at a time some would tell.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.features")
 
 MIN_AREA_PX = 14.0

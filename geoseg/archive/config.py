@@ -30,9 +30,9 @@ class ArchiveSettings(Section):
     at_once: Annotated[int, Field(ge=1, le=256)] = 1
     """Rasters worked on at once, each in a process of its own with the model in it."""
     retries: Annotated[int, Field(ge=0, le=10)] = 1
-    """Further tries of a raster whose process died."""
+    """Further tries of a raster whose process died or hung."""
     scene_timeout_s: Annotated[float, Field(gt=0.0, le=1e8)] = 86_400.0
-    """Seconds that one raster may take; its process is then ended, and the raster has failed."""
+    """Seconds that one raster may take; its process is then ended, as one that hung."""
     give_up_after: Annotated[int, Field(ge=1, le=10**6)] = 8
     """Rasters in a row that fail by the environment (device, memory, disk) before the run stops."""
 

@@ -25,7 +25,7 @@ import shapely
 from pyproj import CRS, Transformer
 
 from geoseg.aoi import Area
-from geoseg.archive.record import Done, Failed, Looked
+from geoseg.archive.record import Died, Done, Failed, Looked
 from geoseg.config import RasterSettings, Settings
 from geoseg.detectors import Detector, ModelCard
 from geoseg.errors import GeosegError, exit_code
@@ -80,7 +80,7 @@ class Task:
 
 def work(pipe: Connection, orders: Orders) -> None:
     """Take tasks from ``pipe`` until None comes, and answer each with a Looked and, if told to go on, with what came
-    of it: a Done or a Failed. In between come pairs of tiles done and in all."""
+    of it: a Done or a Failed. In between come pairs of tiles done and in all. A Died is the last answer of all."""
     _settle()
     detector: Detector | None = None
     with suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
@@ -96,7 +96,11 @@ def work(pipe: Connection, orders: Orders) -> None:
             except _CannotLoadError as error:
                 pipe.send(Failed(code=exit_code(error.error), error=_message(error.error), fatal=True))
             except Exception as error:
-                pipe.send(_failed(error))
+                failed = _failed(error)
+                if failed.code == 4 and not failed.fatal and _left_at_work():
+                    pipe.send(Died(why=failed.error))
+                    return
+                pipe.send(failed)
 
 
 def _settle() -> None:
@@ -179,6 +183,12 @@ def _extract(task: Task, info: RasterInfo, detector: Detector, orders: Orders, p
 def _in_short(report: Report) -> dict[str, Any]:
     """What of a report is not the same for all scenes."""
     return {name: value for name, value in report.as_dict().items() if name not in _LEFT_OUT}
+
+
+def _left_at_work() -> bool:
+    """Whether a thread of geoseg.watch is in a block still, as after one that hung: nothing can end it, and it may
+    hold the device, for which all that comes after in this process would wait."""
+    return any(thread.name == "geoseg-block" for thread in threading.enumerate())
 
 
 def _failed(error: Exception) -> Failed:

@@ -186,14 +186,21 @@ def test_a_manifest_is_not_locked_while_inputs_are_looked_for(tmp_path: Path) ->
         (("refused", "same"), 2),
         (("locked",), 3),
         (("failed", "failed"), 4),
-        (("failed", "refused"), 1),
+        (("failed", "refused"), 4),
+        (("unchanged", "failed", "failed"), 4),
+        (("unchanged", "failed", "refused", "locked", "same"), 4),
+        (("unchanged", "failed", "done"), 1),
+        (("unchanged", "failed", "fault"), 1),
+        (("unchanged", "refused"), 1),
+        (("unchanged", "locked"), 1),
         ((), 0),
     ],
 )
 def test_the_exit_code_of_a_run(tmp_path: Path, states: tuple[str, ...], code: int) -> None:
-    codes = {"parts": 1, "refused": 2, "locked": 3, "failed": 4}
+    codes = {"parts": 1, "refused": 2, "locked": 3, "failed": 4, "fault": 70}
+    meant = {"unchanged": {"state": "done", "unchanged": True}, "fault": {"state": "failed"}}
     with Manifest.opened(tmp_path, create=True) as manifest:
         begin(manifest, *(f"{number}.tif" for number in range(len(states))))
         for number, state in enumerate(states, start=1):
-            manifest.update(number, state=state, code=codes.get(state, 0))
+            manifest.update(number, code=codes.get(state, 0), **meant.get(state, {"state": state}))
         assert verdict(manifest) == code and verdict(manifest, stopped=130) == 130

@@ -31,11 +31,10 @@ def flow(model: str, description: str) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as schedulers stop what they started
     try:
         done = geoseg.run_archive(configured(options))
-    except geoseg.GeosegError as error:
-        logging.error("%s", error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    except (Exception, KeyboardInterrupt) as error:  # Python's own exit code for any of them is 1, which means done
+        code = geoseg.errors.exit_code(error)
+        logging.error("%s", error if isinstance(error, geoseg.GeosegError) else repr(error), exc_info=code == 70)
+        return code
     said = ", ".join(f"{number} {state}" for state, number in done.counts.items()) or "nothing to do"
     print(f"{said} ({done.unchanged} unchanged); {done.footprints} footprints; {done.folder / 'summary.html'}")
     return done.exit_code

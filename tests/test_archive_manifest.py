@@ -8,7 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -174,6 +176,25 @@ def test_a_manifest_is_not_locked_while_inputs_are_looked_for(tmp_path: Path) ->
         with pytest.raises(ConfigError):
             manifest.begin(broken(), "{stem}", ".gpkg", state="other")
         assert (manifest.count("pending"), manifest.fact("state")) == (2, "running")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_no_room_for_the_list_of_scenes_is_the_environments_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        begin(manifest, "a.tif")
+        with monkeypatch.context() as patched:
+            patched.setattr(tempfile, "TemporaryFile", partial(Path("/dev/full").open, "w+b"))
+            with pytest.raises(SinkError, match=r"No space left.*TMPDIR"):
+                begin(manifest, "b.tif")
+            with pytest.raises(SinkError, match="No space left"):
+                begin(manifest, *(f"{number}.tif" for number in range(1000)))
+        with monkeypatch.context() as patched:
+            patched.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+            with pytest.raises(SinkError, match="TMPDIR"):
+                begin(manifest, "b.tif")
+        assert [record.name for record in manifest.records()] == ["a.tif"]
 
 
 @pytest.mark.parametrize(

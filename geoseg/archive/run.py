@@ -80,8 +80,8 @@ def run_archive(
             stopped, why = error.exit_code, str(error)
         except BaseException as error:
             stopped, why = exit_code(error), f"{type(error).__name__}: {error}"
-            if isinstance(error, KeyboardInterrupt):
-                stopped, why = INTERRUPTED, "interrupted"
+            if stopped == INTERRUPTED:
+                why = "interrupted"
             raise
         finally:
             manifest.reopen()

@@ -26,11 +26,12 @@ def flow(model: str, description: str) -> int:
     parser.add_argument("--settings", type=Path, help="settings of a run (TOML), as `geoseg extract --config` takes")
     parser.add_argument("--aoi", help="only this area: a vector file, w,s,e,n in degrees, or WKT")
     parser.add_argument("--merged", help="also one layer over all rasters: a file (.gpkg, ...) or a folder of parts")
+    parser.add_argument("--scheduler", help="do the work on a Dask cluster: tcp://host:8786")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as schedulers stop what they started
     try:
-        done = geoseg.run_archive(configured(options))
+        done = geoseg.run_archive(configured(options), scheduler=options.scheduler)
     except (Exception, KeyboardInterrupt) as error:  # Python's own exit code for any of them is 1, which means done
         code = geoseg.errors.exit_code(error)
         logging.error("%s", error if isinstance(error, geoseg.GeosegError) else repr(error), exc_info=code == 70)

@@ -163,6 +163,12 @@ class RunConfig(Settings):
         copy._root = Path(folder).absolute()
         return copy
 
+    def scheduled(self, scheduler: str | None) -> RunConfig:
+        """The same on the Dask cluster at this address; None: as it is."""
+        if scheduler is None:
+            return self
+        return self.model_copy(update={"engine": self.engine.model_copy(update={"scheduler": scheduler})})
+
 
 def read_run_config(path: str | Path) -> RunConfig:
     """A run over an archive from its TOML file.

@@ -248,6 +248,6 @@ def report_of(job: Job, carried: Carried, began: datetime, gaps: gpd.GeoDataFram
         footprints=len(carried.stream),
         gaps_m2=areas,
         settings=job.settings.model_dump(mode="json"),
-        warnings=scope.warnings,
+        warnings=(*scope.warnings, *total.warnings),
         versions=versions(),
     )

@@ -76,6 +76,17 @@ class Hesitant(Boxes):
         return super().predict(chips)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Greedy(Boxes):
+    """Has memory for one chip at a time."""
+
+    def predict(self, chips: list[geoseg.Chip]) -> list[geoseg.Instances]:
+        """As Boxes."""
+        if len(chips) > 1:
+            raise MemoryError
+        return super().predict(chips)
+
+
 BOXES = Boxes(card=geoseg.ModelCard(classes=("box",), name="boxes", version="2", core=64, halo=16))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -12,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from archive_scenes import BOXES, KILLER, SLEEPER, Hesitant, configured, ground, scene, states
+from archive_scenes import BOXES, KILLER, SLEEPER, Greedy, Hesitant, configured, ground, scene, states
 from conftest import ROOT
 
 from geoseg.archive import Manifest, archive_status, run_archive
 from geoseg.archive.crew import Crew, Hand
+from geoseg.archive.heard import Heard
 from geoseg.archive.record import Died, Looked
 from geoseg.archive.worker import Orders, Task
 from geoseg.config import RasterSettings
@@ -81,6 +83,31 @@ def test_what_hangs_on_every_try_has_failed(tmp_path: Path) -> None:
     with Manifest.opened(tmp_path / "out") as manifest:
         record = manifest.get(1)
     assert record.tries == 2 and "block_timeout_s" in str(record.error)
+
+
+def test_what_is_said_of_a_scene_is_in_its_record(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(130, 190, (5, 9, 5, 9)))
+    scene(tmp_path / "in" / "b.tif", ground(50, 60, (5, 9, 5, 9)), row=300)  # one tile
+    done = run_archive(configured(tmp_path, detect={"batch": 4}), model=Greedy(card=BOXES.card))
+    assert done.exit_code == 0
+    told = {
+        each["name"]: each["warnings"] for each in json.loads((tmp_path / "out" / "summary.json").read_text())["scenes"]
+    }
+    assert told["b.tif"] == []
+    assert "halved 2 times, down to 1 chip" in told["a.tif"][0]  # of the report; the others were in the log only
+    assert [each for each in told["a.tif"] if "failed on 4 chips" in each] == told["a.tif"][1:2]
+
+
+def test_of_many_warnings_the_first_are_kept_each_once() -> None:
+    log, heard = logging.getLogger("geoseg.test"), Heard()
+    log.addHandler(heard)
+    for number in range(60):
+        log.warning("no %d", number // 2)
+        log.info("nothing")
+    found = heard.taken(["of the report", "no 3"])
+    assert found == ["of the report", "no 3", "no 0", "no 1", "no 2", *(f"no {n}" for n in range(4, 19)), "and 11 more"]
+    assert heard.taken() == []
 
 
 def _said(crew: Crew) -> tuple[Hand, Any]:

@@ -25,6 +25,7 @@ import shapely
 from pyproj import CRS, Transformer
 
 from geoseg.aoi import Area
+from geoseg.archive.heard import Heard
 from geoseg.archive.record import Died, Done, Failed, Looked
 from geoseg.config import RasterSettings, Settings
 from geoseg.detectors import Detector, ModelCard
@@ -81,18 +82,22 @@ class Task:
 def work(pipe: Connection, orders: Orders) -> None:
     """Take tasks from ``pipe`` until None comes, and answer each with a Looked and, if told to go on, with what came
     of it: a Done or a Failed. In between come pairs of tiles done and in all. A Died is the last answer of all."""
-    _settle()
+    heard = Heard()
+    _settle(heard)
     detector: Detector | None = None
     with suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
         while (task := pipe.recv()) is not None:
             try:
+                heard.taken()
                 info, looked = _look(task, orders)
                 pipe.send(looked)
                 if not pipe.recv():
                     continue
                 if detector is None:
                     detector = _loaded(orders)
-                pipe.send(_extract(task, info, detector, orders, pipe))
+                done = _extract(task, info, detector, orders, pipe)
+                warnings = heard.taken(done.figures["warnings"])
+                pipe.send(replace(done, figures={**done.figures, "warnings": warnings}))
             except _CannotLoadError as error:
                 pipe.send(Failed(code=exit_code(error.error), error=_message(error.error), fatal=True))
             except Exception as error:
@@ -103,7 +108,7 @@ def work(pipe: Connection, orders: Orders) -> None:
                 pipe.send(failed)
 
 
-def _settle() -> None:
+def _settle(heard: Heard) -> None:
     """Make this a process that ends when its run does, and that goes first where memory is short."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal's processes: the run decides
 
@@ -111,7 +116,7 @@ def _settle() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    logging.getLogger("geoseg").addHandler(logging.NullHandler())  # warnings are in the report
+    logging.getLogger("geoseg").addHandler(heard)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("500")
     with suppress(OSError, AttributeError):  # Linux: the kernel's word that we go with the run, even inside GDAL

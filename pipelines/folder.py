@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import logging
 import signal
 from pathlib import Path
 
 import geoseg
 
-PATTERNS = ("*.tif", "*.tiff", "*.vrt", "*.jp2")
+SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2")
+"""Of rasters, in whatever case."""
 
 
 def flow(model: str, description: str) -> int:
@@ -49,7 +51,17 @@ def configured(options: argparse.Namespace) -> geoseg.RunConfig:
         {
             **settings.model_dump(),
             "archive": archive | ({"aoi": options.aoi} if options.aoi else {}),
-            "input": {"globs": [str(options.rasters / pattern) for pattern in PATTERNS]},
+            "input": {"globs": patterns(options.rasters)},
             "merge": {"output": options.merged} if options.merged else {},
         }
     )
+
+
+def patterns(folder: Path) -> list[str]:
+    """One for each way in which the suffix of a raster is written in a folder; one that finds nothing where there is
+    none, so that a folder that is empty, or not there, is told as such."""
+    files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    found = sorted({path.suffix for path in files if path.suffix.lower() in SUFFIXES})
+    if files and not found:
+        logging.warning("none of the %d files in %s has the name of a raster: %s", len(files), folder, SUFFIXES)
+    return [str(Path(glob.escape(str(folder))) / f"*{suffix}") for suffix in found or SUFFIXES[:1]]

@@ -45,6 +45,20 @@ def test_no_folder_is_bad_input(tmp_path: Path, weights: Path) -> None:
     assert flow(tmp_path).returncode == 2
 
 
+def test_suffixes_in_capitals_are_rasters_and_a_folder_without_any_is_told(tmp_path: Path, weights: Path) -> None:
+    rasters, outputs = tmp_path / "as [delivered]", tmp_path / "out"
+    rasters.mkdir()
+    (rasters / "A.TIF.zip").touch()
+    none = flow(rasters, outputs, "--model", weights)
+    assert none.returncode == 0 and "none of the 1 files" in none.stderr, none.stderr
+    for number, name in enumerate(("A.TIF", "b.tif", "c.Tiff")):
+        write(rasters / name, texture(3, 40 + number, 50), photometric="rgb")
+    done = flow(rasters, outputs, "--model", weights)
+    assert done.returncode == 0 and done.stdout.startswith("3 done"), (done.stdout, done.stderr)
+    assert "none of" not in done.stderr and "no file matches" not in done.stderr
+    assert flow(rasters, outputs, "--model", weights).stdout.startswith("3 done (3 unchanged)")
+
+
 @pytest.mark.parametrize(("error", "code"), [("ImportError('no libsqlite3.so')", 4), ("ValueError('a fault')", 70)])
 def test_nothing_that_fails_ends_as_if_it_were_done(tmp_path: Path, error: str, code: int) -> None:
     (tmp_path / "sqlite3.py").write_text(f"raise {error}")  # an installation that is broken

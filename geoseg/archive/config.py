@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -143,7 +144,7 @@ class RunConfig(Settings):
     @property
     def folder(self) -> Path:
         """The run's folder, absolute."""
-        return self.path(self.archive.folder)
+        return Path(os.path.normpath(self.path(self.archive.folder)))
 
     def path(self, text: str) -> Path:
         """A path of the file: what is relative starts from the file's own folder."""

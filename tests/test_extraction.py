@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
+import sys
 from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -485,6 +488,25 @@ def test_a_report_is_enough_to_run_again(tmp_path: Path, place: str) -> None:
     )
     assert again.report.run == told.run
     assert_geodataframe_equal(again.footprints, done.footprints)
+
+
+def test_a_clock_that_is_set_back_during_a_run_makes_no_time_negative(
+    town: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SetBack(datetime):
+        asked = 0
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            cls.asked += 1
+            return datetime.now(tz) - timedelta(hours=cls.asked)
+
+    importlib.import_module("geoseg.extraction")
+    for module in [each for name, each in sys.modules.items() if name.startswith("geoseg.")]:
+        if vars(module).get("datetime") is datetime:
+            monkeypatch.setattr(module, "datetime", SetBack)
+    report = geoseg.run(town, Painted()).report
+    assert SetBack.asked and report.seconds > 0 and report.mp_per_s > 0
 
 
 def test_progress_counts_the_tiles_that_are_asked_for(town: Path) -> None:

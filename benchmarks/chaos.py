@@ -1,6 +1,6 @@
 """Kills, races and full disks by the hundred: every run must come to what an undisturbed one does, byte for byte.
 
-    python -m benchmarks.chaos [--workers 200] [--drivers 50] [--races 50] [--disk 10]
+    python -m benchmarks.chaos [--workers 200] [--drivers 50] [--races 50] [--archives 10] [--disk 10]
 
 The long form of ``tests/test_chaos.py``, on real `dask scheduler` and `dask worker` processes. The detector sleeps
 instead of computing. Exits 1 where anything is lost, doubled or different; prints each campaign when it is done.
@@ -26,7 +26,7 @@ sys.path.insert(0, str(TESTS))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
 
 import chaos  # noqa: E402
-from chaos_campaigns import Ground, Tally, at_once, drivers_killed, workers_killed  # noqa: E402
+from chaos_campaigns import Ground, Tally, archives_killed, at_once, drivers_killed, workers_killed  # noqa: E402
 
 
 def on_a_small_disk(ground: Ground, points: int) -> Tally:
@@ -80,6 +80,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=200, help="workers to kill")
     parser.add_argument("--drivers", type=int, default=50, help="drivers to end")
     parser.add_argument("--races", type=int, default=50, help="rounds of simultaneous runs on one output")
+    parser.add_argument("--archives", type=int, default=10, help="drivers of an archive to end")
     parser.add_argument("--disk", type=int, default=10, help="points at which the disk is full")
     parser.add_argument("--lonely", type=int, default=1, help="0: leave out clusters that are gone for good")
     parser.add_argument("--seed", type=int, default=1, help="of all that is random")
@@ -105,6 +106,9 @@ def main() -> int:
                     )
         if options.races:
             well &= told("runs begun at once", lambda: at_once(ground, options.races))
+        if options.archives:
+            kills, seed = options.archives, options.seed
+            well &= told("drivers of archives ended", lambda: archives_killed(home / "archive", kills, seed=seed))
         if options.disk:
             well &= told("disk full", lambda: on_a_small_disk(ground, options.disk))
         if options.lonely:

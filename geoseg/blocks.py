@@ -6,7 +6,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import shapely
@@ -45,6 +45,10 @@ class Counts:
     """Pixels in the cores of the examined tiles."""
     device: str = ""
     """Where the detector ran, if it says."""
+    halved: int = 0
+    """How often memory had no room for a batch, and it was halved for good."""
+    room: int = 0
+    """Chips per call that it had room for then; 0: as many as were asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,6 +106,9 @@ class BlockTask:
         strips, drawn = self._drawn(block)
         lost = [each for strip in drawn for each in strip.lost]
         counts, gaps = _summed(strips, lost)
+        if self.examiner is not None:
+            halved, room = self.examiner.health.told()
+            counts = replace(counts, halved=halved, room=room)
         outlines = Outlines.concat([strip.outlines for strip in drawn])
         closed, still_open = split(outlines, block.span, self.plan, least=self.threshold)
         data = self.parts.put(name_of(block), _part(counts, gaps, closed, still_open))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import compress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -18,7 +17,7 @@ from geoseg.errors import GeosegError, ResourceError
 from geoseg.gaps import Gap
 from geoseg.ground import Ground
 from geoseg.job import Job
-from geoseg.report import Report, extent_text, versions
+from geoseg.report import Report, Start, extent_text, versions
 from geoseg.sinks.dataset import write_piece
 from geoseg.squares import Ladder, MergeTask, ShapeTask, Square, SquareResult
 from geoseg.store import Store
@@ -228,7 +227,7 @@ def _rows(name: str, facts: dict[str, Any]) -> Rows:
     )
 
 
-def report_of(job: Job, carried: Carried, began: datetime, gaps: gpd.GeoDataFrame) -> Report:
+def report_of(job: Job, carried: Carried, began: Start, gaps: gpd.GeoDataFrame) -> Report:
     """A run in numbers, once it is done."""
     total, scope, tiling = carried.totals, job.scope, job.plan.tiling
     told = total.examined + total.unreadable + total.failed
@@ -239,8 +238,8 @@ def report_of(job: Job, carried: Carried, began: datetime, gaps: gpd.GeoDataFram
         raster_key=scope.key,
         model=scope.card.name,
         model_version=scope.card.version,
-        started=began.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        seconds=round((datetime.now(UTC) - began).total_seconds(), 3),
+        started=began.moment.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        seconds=began.seconds,
         gsd_m=scope.grid.gsd_m,
         model_gsd_m=scope.card.gsd_m,
         core=tiling.core,
@@ -259,6 +258,6 @@ def report_of(job: Job, carried: Carried, began: datetime, gaps: gpd.GeoDataFram
         footprints=len(carried.stream),
         gaps_m2=areas,
         settings=job.settings.model_dump(mode="json"),
-        warnings=scope.warnings,
+        warnings=(*scope.warnings, *total.warnings),
         versions=versions(),
     )

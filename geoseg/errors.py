@@ -73,11 +73,12 @@ class ResourceError(GeosegError):
 
 
 def exit_code(error: BaseException) -> int:
-    """The exit status that an error means: its own, or that of bad input (2), the environment (4) or a fault (70)."""
+    """The exit status that an error means: its own, or that of bad input (2), the environment (4), a fault (70) or a
+    Ctrl-C (130). Whoever starts geoseg from a program of their own ends as the command does."""
     if isinstance(error, GeosegError):
         return error.exit_code
     if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
         return 2
     if isinstance(error, OSError | MemoryError | ImportError):
         return 4
-    return 70
+    return 130 if isinstance(error, KeyboardInterrupt) else 70

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from geoseg.ground import in_crs
 from geoseg.job import Job
 from geoseg.locks import output_lock
 from geoseg.raster import RasterInfo
-from geoseg.report import Report, gaps_table
+from geoseg.report import Report, Start, gaps_table
 from geoseg.sinks import check_output, write_stream
 from geoseg.sinks.atomic import printable
 from geoseg.sinks.dataset import finish, is_dataset
@@ -263,10 +262,10 @@ def _to_disk(
     return report
 
 
-def _begin(job: Job) -> datetime:
+def _begin(job: Job) -> Start:
     for warning in job.scope.warnings:
         log.warning("%s", warning)
-    return datetime.now(UTC)
+    return Start()
 
 
 def _kept(job: Job, store: str | Path | None) -> Store | None:

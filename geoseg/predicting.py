@@ -53,6 +53,10 @@ class Health:
     """It has seen a chip."""
     in_a_row: int = 0
     """Chips that failed since."""
+    room: int = 0
+    """Chips per call that memory was found to have room for; 0: as many as were asked for."""
+    halved: int = 0
+    """How often that was found out, and not told yet."""
     lock: Any = field(default_factory=threading.Lock)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -63,6 +67,18 @@ class Health:
         with self.lock:
             self.worked, self.in_a_row = True, 0
 
+    def full(self, count: int) -> None:
+        """Memory has no room for so many chips: half of them from now on, so that no later call fails likewise."""
+        with self.lock:
+            if not self.room or self.room >= count:
+                self.room, self.halved = count // 2, self.halved + 1
+
+    def told(self) -> tuple[int, int]:
+        """How often a batch was halved since this was asked last, and the room that there is."""
+        with self.lock:
+            halved, self.halved = self.halved, 0
+            return halved, self.room
+
     def failed(self, failure: Failure) -> None:
         """One chip was not.
 
@@ -71,6 +87,8 @@ class Health:
         """
         with self.lock:
             self.in_a_row += 1
+            if failure.cause == "memory":  # the chip has no room by itself: batches were not to blame
+                self.room = self.halved = 0
             if self.in_a_row >= SICK:
                 said = f"a detector that failed on {self.in_a_row} tiles in a row ({failure.said})"
                 raise given_up(said, failure.cause, worked=self.worked)
@@ -101,13 +119,15 @@ def most_common(causes: Mapping[Cause, int]) -> Cause:
 def predict(detector: Detector, chips: Sequence[Chip], health: Health) -> list[Instances | Failure]:
     """What the detector sees in each chip, or why it failed there.
 
-    A call that runs out of memory is made again with half the chips, down to one; one that fails otherwise, with
-    each of its chips alone, once.
+    A call that runs out of memory is made again with half the chips, down to one, and so are all that come after; one
+    that fails otherwise, with each of its chips alone, once.
 
     Raises:
         ModelError: it returns what is no set of instances.
         GeosegError: it fails again and again.
     """
+    if 0 < health.room < len(chips):
+        return _in_parts(detector, chips, health, health.room)
     try:
         found = _asked(detector, list(chips))
     except Exception as error:
@@ -121,8 +141,13 @@ def predict(detector: Detector, chips: Sequence[Chip], health: Health) -> list[I
         log.warning("the detector failed on tile (%d, %d): %s", chips[0].tile.row, chips[0].tile.col, failure.said)
         health.failed(failure)
         return [failure]
-    size = len(chips) // 2 if failure.cause == "memory" else 1
     log.warning("the detector failed on %d chips (%s): trying with fewer", len(chips), failure.said)
+    if failure.cause == "memory":
+        health.full(len(chips))
+    return _in_parts(detector, chips, health, len(chips) // 2 if failure.cause == "memory" else 1)
+
+
+def _in_parts(detector: Detector, chips: Sequence[Chip], health: Health, size: int) -> list[Instances | Failure]:
     parts = [chips[start : start + size] for start in range(0, len(chips), size)]
     return [each for part in parts for each in predict(detector, part, health)]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, get_args
 
@@ -99,6 +101,21 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """All of it as one flat mapping, for a ``run`` table or JSON."""
         return {**asdict(self), "mp_per_s": round(self.mp_per_s, 3), "complete": self.complete}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """When a run began: by the calendar, and by a clock that nobody sets."""
+
+    moment: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """UTC."""
+    clock: float = field(default_factory=time.monotonic)
+    """Seconds since some moment of this machine's."""
+
+    @property
+    def seconds(self) -> float:
+        """Since then."""
+        return round(time.monotonic() - self.clock, 3)
 
 
 @cache

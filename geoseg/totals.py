@@ -22,6 +22,7 @@ class Totals:
         self.devices: set[str] = set()
         self.causes: Counter[Cause] = Counter()
         self.planned = self.examined = self.unreadable = self.pixels = 0
+        self.halved, self.rooms = 0, set[int]()
         self.lost = 0
         """Blocks that nobody could do."""
 
@@ -29,6 +30,15 @@ class Totals:
     def failed(self) -> int:
         """Tiles that failed, for whatever cause."""
         return self.causes.total()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know of how the work went."""
+        if not self.halved:
+            return ()
+        times = "once" if self.halved == 1 else f"{self.halved} times"
+        went = f"batches were halved {times}, down to {min(self.rooms)} chip(s) per call"
+        return (f"there was no memory for a whole batch: {went}; a lower [detect] batch spares the failures",)
 
     def add(self, result: BlockResult) -> None:
         """Count one block."""
@@ -40,6 +50,8 @@ class Totals:
         self.causes.update(counts.failed)
         self.pixels += counts.pixels
         self.devices |= {counts.device} - {""}
+        self.halved += counts.halved
+        self.rooms |= {counts.room} - {0}
 
     def why(self, block: Block, error: Exception) -> Failure:
         """Why no worker could do a block.

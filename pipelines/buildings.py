@@ -1,6 +1,6 @@
 """Buildings in every new or changed raster of a folder. Meant for cron, a systemd timer or a workflow engine.
 
-    python pipelines/buildings.py RASTERS OUTPUTS [--settings FILE] [--aoi AREA] [--merged NAME]
+    python pipelines/buildings.py RASTERS OUTPUTS [--settings FILE] [--aoi AREA] [--merged NAME] [--scheduler ADDRESS]
 
 Ends with the exit code of the run: 0 all done, 1 parts or rasters missing, 2 bad input, 3 another flow is at work,
 4 environment, 130 stopped; after 4 and 130 the same command goes on. What became of each raster is in

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import logging
 import signal
 from pathlib import Path
 
 import geoseg
 
-PATTERNS = ("*.tif", "*.tiff", "*.vrt", "*.jp2")
+SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2")
+"""Of rasters, in whatever case."""
 
 
 def flow(model: str, description: str) -> int:
@@ -26,16 +28,16 @@ def flow(model: str, description: str) -> int:
     parser.add_argument("--settings", type=Path, help="settings of a run (TOML), as `geoseg extract --config` takes")
     parser.add_argument("--aoi", help="only this area: a vector file, w,s,e,n in degrees, or WKT")
     parser.add_argument("--merged", help="also one layer over all rasters: a file (.gpkg, ...) or a folder of parts")
+    parser.add_argument("--scheduler", help="do the work on a Dask cluster: tcp://host:8786")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as schedulers stop what they started
     try:
-        done = geoseg.run_archive(configured(options))
-    except geoseg.GeosegError as error:
-        logging.error("%s", error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+        done = geoseg.run_archive(configured(options), scheduler=options.scheduler)
+    except (Exception, KeyboardInterrupt) as error:  # Python's own exit code for any of them is 1, which means done
+        code = geoseg.errors.exit_code(error)
+        logging.error("%s", error if isinstance(error, geoseg.GeosegError) else repr(error), exc_info=code == 70)
+        return code
     said = ", ".join(f"{number} {state}" for state, number in done.counts.items()) or "nothing to do"
     print(f"{said} ({done.unchanged} unchanged); {done.footprints} footprints; {done.folder / 'summary.html'}")
     return done.exit_code
@@ -49,7 +51,17 @@ def configured(options: argparse.Namespace) -> geoseg.RunConfig:
         {
             **settings.model_dump(),
             "archive": archive | ({"aoi": options.aoi} if options.aoi else {}),
-            "input": {"globs": [str(options.rasters / pattern) for pattern in PATTERNS]},
+            "input": {"globs": patterns(options.rasters)},
             "merge": {"output": options.merged} if options.merged else {},
         }
     )
+
+
+def patterns(folder: Path) -> list[str]:
+    """One for each way in which the suffix of a raster is written in a folder; one that finds nothing where there is
+    none, so that a folder that is empty, or not there, is told as such."""
+    files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    found = sorted({path.suffix for path in files if path.suffix.lower() in SUFFIXES})
+    if files and not found:
+        logging.warning("none of the %d files in %s has the name of a raster: %s", len(files), folder, SUFFIXES)
+    return [str(Path(glob.escape(str(folder))) / f"*{suffix}") for suffix in found or SUFFIXES[:1]]

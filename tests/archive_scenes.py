@@ -61,6 +61,32 @@ class Boxes:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hesitant(Boxes):
+    """Never comes back from the first of all its calls."""
+
+    once: str
+    """File that is made by that call."""
+
+    def predict(self, chips: list[geoseg.Chip]) -> list[geoseg.Instances]:
+        """As Boxes."""
+        if not Path(self.once).exists():
+            Path(self.once).touch()
+            time.sleep(600)
+        return super().predict(chips)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greedy(Boxes):
+    """Has memory for one chip at a time."""
+
+    def predict(self, chips: list[geoseg.Chip]) -> list[geoseg.Instances]:
+        """As Boxes."""
+        if len(chips) > 1:
+            raise MemoryError
+        return super().predict(chips)
+
+
 BOXES = Boxes(card=geoseg.ModelCard(classes=("box",), name="boxes", version="2", core=64, halo=16))
 
 

@@ -49,6 +49,8 @@ class Spots:
     """Row and column of a tile that kills its process."""
     hangs: tuple[int, int] | None = None
     """Likewise, at which it never comes back."""
+    waits: str = ""
+    """File that has to be there before it says anything."""
 
     def predict(self, chips: list[geoseg.Chip]) -> list[geoseg.Instances]:
         """One set of instances per chip."""
@@ -63,6 +65,8 @@ class Spots:
         time.sleep(3600 if place == self.hangs else self.pause_s)
         if place == self.kills:
             os.kill(os.getpid(), signal.SIGKILL)
+        while self.waits and not os.path.exists(self.waits):
+            time.sleep(0.02)
         components, _ = scipy.ndimage.label(np.where(chip.valid, chip.pixels[0], 0) >= 100)
         found = scipy.ndimage.find_objects(components)
         return geoseg.Instances(
@@ -332,9 +336,43 @@ def spawn(raster: str | bytes, output: str | bytes, options: dict[str, Any], **e
     code = "import json, os, sys, pathlib, chaos; a = sys.argv; " + (
         "chaos.command(pathlib.Path(a[1]), pathlib.Path(a[2]), json.loads(a[3]))"
     )
+    return _spawned(code, raster, output, json.dumps(options), **env)
+
+
+def spawn_archive(folder: Path, **options: Any) -> subprocess.Popen[str]:
+    """`geoseg run` over the rasters in ``folder/in``, as :func:`spawn`; options are fields of :class:`Spots`."""
+    import json
+
+    return _spawned(
+        "import chaos, json, sys; chaos.archive(sys.argv[1], json.loads(sys.argv[2]))", str(folder), json.dumps(options)
+    )
+
+
+def archive(folder: str, options: dict[str, Any]) -> None:
+    """What `geoseg run` does, but for the model."""
+    from geoseg.cli.exits import stoppable
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    values = {
+        "archive": {"model": "spots", "folder": "out", "format": "fgb", "at_once": 2},
+        "input": {"globs": ["in/*.tif"]},
+        "merge": {"output": "merged.fgb"},
+        "tiling": {"block": BLOCK},
+        "engine": {"workers": 1},
+    }
+    try:
+        with stoppable():
+            print(BEGUN, flush=True)
+            done = geoseg.run_archive(geoseg.RunConfig.model_validate(values).rooted(folder), model=Spots(**options))
+    except KeyboardInterrupt as error:
+        raise SystemExit(geoseg.errors.exit_code(error)) from None
+    raise SystemExit(done.exit_code)
+
+
+def _spawned(code: str, *arguments: str | bytes, **env: str) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(HERE), str(HERE.parent)])
     return subprocess.Popen(
-        [os.fsencode(each) for each in (sys.executable, "-c", code, raster, output, json.dumps(options))],
+        [os.fsencode(each) for each in (sys.executable, "-c", code, *arguments)],
         env={**os.environ, "PYTHONPATH": path, **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

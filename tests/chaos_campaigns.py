@@ -161,23 +161,59 @@ def drivers_killed(ground: Ground, kills: int, *, seed: int = 1, per_run: int = 
 
 
 def at_once(ground: Ground, rounds: int, runs: int = 3) -> Tally:
-    """Several runs begun at once on one output: one wins, the others leave soon."""
+    """Several runs begun at once on one output: one wins, the others leave while it is held at its first tile."""
     tally = Tally()
     for number in range(rounds):
-        name = f"once-{number}"
-        drivers = [ground.drive(name, workers=1) for _ in range(runs)]
-        codes = []
+        name, gate = f"once-{number}", ground.home / f"gate-{number}"
+        drivers = [ground.drive(name, workers=1, waits=str(gate)) for _ in range(runs)]
         for driver in drivers:
             driver.until_begun()
         began = time.monotonic()
-        while sum(driver.running for driver in drivers) > 1:
-            time.sleep(0.01)
+        try:
+            chaos.eventually(lambda drivers=drivers: sum(driver.running for driver in drivers) == 1)  # type: ignore[misc]
+        finally:  # or what is held would be so for ever
+            gate.touch()
         tally.slowest_s = max(tally.slowest_s, time.monotonic() - began)
         codes = sorted(driver.wait() for driver in drivers)
         assert codes == [0] + [3] * (runs - 1), (codes, [driver.text for driver in drivers])
         ground.check(name)
         assert ground.redone(name) == 0
+        lines = (ground.home / f"{name}.log").read_text().splitlines()
+        assert len({line.split()[0] for line in lines}) == 1, "another one has begun to work"
         tally.rounds += 1
+    return tally
+
+
+def archives_killed(home: Path, kills: int, *, seed: int = 1) -> Tally:
+    """An archive whose driver is ended in all ways, each time after some tiles more, and begun again."""
+    rng, tally, log = random.Random(seed), Tally(rounds=1), home / "log"
+    for folder in ("undisturbed", "struck"):
+        (home / folder / "in").mkdir(parents=True)
+        for number, cols in enumerate((4, 3, 5)):
+            chaos.scene(home / folder / "in" / f"{number}.tif", 4, cols)
+    tiles = 4 * (4 + 3 + 5)
+    assert chaos.spawn_archive(home / "undisturbed").wait(300) == 0
+    for kill in range(kills):
+        seen = sum(chaos.predicted(log).values())
+        driver = chaos.spawn_archive(home / "struck", log=str(log), pause_s=0.1)
+        until = seen + rng.randrange(tiles // (kills + 2))
+        chaos.eventually(lambda: sum(chaos.predicted(log).values()) > until or driver.poll() is not None)  # noqa: B023
+        way = (KILL, TERM, INT)[kill % 3]
+        driver.send_signal(way)
+        said, _ = driver.communicate(timeout=60)
+        assert driver.returncode in (0, 130, -way), f"{driver.returncode} after {way}: {said}"
+        tally.struck += driver.returncode != 0
+    driver = chaos.spawn_archive(home / "struck", log=str(log))
+    said, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, said
+    for output in ("scenes/0.fgb", "scenes/1.fgb", "scenes/2.fgb", "merged.fgb"):
+        whole, found = (chaos.digest(home / folder / "out" / output) for folder in ("undisturbed", "struck"))
+        assert whole == found, f"{output} differs"
+    left = [path.name for path in (home / "struck" / "out").rglob(".geoseg-*")]
+    assert not left, left
+    tally.redone = sum(chaos.predicted(log).values()) - tiles
+    tally.at_most = kills * 2 * PER_BLOCK  # two scenes are at work, a block of each
+    assert tally.redone <= tally.at_most, tally
     return tally
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -12,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from archive_scenes import BOXES, KILLER, SLEEPER, configured, ground, scene, states
+from archive_scenes import BOXES, KILLER, SLEEPER, Greedy, Hesitant, configured, ground, scene, states
 from conftest import ROOT
 
-from geoseg.archive import archive_status, run_archive
-from geoseg.archive.crew import Crew, Died, Hand
-from geoseg.archive.record import Looked
+from geoseg.archive import Manifest, archive_status, run_archive
+from geoseg.archive.crew import Crew, Hand
+from geoseg.archive.heard import Heard
+from geoseg.archive.record import Died, Looked
 from geoseg.archive.worker import Orders, Task
 from geoseg.config import RasterSettings
 from geoseg.errors import ConfigError
@@ -53,10 +55,59 @@ def test_what_hangs_is_ended(tmp_path: Path) -> None:
         hand.send(True)
         crew.limit_s = 0.0
         hand, died = _said(crew)
-        assert isinstance(died, Died) and died.hung and "scene_timeout_s" in died.why
+        assert isinstance(died, Died) and "scene_timeout_s" in died.why
         assert list(crew.answers(0.0)) == [] and crew.free and not hand.process.is_alive()
     finally:
         crew.stop()
+
+
+def test_a_call_that_hangs_once_costs_one_try_and_no_other_scene(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number, name in enumerate("abc"):
+        scene(tmp_path / "in" / f"{name}.tif", ground(50, 70, (5, 9, 5, 9)), row=200 * number)
+    model = Hesitant(card=BOXES.card, once=str(tmp_path / "hung"))
+    settings = {"archive": {"retries": 2}, "engine": {"workers": 1, "block_timeout_s": 5.0}}
+    done = run_archive(configured(tmp_path, **settings), model=model)
+    assert (done.exit_code, dict(done.counts)) == (0, {"done": 3})
+    with Manifest.opened(tmp_path / "out") as manifest:
+        assert manifest.get(1).tries > 1
+
+
+def test_what_hangs_on_every_try_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(50, 70, background=SLEEPER))
+    scene(tmp_path / "in" / "b.tif", ground(50, 70, (5, 9, 5, 9)), row=200)
+    settings = {"archive": {"retries": 1}, "engine": {"workers": 1, "block_timeout_s": 5.0}}
+    done = run_archive(configured(tmp_path, **settings), model=BOXES)
+    assert (done.exit_code, states(tmp_path / "out")) == (1, {"a.tif": "failed", "b.tif": "done"})
+    with Manifest.opened(tmp_path / "out") as manifest:
+        record = manifest.get(1)
+    assert record.tries == 2 and "block_timeout_s" in str(record.error)
+
+
+def test_what_is_said_of_a_scene_is_in_its_record(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(130, 190, (5, 9, 5, 9)))
+    scene(tmp_path / "in" / "b.tif", ground(50, 60, (5, 9, 5, 9)), row=300)  # one tile
+    done = run_archive(configured(tmp_path, detect={"batch": 4}), model=Greedy(card=BOXES.card))
+    assert done.exit_code == 0
+    told = {
+        each["name"]: each["warnings"] for each in json.loads((tmp_path / "out" / "summary.json").read_text())["scenes"]
+    }
+    assert told["b.tif"] == []
+    assert "halved 2 times, down to 1 chip" in told["a.tif"][0]  # of the report; the others were in the log only
+    assert [each for each in told["a.tif"] if "failed on 4 chips" in each] == told["a.tif"][1:2]
+
+
+def test_of_many_warnings_the_first_are_kept_each_once() -> None:
+    log, heard = logging.getLogger("geoseg.test"), Heard()
+    log.addHandler(heard)
+    for number in range(60):
+        log.warning("no %d", number // 2)
+        log.info("nothing")
+    found = heard.taken(["of the report", "no 3"])
+    assert found == ["of the report", "no 3", "no 0", "no 1", "no 2", *(f"no {n}" for n in range(4, 19)), "and 11 more"]
+    assert heard.taken() == []
 
 
 def _said(crew: Crew) -> tuple[Hand, Any]:

@@ -8,7 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -176,6 +178,25 @@ def test_a_manifest_is_not_locked_while_inputs_are_looked_for(tmp_path: Path) ->
         assert (manifest.count("pending"), manifest.fact("state")) == (2, "running")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_no_room_for_the_list_of_scenes_is_the_environments_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        begin(manifest, "a.tif")
+        with monkeypatch.context() as patched:
+            patched.setattr(tempfile, "TemporaryFile", partial(Path("/dev/full").open, "w+b"))
+            with pytest.raises(SinkError, match=r"No space left.*TMPDIR"):
+                begin(manifest, "b.tif")
+            with pytest.raises(SinkError, match="No space left"):
+                begin(manifest, *(f"{number}.tif" for number in range(1000)))
+        with monkeypatch.context() as patched:
+            patched.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+            with pytest.raises(SinkError, match="TMPDIR"):
+                begin(manifest, "b.tif")
+        assert [record.name for record in manifest.records()] == ["a.tif"]
+
+
 @pytest.mark.parametrize(
     ("states", "code"),
     [
@@ -186,14 +207,21 @@ def test_a_manifest_is_not_locked_while_inputs_are_looked_for(tmp_path: Path) ->
         (("refused", "same"), 2),
         (("locked",), 3),
         (("failed", "failed"), 4),
-        (("failed", "refused"), 1),
+        (("failed", "refused"), 4),
+        (("unchanged", "failed", "failed"), 4),
+        (("unchanged", "failed", "refused", "locked", "same"), 4),
+        (("unchanged", "failed", "done"), 1),
+        (("unchanged", "failed", "fault"), 1),
+        (("unchanged", "refused"), 1),
+        (("unchanged", "locked"), 1),
         ((), 0),
     ],
 )
 def test_the_exit_code_of_a_run(tmp_path: Path, states: tuple[str, ...], code: int) -> None:
-    codes = {"parts": 1, "refused": 2, "locked": 3, "failed": 4}
+    codes = {"parts": 1, "refused": 2, "locked": 3, "failed": 4, "fault": 70}
+    meant = {"unchanged": {"state": "done", "unchanged": True}, "fault": {"state": "failed"}}
     with Manifest.opened(tmp_path, create=True) as manifest:
         begin(manifest, *(f"{number}.tif" for number in range(len(states))))
         for number, state in enumerate(states, start=1):
-            manifest.update(number, state=state, code=codes.get(state, 0))
+            manifest.update(number, code=codes.get(state, 0), **meant.get(state, {"state": state}))
         assert verdict(manifest) == code and verdict(manifest, stopped=130) == 130

@@ -15,9 +15,10 @@ import geopandas as gpd
 import numpy as np
 import pytest
 from archive_scenes import BOXES, KILLER, configured, ground, scene, states
+from conftest import ROOT
 from rasters import texture, write
 
-from geoseg.archive import Manifest, archive_status, run_archive
+from geoseg.archive import Manifest, archive_status, read_run_config, run_archive
 from geoseg.archive.summary import read_scenes
 from geoseg.errors import LockedError
 from geoseg.locks import output_lock
@@ -169,6 +170,18 @@ def test_one_run_at_a_time_and_nothing_to_do(tmp_path: Path) -> None:
     done = run_archive(config, model=BOXES)
     assert (done.exit_code, dict(done.counts)) == (0, {})
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["warnings"]
+
+
+def test_the_example_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
+    example = ROOT / "configs" / "runs" / "samples.toml"
+    assert f"geoseg run {example.relative_to(ROOT)}" in (ROOT / "README.md").read_text()
+    config = read_run_config(example)
+    assert config.folder == ROOT / "demo_output" / "samples"  # which git ignores and `make clean` removes
+    # A little of it, elsewhere.
+    quick = {"folder": str(tmp_path / "out"), "aoi": "85.4305,27.6176,85.4309,27.6179"}
+    config = config.model_copy(update={"archive": config.archive.model_copy(update=quick)})
+    done = run_archive(config)
+    assert (done.exit_code, dict(done.counts)) == (0, {"done": 3}) and done.merged is not None
 
 
 def test_the_commands(tmp_path: Path, weights: Path) -> None:

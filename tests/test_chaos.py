@@ -17,7 +17,9 @@ from pathlib import Path
 
 import chaos
 import pytest
-from chaos_campaigns import PER_BLOCK, Ground, at_once, drivers_killed, ids_of
+from chaos_campaigns import PER_BLOCK, Ground, archives_killed, at_once, drivers_killed, ids_of
+
+from geoseg.locks import output_lock
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 
@@ -36,6 +38,21 @@ def test_of_runs_begun_at_once_on_one_output_one_wins(ground: Ground) -> None:
     assert at_once(ground, 2).rounds == 2
 
 
+def test_a_run_whose_output_is_held_leaves_before_anything_is_loaded(ground: Ground, tmp_path: Path) -> None:
+    code = (
+        "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); import geoseg.cli as c; c.main()"
+    )
+    output = tmp_path / "o.gpkg"
+    command = [sys.executable, "-c", code, "extract", str(ground.raster), "-o", str(output), "--model", "buildings"]
+    with output_lock(output):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()[-1]) == (3, "False"), done.stderr
+
+
+def test_an_archive_that_is_killed_again_and_again_comes_to_the_same_outputs(tmp_path: Path) -> None:
+    assert archives_killed(tmp_path, 2).struck
+
+
 def test_what_is_kept_is_not_predicted_again(ground: Ground, tmp_path: Path) -> None:
     for _ in range(2):
         assert ground.drive("kept", workers=2, store=str(tmp_path / "store")).wait() == 0
@@ -43,7 +60,7 @@ def test_what_is_kept_is_not_predicted_again(ground: Ground, tmp_path: Path) -> 
     assert ground.redone("kept") == 0
 
 
-def test_a_clock_that_was_set_back_changes_nothing(ground: Ground) -> None:
+def test_files_of_a_time_to_come_change_nothing(ground: Ground) -> None:
     driver = ground.drive("clock", workers=2, pause_s=0.1)
     chaos.eventually(lambda: len(ground.predicted("clock")) > 20)
     driver.signal(signal.SIGKILL)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
+import sys
 from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -266,8 +269,10 @@ class Greedy(Painted):
 
 def test_out_of_memory_halves_the_batch(town: Path, expected: gpd.GeoDataFrame) -> None:
     tiling = Tiling(core=48, halo=16, block=3)
-    found = geoseg.extract(town, Greedy(), tiling=tiling, settings=_settings(detect={"batch": 7}))
-    assert_geodataframe_equal(found, expected)
+    done = geoseg.run(town, Greedy(), tiling=tiling, settings=_settings(detect={"batch": 7}))
+    assert_geodataframe_equal(done.footprints, expected)
+    (warning,) = done.report.warnings
+    assert "halved 2 times, down to 1 chip" in warning and done.report.exit_code == 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +291,7 @@ class Choking(Painted):
 def test_a_tile_that_fails_is_a_gap(town: Path) -> None:
     tiling = Tiling(core=48, halo=16, block=2)
     done = geoseg.run(town, Choking(on=frozenset({(3, 4)})), tiling=tiling, settings=EXACT)
-    assert done.report.exit_code == 1 and done.report.tiles_failed == 1
+    assert done.report.exit_code == 1 and done.report.tiles_failed == 1 and not done.report.warnings
     (gap,) = done.gaps.itertuples()
     assert gap.reason == "failed" and gap.detail == "MemoryError: no room"
     assert gap.geometry.area / pixel_area("north_up") == 6 * 38
@@ -483,6 +488,25 @@ def test_a_report_is_enough_to_run_again(tmp_path: Path, place: str) -> None:
     )
     assert again.report.run == told.run
     assert_geodataframe_equal(again.footprints, done.footprints)
+
+
+def test_a_clock_that_is_set_back_during_a_run_makes_no_time_negative(
+    town: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SetBack(datetime):
+        asked = 0
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            cls.asked += 1
+            return datetime.now(tz) - timedelta(hours=cls.asked)
+
+    importlib.import_module("geoseg.extraction")
+    for module in [each for name, each in sys.modules.items() if name.startswith("geoseg.")]:
+        if vars(module).get("datetime") is datetime:
+            monkeypatch.setattr(module, "datetime", SetBack)
+    report = geoseg.run(town, Painted()).report
+    assert SetBack.asked and report.seconds > 0 and report.mp_per_s > 0
 
 
 def test_progress_counts_the_tiles_that_are_asked_for(town: Path) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 from rasters import texture, write
 
 SHIPS = ROOT / "pipelines" / "ships.py"
 
 
-def flow(*arguments: object) -> subprocess.CompletedProcess[str]:
+def flow(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SHIPS), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, check=False)
 
 
 def test_a_folder_is_done_once_and_says_what_is_missing(tmp_path: Path, weights: Path) -> None:
@@ -41,3 +43,25 @@ def test_no_folder_is_bad_input(tmp_path: Path, weights: Path) -> None:
     done = flow(tmp_path / "absent", tmp_path / "out", "--model", weights)
     assert done.returncode == 2 and "is no folder" in done.stderr
     assert flow(tmp_path).returncode == 2
+
+
+def test_suffixes_in_capitals_are_rasters_and_a_folder_without_any_is_told(tmp_path: Path, weights: Path) -> None:
+    rasters, outputs = tmp_path / "as [delivered]", tmp_path / "out"
+    rasters.mkdir()
+    (rasters / "A.TIF.zip").touch()
+    none = flow(rasters, outputs, "--model", weights)
+    assert none.returncode == 0 and "none of the 1 files" in none.stderr, none.stderr
+    for number, name in enumerate(("A.TIF", "b.tif", "c.Tiff")):
+        write(rasters / name, texture(3, 40 + number, 50), photometric="rgb")
+    done = flow(rasters, outputs, "--model", weights)
+    assert done.returncode == 0 and done.stdout.startswith("3 done"), (done.stdout, done.stderr)
+    assert "none of" not in done.stderr and "no file matches" not in done.stderr
+    assert flow(rasters, outputs, "--model", weights).stdout.startswith("3 done (3 unchanged)")
+
+
+@pytest.mark.parametrize(("error", "code"), [("ImportError('no libsqlite3.so')", 4), ("ValueError('a fault')", 70)])
+def test_nothing_that_fails_ends_as_if_it_were_done(tmp_path: Path, error: str, code: int) -> None:
+    (tmp_path / "sqlite3.py").write_text(f"raise {error}")  # an installation that is broken
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = flow(tmp_path, tmp_path / "out", PYTHONPATH=path)
+    assert done.returncode == code and error[:10] in done.stderr, done.stderr

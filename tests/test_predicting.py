@@ -54,7 +54,25 @@ class AcceleratorError(RuntimeError):
 def test_only_memory_halves_the_batch(error: Exception) -> None:
     model = Asked(lambda cols: error if len(cols) > 2 else None)
     assert all(isinstance(each, Instances) for each in predict(model, _chips(6), Health()))
-    assert model.calls == [[0, 1, 2, 3, 4, 5], [0, 1, 2], [0], [1], [2], [3, 4, 5], [3], [4], [5]]
+    assert model.calls == [[0, 1, 2, 3, 4, 5], [0, 1, 2], [0], [1], [2], [3], [4], [5]]
+
+
+def test_a_batch_stays_halved_and_each_halving_is_told_once() -> None:
+    model, health = Asked(lambda cols: MemoryError() if len(cols) > 2 else None), Health()
+    for _ in range(3):
+        assert all(isinstance(each, Instances) for each in predict(model, _chips(5), health))
+    assert [len(cols) for cols in model.calls] == [5, 2, 2, 1, 2, 2, 1, 2, 2, 1]
+    assert health.told() == (1, 2) and health.told() == (0, 2)
+    health.full(4)  # another thread's call, begun before: known
+    assert health.told() == (0, 2)
+
+
+def test_a_chip_without_room_by_itself_does_not_shrink_the_batches_of_the_others() -> None:
+    model, health = Asked(lambda cols: MemoryError() if 1 in cols else None), Health()
+    predict(model, _chips(4), health)
+    assert model.calls == [[0, 1, 2, 3], [0, 1], [0], [1], [2, 3]]
+    predict(model, _chips(6)[2:], health)
+    assert model.calls[5:] == [[2, 3, 4, 5]] and health.told() == (0, 0)
 
 
 def test_any_other_failure_asks_for_each_chip_alone_once() -> None:

@@ -35,12 +35,14 @@ SUMMARY = {
 
 
 def pipeline(folder: Path, code: int, *, summary: bool = True) -> Path:
-    """A command that ends as it is told and leaves a summary, as the pipelines do."""
-    path = folder / "pipeline.py"
-    (folder / "summary.json").write_text(json.dumps(SUMMARY | {"exit_code": code}))
-    path.write_text(f"import sys\nprint('the last line of', *sys.argv[1:])\nsys.exit({code})\n")
-    if not summary:
-        (folder / "summary.json").unlink()
+    """A command that ends as it is told and leaves a summary (of ``folder``), as the pipelines do; one of another
+    day is there already."""
+    path, text = folder / "pipeline.py", json.dumps(SUMMARY | {"exit_code": code})
+    (folder / "summary.json").write_text(text)
+    leave = f"a = {str(folder)!r} + '/summary.json'; open(a + '~', 'w').write({text!r}); os.replace(a + '~', a)"
+    path.write_text(
+        f"import os, sys\nprint('the last line of', *sys.argv[1:])\n{leave if summary else ''}\nsys.exit({code})\n"
+    )
     return path
 
 
@@ -56,6 +58,15 @@ def test_a_flow_gives_its_summary(code: int, tmp_path: Path) -> None:
 def test_another_run_is_no_failure(tmp_path: Path) -> None:
     done = flow_example.run([sys.executable, str(pipeline(tmp_path, 3, summary=False))], tmp_path)
     assert (done.code, done.summary, done.said) == (3, {}, "another run is at work")
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_the_summary_of_another_day_is_not_taken_for_this_ones(old: bool, tmp_path: Path) -> None:
+    script = pipeline(tmp_path, 1, summary=False)
+    if not old:
+        (tmp_path / "summary.json").unlink()
+    with pytest.raises(flow_example.Lasting, match="left no summary: the last line"):
+        flow_example.run([sys.executable, str(script)], tmp_path)
 
 
 @pytest.mark.parametrize(("code", "kind"), [(4, "Passing"), (130, "Passing"), (2, "Lasting"), (70, "Lasting")])

@@ -52,6 +52,7 @@ def run(command: list[str], outputs: Path) -> Done:
         Passing: worth another try.
         Lasting: not.
     """
+    summary, before = outputs / "summary.json", _written(outputs / "summary.json")
     ended = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     print(ended.stdout, end="")
     code = ended.returncode
@@ -62,6 +63,17 @@ def run(command: list[str], outputs: Path) -> Done:
         raise Lasting(f"exit code {code}: {last}")
     if code == LOCKED:
         return Done(code=code, summary={})
-    summary = json.loads((outputs / "summary.json").read_text(encoding="utf-8"))
-    summary.pop("scenes", None)
-    return Done(code=code, summary=summary)
+    if _written(summary) in (None, before):
+        raise Lasting(f"exit code {code}, but the run left no summary: {last}")
+    found = json.loads(summary.read_text(encoding="utf-8"))
+    found.pop("scenes", None)
+    return Done(code=code, summary=found)
+
+
+def _written(summary: Path) -> tuple[int, int] | None:
+    """What tells a summary from that of another day: each is a new file. None: there is none."""
+    try:
+        found = summary.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,9 +31,9 @@ class ArchiveSettings(Section):
     at_once: Annotated[int, Field(ge=1, le=256)] = 1
     """Rasters worked on at once, each in a process of its own with the model in it."""
     retries: Annotated[int, Field(ge=0, le=10)] = 1
-    """Further tries of a raster whose process died."""
+    """Further tries of a raster whose process died or hung."""
     scene_timeout_s: Annotated[float, Field(gt=0.0, le=1e8)] = 86_400.0
-    """Seconds that one raster may take; its process is then ended, and the raster has failed."""
+    """Seconds that one raster may take; its process is then ended, as one that hung."""
     give_up_after: Annotated[int, Field(ge=1, le=10**6)] = 8
     """Rasters in a row that fail by the environment (device, memory, disk) before the run stops."""
 
@@ -143,7 +144,7 @@ class RunConfig(Settings):
     @property
     def folder(self) -> Path:
         """The run's folder, absolute."""
-        return self.path(self.archive.folder)
+        return Path(os.path.normpath(self.path(self.archive.folder)))
 
     def path(self, text: str) -> Path:
         """A path of the file: what is relative starts from the file's own folder."""
@@ -162,6 +163,12 @@ class RunConfig(Settings):
         copy = self.model_copy()
         copy._root = Path(folder).absolute()
         return copy
+
+    def scheduled(self, scheduler: str | None) -> RunConfig:
+        """The same on the Dask cluster at this address; None: as it is."""
+        if scheduler is None:
+            return self
+        return self.model_copy(update={"engine": self.engine.model_copy(update={"scheduler": scheduler})})
 
 
 def read_run_config(path: str | Path) -> RunConfig:

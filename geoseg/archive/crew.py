@@ -6,27 +6,16 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
-from geoseg.archive.record import Done, Failed, Looked
+from geoseg.archive.record import Died, Done, Failed, Looked
 from geoseg.archive.worker import Orders, Task, work
 
 RENEWED_AFTER = 500
 """Scenes after which a process is replaced: what libraries leak does not add up."""
 _STOP_S = 8.0
-_Answer = Looked | Done | Failed | tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Died:
-    """A process that ended in the middle of a scene."""
-
-    why: str
-    """How."""
-    hung: bool = False
-    """It was ended because the scene took longer than it may."""
+_Answer = Looked | Done | Failed | Died | tuple[int, int]
 
 
 class Hand:
@@ -55,7 +44,7 @@ class Hand:
         except (BrokenPipeError, ConnectionResetError):
             return
 
-    def answer(self) -> _Answer | Died:
+    def answer(self) -> _Answer:
         """What it says; to be asked when there is something."""
         try:
             said: _Answer = self.pipe.recv()
@@ -96,7 +85,7 @@ class Crew:
         """Whether another scene can be given."""
         return len(self.busy) < len(self._hands)
 
-    def answers(self, timeout_s: float) -> Iterator[tuple[Hand, _Answer | Died]]:
+    def answers(self, timeout_s: float) -> Iterator[tuple[Hand, _Answer]]:
         """What those at work have to say, within ``timeout_s``; nothing if none of them has."""
         hands = {hand.pipe: hand for hand in self.busy}
         for pipe in wait(list(hands), timeout=timeout_s):
@@ -107,7 +96,7 @@ class Crew:
                 self._drop(hand)
         for hand in self.busy:
             if time.monotonic() - hand.began > self.limit_s:
-                yield hand, Died(why=f"hung: not done in {self.limit_s:g} s ([archive] scene_timeout_s)", hung=True)
+                yield hand, Died(why=f"hung: not done in {self.limit_s:g} s ([archive] scene_timeout_s)")
                 self._drop(hand)
 
     def release(self, hand: Hand) -> None:

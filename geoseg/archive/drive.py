@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from geoseg.archive.config import RunConfig
-from geoseg.archive.crew import Crew, Died, Hand
+from geoseg.archive.crew import Crew, Hand
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.names import plain
 from geoseg.archive.plan import Plan
-from geoseg.archive.record import BAD, WRITTEN, Done, Failed, Looked, Record, State
+from geoseg.archive.record import BAD, WRITTEN, Died, Done, Failed, Looked, Record, State
 from geoseg.archive.signature import signature
 from geoseg.archive.worker import Orders, Task
 from geoseg.sinks import written_run
@@ -153,7 +153,7 @@ class Drive:
 
     def _died(self, number: int, died: Died) -> None:
         record = self.manifest.get(number)
-        if not died.hung and record.tries <= self.archive.retries:
+        if record.tries <= self.archive.retries:
             log.warning("%s: %s; tried again", plain(record.name), died.why)
             self.manifest.update(number, state="pending", error=died.why)
             return

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, get_args
+from typing import Any, get_args
 
 from geoseg.archive.names import distinct, folded, named
 from geoseg.archive.record import Record, State
+from geoseg.archive.spool import spooled
 from geoseg.errors import ConfigError, SinkError
 from geoseg.stac.scene import Scene
 
@@ -102,17 +101,17 @@ class Manifest:
 
         Returns:
             How many scenes there are; one that is named twice is one.
+
+        Raises:
+            SinkError: there is no room for the list of them.
         """
-        with self._db, tempfile.TemporaryFile() as kept:
-            # First all of them: a search takes minutes, and the manifest is not to be locked meanwhile.
-            for scene in scenes:
-                pickle.dump(scene, kept)
-            kept.seek(0)
+        # First all of them: a search takes minutes, and the manifest is not to be locked meanwhile.
+        with self._db, spooled(scenes) as found:
             self._db.execute("BEGIN IMMEDIATE")
             turn = int(self.fact("round") or 0) + 1
             for key, value in {**facts, "round": turn}.items():
                 self._put(key, value)
-            for scene in _unpickled(kept):
+            for scene in found:
                 self._want(scene, turn, template, suffix)
             self._db.execute("UPDATE scene SET state = 'gone' WHERE round < ?", (turn,))
             self._db.execute(
@@ -222,12 +221,6 @@ class Manifest:
         query = f"SELECT {', '.join(_FIELDS)} FROM scene WHERE {where}"
         for row in self._db.execute(query, values).fetchall():
             yield Record(**{name: _value(name, cell) for name, cell in zip(_FIELDS, row, strict=True)})
-
-
-def _unpickled(kept: IO[bytes]) -> Iterator[Scene]:
-    with suppress(EOFError):
-        while True:
-            yield pickle.load(kept)
 
 
 class _Taken:

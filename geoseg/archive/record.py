@@ -105,6 +105,14 @@ class Done:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Died:
+    """A process that ended in the middle of a scene, or is of no use any more: another one may do better."""
+
+    why: str
+    """What happened."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failed:
     """A scene that came to nothing."""
 

@@ -42,6 +42,7 @@ def run_archive(
     config: RunConfig,
     *,
     model: Detector | None = None,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Every raster of ``config`` through one model: those done already are skipped, bad ones recorded and passed by.
@@ -52,6 +53,8 @@ def run_archive(
     Args:
         config: from :func:`read_run_config`.
         model: a detector of one's own instead of ``[archive] model``; it is pickled to the processes that work.
+        scheduler: address of a Dask scheduler, on whose workers the blocks of each raster are done; None: as the
+            settings have it.
         progress: called with scenes done and scenes in all.
 
     Raises:
@@ -60,6 +63,7 @@ def run_archive(
         SinkError: the folder, the manifest or the summary cannot be written.
         KeyboardInterrupt: it was stopped; what was done is recorded.
     """
+    config = config.scheduled(scheduler)
     orders = ordered(config, model)
     plan = Plan.of(orders, config)
     folder = _made(config.folder)
@@ -80,8 +84,8 @@ def run_archive(
             stopped, why = error.exit_code, str(error)
         except BaseException as error:
             stopped, why = exit_code(error), f"{type(error).__name__}: {error}"
-            if isinstance(error, KeyboardInterrupt):
-                stopped, why = INTERRUPTED, "interrupted"
+            if stopped == INTERRUPTED:
+                why = "interrupted"
             raise
         finally:
             manifest.reopen()

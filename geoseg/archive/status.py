@@ -108,7 +108,7 @@ def _at_work(manifest: Manifest) -> Any:
     now = datetime.now(UTC)
     for record in manifest.records("running"):
         done, total = record.tiles or (None, None)
-        seconds = None if record.started is None else round((now - record.started).total_seconds(), 1)
+        seconds = None if record.started is None else round(max(0.0, (now - record.started).total_seconds()), 1)
         yield {"name": record.name, "seconds": seconds, "tiles_done": done, "tiles": total}
 
 

@@ -25,7 +25,8 @@ import shapely
 from pyproj import CRS, Transformer
 
 from geoseg.aoi import Area
-from geoseg.archive.record import Done, Failed, Looked
+from geoseg.archive.heard import Heard
+from geoseg.archive.record import Died, Done, Failed, Looked
 from geoseg.config import RasterSettings, Settings
 from geoseg.detectors import Detector, ModelCard
 from geoseg.errors import GeosegError, exit_code
@@ -80,26 +81,34 @@ class Task:
 
 def work(pipe: Connection, orders: Orders) -> None:
     """Take tasks from ``pipe`` until None comes, and answer each with a Looked and, if told to go on, with what came
-    of it: a Done or a Failed. In between come pairs of tiles done and in all."""
-    _settle()
+    of it: a Done or a Failed. In between come pairs of tiles done and in all. A Died is the last answer of all."""
+    heard = Heard()
+    _settle(heard)
     detector: Detector | None = None
     with suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
         while (task := pipe.recv()) is not None:
             try:
+                heard.taken()
                 info, looked = _look(task, orders)
                 pipe.send(looked)
                 if not pipe.recv():
                     continue
                 if detector is None:
                     detector = _loaded(orders)
-                pipe.send(_extract(task, info, detector, orders, pipe))
+                done = _extract(task, info, detector, orders, pipe)
+                warnings = heard.taken(done.figures["warnings"])
+                pipe.send(replace(done, figures={**done.figures, "warnings": warnings}))
             except _CannotLoadError as error:
                 pipe.send(Failed(code=exit_code(error.error), error=_message(error.error), fatal=True))
             except Exception as error:
-                pipe.send(_failed(error))
+                failed = _failed(error)
+                if failed.code == 4 and not failed.fatal and _left_at_work():
+                    pipe.send(Died(why=failed.error))
+                    return
+                pipe.send(failed)
 
 
-def _settle() -> None:
+def _settle(heard: Heard) -> None:
     """Make this a process that ends when its run does, and that goes first where memory is short."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal's processes: the run decides
 
@@ -107,7 +116,7 @@ def _settle() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    logging.getLogger("geoseg").addHandler(logging.NullHandler())  # warnings are in the report
+    logging.getLogger("geoseg").addHandler(heard)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("500")
     with suppress(OSError, AttributeError):  # Linux: the kernel's word that we go with the run, even inside GDAL
@@ -179,6 +188,12 @@ def _extract(task: Task, info: RasterInfo, detector: Detector, orders: Orders, p
 def _in_short(report: Report) -> dict[str, Any]:
     """What of a report is not the same for all scenes."""
     return {name: value for name, value in report.as_dict().items() if name not in _LEFT_OUT}
+
+
+def _left_at_work() -> bool:
+    """Whether a thread of geoseg.watch is in a block still, as after one that hung: nothing can end it, and it may
+    hold the device, for which all that comes after in this process would wait."""
+    return any(thread.name == "geoseg-block" for thread in threading.enumerate())
 
 
 def _failed(error: Exception) -> Failed:

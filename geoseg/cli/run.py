@@ -9,6 +9,7 @@ import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
 from geoseg.cli.exits import stoppable
+from geoseg.cli.options import Scheduler
 from geoseg.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 def run(
     config: Annotated[Path, typer.Argument(help="The run (TOML): see configs/runs/archive.toml.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done.")] = False,
+    scheduler: Scheduler = None,
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -36,7 +38,7 @@ def run(
         stoppable(),
         progress(quiet=quiet, plain=log_format is LogFormat.json, unit="scenes") as advance,
     ):
-        done = run_archive(settings, progress=advance)
+        done = run_archive(settings, scheduler=scheduler, progress=advance)
     _summarise(done)
     raise typer.Exit(done.exit_code)
 

@@ -37,7 +37,7 @@ from geoseg.raster import open_raster
 from geoseg.scenes import Scene, harbour, town
 
 FIRST_SEED = 900_000
-"""Far from the training's seeds (100000 and on)."""
+"""No training drew seeds from 850000 to 999999."""
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 REAL = SHARED / "buildings"
 FLOOR = 0.1
@@ -54,10 +54,9 @@ class Case:
     aoi: gpd.GeoDataFrame | None = None
 
 
-def generated(model: str, scenes: int, folder: Path) -> Iterator[Case]:
+def generated(model: str, scenes: int, first_seed: int, folder: Path) -> Iterator[Case]:
     """Scenes of a kind that fits the model, at sizes that are never square."""
-    for i in range(scenes):
-        seed = FIRST_SEED + i
+    for seed in range(first_seed, first_seed + scenes):
         rng = np.random.default_rng(seed)
         if model == "ships":
             scene = harbour(seed, height=800, width=1100, gsd_m=float(rng.uniform(0.5, 1.0)))
@@ -199,6 +198,7 @@ def main() -> None:
     parser.add_argument("model", choices=["buildings", "ships"])
     parser.add_argument("--weights", help="a weights file instead of the bundled one")
     parser.add_argument("--scenes", type=int, default=10, help="generated scenes")
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="of them; others to choose a threshold by")
     parser.add_argument("--ships-gsd", type=float, default=0.5, help="metres that a pixel of the ship photographs is")
     parser.add_argument("--real-gsd", type=float, help="metres: resample the real areas of buildings to it first")
     parser.add_argument("--device", default="auto")
@@ -208,7 +208,7 @@ def main() -> None:
     model = geoseg.load_model(args.weights or args.model, device=args.device)
     groups: dict[str, dict[str, Evaluation]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        named = {"generated, unseen seeds": list(generated(args.model, args.scenes, Path(folder)))}
+        named = {"generated, unseen seeds": list(generated(args.model, args.scenes, args.first_seed, Path(folder)))}
         if args.model == "buildings":
             named |= {case.name: [case] for case in real(args.real_gsd, Path(folder))}
         else:

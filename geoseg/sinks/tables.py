@@ -66,7 +66,7 @@ class RowStream(Protocol):
 
 Table: TypeAlias = gpd.GeoDataFrame | RowStream
 """What a sink writes."""
-BATCH = 4096
+BATCH = 1024
 """Rows of a stream at a time. SQLite counts transactions in a file, one for each: another number is other bytes."""
 
 

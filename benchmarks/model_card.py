@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from html import escape
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ def panel(title: str, groups: Groups, left: float) -> str:
     out.append(f'<text x="{(x0 + x1) / 2}" y="{y0 + 34}" text-anchor="middle">recall ({title})</text>')
     middle = (y0 + y1) / 2
     out.append(f'<text transform="translate({left + 12} {middle}) rotate(-90)" text-anchor="middle">precision</text>')
-    for number, ((name, both), colour) in enumerate(zip(groups.items(), COLOURS, strict=False)):
+    for number, ((name, both), colour) in enumerate(zip(groups.items(), cycle(COLOURS), strict=False)):
         curve = both["all"]["curve"]
         points = " ".join(
             "{},{}".format(*at(recall, precision))
@@ -74,7 +76,7 @@ def panel(title: str, groups: Groups, left: float) -> str:
         x, y = at(both["card"]["recall"], both["card"]["precision"])
         out.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         out.append(f'<circle cx="{x}" cy="{y}" r="4.5" fill="{colour}"/>')
-        out.append(f'<text x="{x0 + 10}" y="{y0 - 12 - 17 * number}" style="fill:{colour}">{name}</text>')
+        out.append(f'<text x="{x0 + 10}" y="{y0 - 12 - 17 * number}" style="fill:{colour}">{escape(name)}</text>')
     return "\n".join(out)
 
 

@@ -126,8 +126,8 @@ def predict(detector: Detector, chips: Sequence[Chip], health: Health) -> list[I
         ModelError: it returns what is no set of instances.
         GeosegError: it fails again and again.
     """
-    if 0 < health.room < len(chips):
-        return _in_parts(detector, chips, health, health.room)
+    if 0 < (room := health.room) < len(chips):
+        return _in_parts(detector, chips, health, room)
     try:
         found = _asked(detector, list(chips))
     except Exception as error:

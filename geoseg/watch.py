@@ -19,6 +19,10 @@ class HungError(Exception):
     """Address of the worker that it was on."""
 
 
+HUNG = "geoseg-hung"
+"""Name of a thread that was given up. It may hold the device."""
+
+
 class Watched:
     """Calls a function on daemon threads, one per calling thread, and gives up on calls that take too long.
 
@@ -54,6 +58,7 @@ class Watched:
             result, error = hand.told.get(timeout=self.limit_s)
         except queue.Empty:
             self._mine.__dict__.pop("hand", None)
+            hand.thread.name = HUNG
             raise HungError(f"hung: not done in {self.limit_s:g} s ([engine] block_timeout_s)") from None
         if error is not None:
             raise error

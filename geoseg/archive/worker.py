@@ -35,6 +35,7 @@ from geoseg.job import Job, Sketch, opened
 from geoseg.locks import output_lock
 from geoseg.raster import RasterInfo
 from geoseg.report import Report
+from geoseg.watch import HUNG
 
 LOCK_WAIT_S = 3.0
 """A killed run's process may hold an output's lock for a moment still."""
@@ -191,9 +192,9 @@ def _in_short(report: Report) -> dict[str, Any]:
 
 
 def _left_at_work() -> bool:
-    """Whether a thread of geoseg.watch is in a block still, as after one that hung: nothing can end it, and it may
-    hold the device, for which all that comes after in this process would wait."""
-    return any(thread.name == "geoseg-block" for thread in threading.enumerate())
+    """Whether a thread that hung is in its block still: nothing can end it, and it may hold the device, for which all
+    that comes after in this process would wait."""
+    return any(thread.name == HUNG for thread in threading.enumerate())
 
 
 def _failed(error: Exception) -> Failed:

@@ -17,6 +17,7 @@ from distributed.comm.core import CommClosedError
 
 from geoseg.engine.asking import ask, ask_patiently
 from geoseg.engine.memory import give_back, spared
+from geoseg.engine.troubles import gone
 from geoseg.errors import GeosegError, RasterError, ResourceError
 from geoseg.watch import HungError, Watched
 
@@ -90,6 +91,27 @@ def _register(client: Client, plugin: _Install, patience_s: float) -> None:
             time.sleep(1.0)
 
 
+def _told(client: Client, plugin: _Install, patience_s: float) -> None:
+    """:func:`_register`, with errors that say what to do."""
+    try:
+        _register(client, plugin, patience_s)
+    except ResourceError:
+        raise
+    except CommClosedError as error:
+        raise gone() from error
+    except TimeoutError as error:
+        raise ResourceError(
+            f"workers that did not take the job in {TAKE_S:g} s",
+            remedy="Look after them: each imports geoseg, and perhaps torch; one may be frozen, or its disk slow",
+        ) from error
+    except Exception as error:
+        raise ResourceError(
+            f"workers that cannot take the job ({type(error).__name__}: {error})",
+            allowed="a detector that can be pickled, and geoseg installed on every worker",
+            remedy="Install the same geoseg, and the code of your detector, on the workers",
+        ) from error
+
+
 @contextmanager
 def installed(client: Client, function: Watched, *, elsewhere: bool, patience_s: float) -> Iterator[str]:
     """The token under which ``function`` can be called where the client's tasks run.
@@ -113,17 +135,9 @@ def installed(client: Client, function: Watched, *, elsewhere: bool, patience_s:
             function.close()
         return
     plugin = _Install(client, token, function)
+    # A scheduler keeps what it was given, for workers that join, whether those that are there can take it or not.
     try:
-        _register(client, plugin, patience_s)
-    except ResourceError:
-        raise
-    except Exception as error:
-        raise ResourceError(
-            f"workers that cannot take the job ({type(error).__name__}: {error})",
-            allowed="a detector that can be pickled, and geoseg installed on every worker",
-            remedy="Install the same geoseg, and the code of your detector, on the workers",
-        ) from error
-    try:
+        _told(client, plugin, patience_s)
         yield token
     finally:
         with suppress(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from PIL import Image as Pillow
 from geoseg.coco import Annotation, Image, read_coco
 from geoseg.errors import ConfigError
 from geoseg.training.config import TrainConfig
+from geoseg.training.keeping import Kept
 from geoseg.training.labelled import Labelled
 from geoseg.training.pixels import Held
 from geoseg.training.rasters import Marks, assembled, inside, named, raster_window
@@ -41,7 +41,7 @@ class CocoImages:
             told = f"{len(absent)} images that are not in {self.folder}, such as {absent[0]}" if absent else "no image"
             raise ConfigError(f"{path} with {told}", allowed="images beside the annotations, or in the folder `images`")
         self.labels = {number: self._label(number) for number in {a.category_id for a in self.coco.annotations}}
-        self._image = lru_cache(_KEPT)(self._read)
+        self._image = Kept(self._read, most=_KEPT)
 
     def __call__(self, number: int) -> Labelled:
         """The image of a number."""

@@ -61,7 +61,9 @@ class Stop:
             signal.signal(number, note)
         try:
             yield
-        finally:
+        except BaseException:  # an error in the block is told, not the signal that came before it
             restore()
-            if first:
-                signal.raise_signal(first[0][0])
+            raise
+        restore()
+        if first:
+            signal.raise_signal(first[0][0])

@@ -328,3 +328,23 @@ def test_a_function_that_a_cluster_cannot_take_is_told(cluster: LocalCluster) ->
 
     with pytest.raises(ResourceError, match="pickle"):
         list(map_blocks(holds, _plan(1, 2).blocks(), scheduler=cluster.scheduler_address))
+
+
+class _Unsendable:
+    """Pickled without a word, and never unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _fail, ()
+
+    def __call__(self, block: Block) -> None:
+        """Never called."""
+
+
+def _fail() -> None:
+    raise RuntimeError("cannot be unpickled here")
+
+
+def test_a_job_that_workers_cannot_take_does_not_stay_with_the_scheduler(cluster: LocalCluster) -> None:
+    with pytest.raises(ResourceError, match="cannot take the job"):
+        list(map_blocks(_Unsendable(), _plan(1, 1).blocks(), scheduler=cluster.scheduler_address))
+    assert not [name for name in cluster.scheduler.worker_plugins if name.startswith("geoseg-")]

@@ -51,6 +51,12 @@ def test_a_second_signal_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reached == [0]
 
 
+def test_an_error_after_a_signal_is_told() -> None:
+    with pytest.raises(OSError, match="No space left"), Stop().between_steps():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise OSError(28, "No space left on device")
+
+
 def test_signals_that_are_ignored_stay_so() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

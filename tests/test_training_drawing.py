@@ -100,7 +100,7 @@ def test_what_fails_on_a_thread_is_told_where_its_chips_are_asked_for() -> None:
 
 
 def test_one_thread_draws_for_a_cpu_and_as_many_as_are_allowed_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoseg.training.drawing._cpus", lambda: 12)
+    monkeypatch.setattr("geoseg.training.drawing.usable_cpus", lambda: 12)
     cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
     assert [drawers(Schedule(threads=n), cpu) for n in (0, 1, 6)] == [1, 1, 1]
     assert [drawers(Schedule(threads=n), gpu) for n in (0, 1, 6, 20)] == [8, 1, 6, 8]

@@ -231,7 +231,9 @@ def _models() -> Iterator[Check]:
 
 
 def _machine() -> Iterator[Check]:
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from geoseg.cpus import usable_cpus
+
+    cpus = usable_cpus()
     limit = os.environ.get("OMP_NUM_THREADS")
     yield Check(
         name="threads",

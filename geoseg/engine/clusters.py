@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from distributed import Client, LocalCluster, Scheduler, SpecCluster, Worker
 from distributed.scheduler import DEFAULT_EXTENSIONS
 
 from geoseg.allocator import settings
+from geoseg.cpus import usable_cpus
 from geoseg.engine.asking import ANSWER_S, ask
 from geoseg.engine.troubles import no_workers
 from geoseg.errors import ResourceError
@@ -172,8 +172,4 @@ def _quiet() -> Iterator[None]:
 def cpu_count() -> int:
     """Threads where nothing is said: one per CPU that this process may use, 8 at most, but two: one reads and outlines
     while the network runs in the other."""
-    try:
-        usable = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        usable = os.cpu_count() or 1
-    return max(2, min(8, usable))
+    return max(2, min(8, usable_cpus()))

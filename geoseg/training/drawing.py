@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from geoseg.cpus import usable_cpus
 from geoseg.training.chips import Example
 from geoseg.training.config import Schedule
 from geoseg.training.processes import Crew
@@ -29,14 +30,7 @@ def drawers(schedule: Schedule, device: torch.device) -> int:
     if device.type == "cpu":
         return 1
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # the processes of this machine share its CPUs
-    return max(1, min(_MOST, schedule.threads or _cpus() // here))
-
-
-def _cpus() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        return os.cpu_count() or 1
+    return max(1, min(_MOST, schedule.threads or usable_cpus() // here))
 
 
 @contextmanager

@@ -12,12 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import cut
+from torch.utils.hooks import RemovableHandle
 
 from geoseg.detectors import suppression
 from geoseg.detectors.base import Detector, ModelCard
 from geoseg.detectors.canvas import not_elsewhere, prepared
 from geoseg.detectors.maskrcnn import MaskRCNNDetector, _instances
-from geoseg.detectors.network import build
+from geoseg.detectors.network import build, full_precision
 from geoseg.detectors.suppression import mask_doubles
 from geoseg.errors import AnswerError, ModelError, ResourceError
 from geoseg.instances import Chip
@@ -86,6 +87,23 @@ def test_travels_to_another_process(detector: MaskRCNNDetector) -> None:
     assert (there.card, there.wanted, there.digest) == (CARD, "cpu", "d")
     here, afar = detector.predict(chips()[:1]), there.predict(chips()[:1])
     np.testing.assert_array_equal(here[0].boxes, afar[0].boxes)
+
+
+@pytest.mark.parametrize("name", ["backbone", "rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor"])
+def test_keeps_its_hooks_where_it_arrives(detector: MaskRCNNDetector, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch numbers hooks per process: where a new one got the number of one that had travelled, it took its place,
+    and the second job of a Dask worker decoded its proposals in bfloat16."""
+    [number] = detector.net.get_submodule(name)._forward_hooks
+    sent = pickle.dumps(detector)
+    monkeypatch.setattr(RemovableHandle, "next_id", number)
+    there = pickle.loads(sent)
+    hooks = [h for part in there.ready.modules() for h in part._forward_hooks.values()]
+    assert hooks == [h for part in detector.ready.modules() for h in part._forward_hooks.values()]
+    assert hooks.count(full_precision) == 4
+    some = chips()
+    for here, afar in zip(detector.predict(some), there.predict(some), strict=True):
+        np.testing.assert_array_equal(here.boxes, afar.boxes)
+        np.testing.assert_array_equal(here.scores, afar.scores)
 
 
 def test_a_full_tile_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
 
@@ -111,7 +110,7 @@ class MaskRCNNDetector(InSteps):
         ready = folded(net)
         if compiled:
             ready = on_openvino(ready, len(card.mean or ()), device)
-        ready.rpn.head.register_forward_hook(_check_proposals)
+        ready.rpn.head = _Finite(ready.rpn.head)
         return cls(net=net, ready=ready, card=card, where=where, wanted=device, digest=digest)
 
     @property
@@ -200,10 +199,27 @@ class MaskRCNNDetector(InSteps):
         return list(own.float().sigmoid().cpu().split(counts))
 
 
-def _check_proposals(head: Any, features: Any, outputs: Sequence[Sequence[Tensor]]) -> None:
-    """Before those that are no numbers are dropped, which then look like ground with nothing on it. They depend on all
-    features, and are far fewer."""
-    check_finite("proposals", *outputs[0], *outputs[1])
+class _Finite(nn.Module):
+    """The head of a region proposal network, whose answers are looked at before torchvision drops those that are no
+    numbers, which then look like ground with nothing on it. They depend on all features, and are far fewer.
+
+    Not a forward hook: torch numbers hooks per process, and a network that was unpickled keeps the numbers of the
+    process that it came from. A new hook may get the number of one that is there, and silently takes its place.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Objectness and box deltas per level.
+
+        Raises:
+            AnswerError: NaN or infinity among them.
+        """
+        objectness, deltas = self.head(features)
+        check_finite("proposals", *objectness, *deltas)
+        return objectness, deltas
 
 
 def _arrive(net: MaskRCNN, card: ModelCard, wanted: str, digest: str) -> MaskRCNNDetector:

@@ -90,7 +90,9 @@ def test_travels_to_another_process(detector: MaskRCNNDetector) -> None:
 
 
 @pytest.mark.parametrize("name", ["backbone", "rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor"])
-def test_keeps_its_hooks_where_it_arrives(detector: MaskRCNNDetector, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keeps_its_hooks_where_it_arrives(
+    detector: MaskRCNNDetector, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """torch numbers hooks per process: where a new one got the number of one that had travelled, it took its place,
     and the second job of a Dask worker decoded its proposals in bfloat16."""
     [number] = detector.net.get_submodule(name)._forward_hooks

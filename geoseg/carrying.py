@@ -258,6 +258,6 @@ def report_of(job: Job, carried: Carried, began: Start, gaps: gpd.GeoDataFrame) 
         footprints=len(carried.stream),
         gaps_m2=areas,
         settings=job.settings.model_dump(mode="json"),
-        warnings=(*scope.warnings, *total.warnings),
+        warnings=(*job.warnings, *total.warnings),
         versions=versions(),
     )

@@ -263,7 +263,7 @@ def _to_disk(
 
 
 def _begin(job: Job) -> Start:
-    for warning in job.scope.warnings:
+    for warning in job.warnings:
         log.warning("%s", warning)
     return Start()
 

@@ -79,11 +79,12 @@ class Job:
             plan=tiling.plan(grid.window),
             card=card,
             weights=_digest(model),
+            floor=float(getattr(model, "floor", 0.0)),
             aoi=area,
             reach=reach,
             aoi_text=None if given is None else given.text,
             raster=raster_settings,
-            warnings=(*warnings, *source.warnings, *_below_floor(model, _threshold(settings, card))),
+            warnings=(*warnings, *source.warnings),
         )
         examiner = Examiner(source=source, detector=model, batch=settings.detect.batch)
         return cls(scope=scope, settings=settings, examiner=examiner, info=info)
@@ -110,6 +111,15 @@ class Job:
     def threshold(self) -> float:
         """What scores less is dropped."""
         return _threshold(self.settings, self.scope.card)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know."""
+        said, floor = self.scope.warnings, self.scope.floor
+        if self.threshold >= floor:
+            return said
+        name = self.scope.card.name
+        return *said, f"scores from {self.threshold:g} are asked for, but {name} gives none below {floor:g}"
 
     def task(self, parts: Parts, store: Store | None) -> BlockTask:
         """What is done with each block."""
@@ -274,14 +284,6 @@ def _reach(area: Any, halo: int) -> Any:
 def _threshold(settings: Settings, card: ModelCard) -> float:
     asked = settings.detect.score_threshold
     return card.score_threshold if asked is None else asked
-
-
-def _below_floor(model: Detector, threshold: float) -> list[str]:
-    """A warning where a detector never gives the lowest scores that are asked for."""
-    floor = getattr(model, "floor", 0.0)
-    if threshold >= floor:
-        return []
-    return [f"scores from {threshold:g} are asked for, but {model.card.name} gives none below {floor:g}"]
 
 
 def _digest(model: object) -> str:

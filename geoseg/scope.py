@@ -46,6 +46,8 @@ class Scope:
     """The model's."""
     weights: str
     """What tells weights of equal cards apart."""
+    floor: float
+    """The lowest score that the detector gives."""
     aoi: Any
     """Shapely geometry in grid pixels, cut to the grid; None: everything."""
     reach: Any
@@ -55,7 +57,7 @@ class Scope:
     raster: RasterSettings
     """How the raster was read."""
     warnings: tuple[str, ...]
-    """What a user should know."""
+    """What a user should know of raster and area."""
 
     @property
     def within(self) -> Window:
@@ -98,6 +100,7 @@ class Scope:
             "tiling": {"core": tiling.core, "halo": tiling.halo, "block": tiling.block},
             "card": json.loads(self.card.to_json()),
             "weights": self.weights,
+            "floor": self.floor,
             "aoi": _hex(self.aoi),
             "reach": _hex(self.reach),
             "aoi_text": self.aoi_text,
@@ -126,6 +129,7 @@ class Scope:
                 plan=tiling.plan(grid.window),
                 card=ModelCard.from_json(json.dumps(header["card"])),
                 weights=header["weights"],
+                floor=float(header["floor"]),
                 aoi=_shape(header["aoi"]),
                 reach=_shape(header["reach"]),
                 aoi_text=header["aoi_text"],

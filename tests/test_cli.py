@@ -316,6 +316,25 @@ def test_an_unchanged_output_is_left_as_it_is_unless_asked(tmp_path: Path, small
     assert skipped("--store", store)
 
 
+def test_vectorize_leaves_alone_what_it_would_make_again(tmp_path: Path, small: Path, weights: Path) -> None:
+    store, first, other = tmp_path / "store", tmp_path / "first.gpkg", tmp_path / "other.gpkg"
+    assert cli("extract", small, "-o", first, "--model", weights, "--store", store, "-q").exit_code == 0
+
+    def skipped(output: Path, *further: object) -> bool:
+        result = cli("vectorize", store, "-o", output, *further)
+        assert result.exit_code == 0, result.output
+        assert ("--again" in result.stderr) == (said := result.stdout.strip() == f"{output}: unchanged")
+        return said
+
+    assert skipped(first)  # an extract of the same settings has written it
+    assert not skipped(other)
+    before = other.read_bytes()
+    assert skipped(other) and other.read_bytes() == before
+    assert not skipped(other, "--again")
+    assert not skipped(other, "--score-threshold", 0.9)
+    assert "gives none below 0.1" in cli("vectorize", store, "-o", other, "--score-threshold", 0.05).stderr
+
+
 def test_a_report_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path, small: Path, weights: Path) -> None:
     out = tmp_path / "a.gpkg"
     result = cli("extract", small, "-o", out, "--model", weights, "--report", tmp_path / "nowhere" / "r.json")

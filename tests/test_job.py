@@ -77,7 +77,7 @@ def test_a_threshold_that_the_detector_never_goes_down_to_is_told(
     for kind, expected in ((Floored, told), (Painted, False)):
         model = kind(card=replace(Painted.card, score_threshold=card))
         job = Job.of(raster, model, aoi=None, tiling=None, settings=settings)
-        assert any("gives none below 0.1" in warning for warning in job.scope.warnings) == expected
+        assert any("gives none below 0.1" in warning for warning in job.warnings) == expected
 
 
 def test_a_raster_that_is_open_is_not_opened_again(raster: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import typer
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
 from geoseg.cli.exits import stoppable
 from geoseg.cli.options import (
+    Again,
     Aoi,
     Config,
     Force,
@@ -30,7 +31,7 @@ from geoseg.cli.options import (
     settings_with,
 )
 from geoseg.cli.progress import progress
-from geoseg.cli.unchanged import unchanged
+from geoseg.cli.unchanged import sketched, unchanged
 from geoseg.locks import output_lock
 from geoseg.tiling import said
 
@@ -65,9 +66,7 @@ def extract(
     regularize: Regularize = None,
     keep_overlaps: KeepOverlaps = False,
     force: Force = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="Work even where OUTPUT is whole and of this very run already.")
-    ] = False,
+    again: Again = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done.")] = False,
     report: ReportFile = None,
     log_format: LogFormatOption = LogFormat.text,
@@ -102,9 +101,10 @@ def extract(
     weights_path(model)
     info = opened(raster, settings)
     with stoppable(), nullcontext() if dry_run else output_lock(output):
-        if not again and unchanged([output, report], info, model, aoi=aoi, settings=settings, store=store):
-            typer.echo(f"{output}: unchanged")
-            return
+        if not again:
+            job = sketched(info, model, aoi=aoi, settings=settings)
+            if unchanged(job, output, report=report, store=store):
+                return
         # Here at last, for what is heavy in geoseg is torch and dask.
         from geoseg.detectors import load_model
         from geoseg.extraction import run_to
@@ -126,7 +126,7 @@ def extract(
 def _describe(job: Job, output: Path) -> None:
     """What a run would do."""
     scope, info = job.scope, job.info
-    for warning in scope.warnings:
+    for warning in job.warnings:
         log.warning("%s", warning)
     grid, tiling = scope.grid, job.plan.tiling
     if info is not None:

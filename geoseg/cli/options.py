@@ -30,6 +30,7 @@ KeepOverlaps = Annotated[bool, typer.Option("--keep-overlaps", help="Let footpri
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")]
 Workers = Annotated[int | None, typer.Option(help="Threads on this machine, of each process.")]
 Processes = Annotated[int | None, typer.Option(help="Processes on this machine; unset: only this one.")]
+Again = Annotated[bool, typer.Option("--again", help="Work even where OUTPUT is whole and of this very run already.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that looks open elsewhere.")]
 ReportFile = Annotated[Path | None, typer.Option(help="Also write the run's report, as JSON.")]
 

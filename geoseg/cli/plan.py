@@ -78,7 +78,7 @@ def _job(raster: str, model: str | None, aoi: str | None, settings: Settings) ->
     # Tiles depend on the GSD alone: the bands and values that the model wants are no reason to refuse.
     sketch = Sketch(card=replace(card, bands=None, mean=None, std=None), digest=model_digest(model) if model else "")
     job = Job.of(raster, sketch, aoi=aoi, tiling=None, settings=settings)
-    for warning in job.scope.warnings:
+    for warning in job.warnings:
         log.warning("%s", warning)
     return job
 

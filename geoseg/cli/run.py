@@ -63,6 +63,8 @@ def _describe(settings: RunConfig) -> None:
 def _summarise(done: Outcome) -> None:
     counts = {state: number for state, number in done.counts.items() if state != "gone"}
     said = ", ".join(f"{number:,} {state}" for state, number in counts.items()) or "none"
+    if done.unchanged:
+        said += f" ({done.unchanged:,} unchanged)"
     page = done.folder / "summary.html"
     fields = {"counts": counts, "footprints": done.footprints, "exit_code": done.exit_code, "summary": str(page)}
     if done.stopped:

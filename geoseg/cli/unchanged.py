@@ -3,56 +3,63 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
+from geoseg.cli.console import log
+
 if TYPE_CHECKING:
     from geoseg.config import Settings
+    from geoseg.job import Job
     from geoseg.raster import RasterInfo
 
 
-def unchanged(
-    wanted: Sequence[Path | None],
-    raster: RasterInfo,
-    model: str,
-    *,
-    aoi: str | None,
-    settings: Settings,
-    store: str | None = None,
-) -> bool:
-    """True where the output, and its report if one is asked for, come from the very run that is asked for, no part of
-    it is missing, and the store is there.
-
-    The very run is: the same raster content, model card, digest of the weights, AOI, settings and version of geoseg.
-    Of the weights only the header is read.
+def sketched(raster: RasterInfo, model: str, *, aoi: str | None, settings: Settings) -> Job:
+    """The run that is asked for, without the network: of the weights only the header is read.
 
     Args:
-        wanted: the output, and the report to be written or None.
         raster: the raster.
         model: as for ``load_model``.
         aoi: as for ``extract``.
         settings: of the run.
-        store: where predictions are to be kept; None: nowhere.
 
     Raises:
         GeosegError: a raster, model, AOI or settings that cannot be used.
     """
     from geoseg.detectors import model_card, model_digest
     from geoseg.job import Job, Sketch
+
+    sketch = Sketch(card=model_card(model), digest=model_digest(model))
+    return Job.of(raster, sketch, aoi=aoi, tiling=None, settings=settings)
+
+
+def unchanged(job: Job, output: Path, *, report: Path | None = None, store: str | None = None) -> bool:
+    """True where the output, and its report if one is asked for, come from the very run that is asked for, no part of
+    it is missing, and the store is there. It is said then.
+
+    The very run is: the same raster content, model card, digest of the weights, AOI, settings and version of geoseg.
+
+    Args:
+        job: the run.
+        output: to be written.
+        report: likewise; None: none is.
+        store: where predictions are to be kept; None: nowhere.
+    """
     from geoseg.sinks import written_run
 
-    output, report = wanted
-    assert output is not None
     found = written_run(output)
-    if found.get("complete") != str(True):
+    if found.get("complete") != str(True) or found.get("run") != job.identity:
         return False
-    sketch = Sketch(card=model_card(model), digest=model_digest(model))
-    job = Job.of(raster, sketch, aoi=aoi, tiling=None, settings=settings)
-    if job.identity != found.get("run") or (report is not None and _run_of(report) != job.identity):
+    if report is not None and _run_of(report) != job.identity:
         return False
     kept = job.store(store)
-    return kept is None or _keeps(kept, job.predictions_key)
+    if kept is not None and not _keeps(kept, job.predictions_key):
+        return False
+    typer.echo(f"{output}: unchanged")
+    log.info("it is whole and of this very run: --again makes it anew")
+    return True
 
 
 def _run_of(report: Path) -> str | None:

@@ -10,6 +10,7 @@ from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, start
 from geoseg.cli.exits import stoppable
 from geoseg.cli.extract import summarise, write_report
 from geoseg.cli.options import (
+    Again,
     Config,
     Force,
     KeepOverlaps,
@@ -24,6 +25,7 @@ from geoseg.cli.options import (
     settings_with,
 )
 from geoseg.cli.progress import progress
+from geoseg.cli.unchanged import unchanged
 from geoseg.locks import output_lock
 
 
@@ -38,6 +40,7 @@ def vectorize(
     workers: Workers = None,
     processes: Processes = None,
     force: Force = False,
+    again: Again = False,
     report: ReportFile = None,
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,
@@ -56,18 +59,21 @@ def vectorize(
         },
     )
     from geoseg.extraction import run_store_to
+    from geoseg.job import Job
     from geoseg.sinks import check_output
     from geoseg.sinks.atomic import check_place
 
     check_output(output, force=force)
     if report:
         check_place(report)
-    with (
-        stoppable(),
-        output_lock(output),
-        progress(quiet=quiet, plain=log_format is LogFormat.json) as advance,
-    ):
-        done = run_store_to(store, output, settings=settings, force=force, progress=advance)
+    from geoseg.store import Store
+
+    kept = Store.open(store)
+    with stoppable(), output_lock(output):
+        if not again and unchanged(Job.of_store(kept, settings), output, report=report):
+            return
+        with progress(quiet=quiet, plain=log_format is LogFormat.json) as advance:
+            done = run_store_to(kept.path, output, settings=settings, force=force, progress=advance)
         if report:
             write_report(done, output, report)
     summarise(done, output)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,6 +26,7 @@ from geoseg.tomls import explained, listed, read_toml
 Count = Annotated[int, Field(ge=1, le=1024)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
+_ADDRESS = re.compile(r"((tcp|tls|ws|wss|ucx)://)?(\[[0-9a-fA-F:.%\w]+\]|[^\s/:\[\]]+):\d{1,5}|inproc://\S+")
 
 
 def as_tuple(value: object) -> object:
@@ -148,10 +151,17 @@ class RasterSettings(Section):
     """Most bytes of one decoded block of the file: what the smallest read costs."""
 
 
+def _address(text: str) -> str:
+    """Refused before any work: dask itself would only say so when it is asked for workers."""
+    if _ADDRESS.fullmatch(text):
+        return text
+    raise PydanticCustomError("address", "The address of a dask scheduler: tcp://host:8786, tls://host:8786, host:8786")
+
+
 class EngineSettings(Section):
     """Where the work is done. Changes nothing in the result."""
 
-    scheduler: str | None = None
+    scheduler: Annotated[str, AfterValidator(_address)] | None = None
     """Address of a dask scheduler, such as tcp://host:8786. Unset: threads of this process."""
     workers: Count | None = None
     """Threads on this machine, of each process. Unset: one per CPU, from 2 to 8; with processes, 2."""
@@ -163,6 +173,19 @@ class EngineSettings(Section):
     """Seconds that one block may take once it has begun; it is then given up as hung."""
     patience_s: Annotated[float, Field(gt=0.0, le=1e7)] = 60.0
     """Seconds to wait for a scheduler to answer, and for a cluster that has no worker left to get one."""
+
+    def at(self, scheduler: str | None) -> EngineSettings:
+        """The same at this scheduler; None: as it is.
+
+        Raises:
+            ConfigError: what is no address.
+        """
+        if scheduler is None:
+            return self
+        try:
+            return EngineSettings.model_validate({**self.model_dump(), "scheduler": scheduler})
+        except ValidationError as error:
+            raise ConfigError(f"the scheduler {scheduler!r}", allowed=error.errors()[0]["msg"]) from None
 
 
 class StoreSettings(Section):

@@ -303,9 +303,7 @@ def _passing_parts(job: Job) -> Iterator[Parts]:
 
 
 def _scheduled(settings: Settings, scheduler: str | None) -> Settings:
-    if scheduler is None:
-        return settings
-    return settings.model_copy(update={"engine": settings.engine.model_copy(update={"scheduler": scheduler})})
+    return settings.model_copy(update={"engine": settings.engine.at(scheduler)})
 
 
 def _warn(report: Report) -> None:

@@ -323,7 +323,8 @@ def test_vectorize_leaves_alone_what_it_would_make_again(tmp_path: Path, small: 
     def skipped(output: Path, *further: object) -> bool:
         result = cli("vectorize", store, "-o", output, *further)
         assert result.exit_code == 0, result.output
-        assert ("--again" in result.stderr) == (said := result.stdout.strip() == f"{output}: unchanged")
+        said = result.stdout.strip() == f"{output}: unchanged"
+        assert ("--again" in result.stderr) == said
         return said
 
     assert skipped(first)  # an extract of the same settings has written it

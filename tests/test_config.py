@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from painted import Painted
 from pydantic import BaseModel, ValidationError
 
+import geoseg
 from geoseg.archive import read_run_config
-from geoseg.config import Settings, json_schema, read_settings
+from geoseg.config import EngineSettings, Settings, json_schema, read_settings
 from geoseg.errors import ConfigError
 
 RUNS = Path(__file__).resolve().parent.parent / "configs" / "runs"
@@ -173,6 +175,21 @@ def test_only_known_names_are_taken(tmp_path_factory: pytest.TempPathFactory, na
     if name not in _names(Settings)[section]:
         with pytest.raises(ConfigError, match=r"line 2: .* is no setting"):
             read_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("address", "good"),
+    [("tcp://node7.example.org:8786", True), ("10.0.0.7:8786", True), ("tls://[fe80::1%eth0]:8786", True)]
+    + [(text, False) for text in ("node7", "tcp://node7", "tcp//node7:8786", "http://node7:8786", "tcp://:8786", "")],
+)
+def test_an_address_that_is_none_is_refused_before_any_work(address: str, good: bool) -> None:
+    if good:
+        assert EngineSettings().at(address).scheduler == address
+        return
+    with pytest.raises(ValidationError, match="The address of a dask scheduler"):
+        Settings.model_validate({"engine": {"scheduler": address}})
+    with pytest.raises(ConfigError, match="tcp://host:8786"):
+        geoseg.extract("no.tif", Painted(), scheduler=address)
 
 
 def test_a_range_is_short_for_low_and_high() -> None:

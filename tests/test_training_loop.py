@@ -24,6 +24,7 @@ from test_training import TINY
 from geoseg.detectors import load_model
 from geoseg.detectors.cards import model_card
 from geoseg.detectors.network import build
+from geoseg.errors import ConfigError, GeosegError
 from geoseg.training import read_train_config, train
 from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
 from geoseg.training.config import TrainConfig
@@ -119,6 +120,16 @@ def _told(lines: list[str]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in re.findall(r"^step (\d+)  (\d+)%", "\n".join(lines), re.MULTILINE)]
 
 
+def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+    config = read_train_config(tiny(tmp_path, 3))
+    with pytest.raises(ConfigError, match=r"\.safetensors"):
+        train(config, tmp_path / "found.gpkg", device="cpu")
+    missing = config.model_copy(update={"model": config.model.model_copy(update={"start": "./none.safetensors"})})
+    with pytest.raises(GeosegError, match=r"none\.safetensors"):
+        train(missing, tmp_path / "new.safetensors", device="cpu")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(("found", "new"))] == []
+
+
 def test_progress_is_told_early_and_at_the_end_and_is_that_of_the_steps_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +144,7 @@ def test_progress_is_told_early_and_at_the_end_and_is_that_of_the_steps_done(
     lines.clear()
     config, out = read_train_config(tiny(tmp_path, 60, more="minutes = 1e-9")), tmp_path / "m.safetensors"
     train(config, out, device="cpu", log=lines.append)
-    assert _told(lines) == [(1, 100)] and "0 min left" in lines[-1]
+    assert _told(lines) == [(1, 100)] and "0:00 to go" in lines[-1]
     assert [row["step"] for row in read_rows(Path(f"{out}.jsonl"))["training"]] == [1]
 
 

@@ -165,10 +165,12 @@ class RunConfig(Settings):
         return copy
 
     def scheduled(self, scheduler: str | None) -> RunConfig:
-        """The same on the Dask cluster at this address; None: as it is."""
-        if scheduler is None:
-            return self
-        return self.model_copy(update={"engine": self.engine.model_copy(update={"scheduler": scheduler})})
+        """The same on the Dask cluster at this address; None: as it is.
+
+        Raises:
+            ConfigError: what is no address.
+        """
+        return self.model_copy(update={"engine": self.engine.at(scheduler)})
 
 
 def read_run_config(path: str | Path) -> RunConfig:

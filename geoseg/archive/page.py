@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.map import COLOURS, WORDS, legend, write_map
 from geoseg.archive.record import BAD, Record
+from geoseg.durations import duration
 from geoseg.raster.access import is_remote
 from geoseg.stac.reach import shown
 
@@ -172,8 +173,6 @@ def _number(value: int | None) -> str:
 
 
 def _duration(seconds: float) -> str:
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return (
-        f"{hours}:{minute:02}:{second:02} h" if hours else f"{minute}:{second:02} min" if minute else f"{seconds:.1f} s"
-    )
+    if round(seconds) < 60:
+        return f"{seconds:.1f} s"
+    return f"{duration(seconds)} {'h' if round(seconds) >= 3600 else 'min'}"

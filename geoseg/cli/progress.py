@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from geoseg.cli.console import err, log
+from geoseg.durations import duration
 
 EVERY_S = 10.0
 """Seconds between two log lines."""
@@ -68,10 +69,3 @@ class _Lines:
         fields = {f"{unit}_done": done, unit: total, f"{unit}_per_s": round(rate, 3), "eta_s": round(eta)}
         text = f"{done:,} of {total:,} {unit}, {rate:.2f}/s" + (f", {duration(eta)} to go" if eta else "")
         log.info(text, extra={"fields": fields})
-
-
-def duration(seconds: float) -> str:
-    """``1:02:03``, or ``2:03`` under an hour."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geoseg.cli.progress import duration
+from geoseg.durations import duration
 
 if TYPE_CHECKING:
     from geoseg.archive import Status

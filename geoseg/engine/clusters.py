@@ -50,11 +50,15 @@ def remote(address: str, patience_s: float) -> Iterator[Client]:
     try:
         client = Client(address, timeout=patience_s, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
+        said = str(error)
+    else:
+        said = ""
+    if said:  # out here the half-made client is gone: with the error's frames it would live on, and end in a traceback
         raise ResourceError(
-            f"a dask scheduler at {address} that does not answer ({error})",
+            f"a dask scheduler at {address} that does not answer ({said})",
             allowed="the address of a running scheduler, such as tcp://host:8786",
             remedy="Start one (dask scheduler), or leave the scheduler out to work in this process",
-        ) from error
+        )
     try:
         try:
             ask(client, lambda: client.wait_for_workers(1, timeout=patience_s), patience_s + ANSWER_S)

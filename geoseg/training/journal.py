@@ -56,11 +56,12 @@ class Journal:
 
 def _end_line(path: Path) -> None:
     """Set what comes next apart from a line that was left half written."""
+    if not path.exists() or not path.stat().st_size:
+        return
     with path.open("ab+") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
 
 
 def read_rows(path: Path) -> dict[str, list[dict[str, float]]]:

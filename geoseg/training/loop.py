@@ -20,6 +20,7 @@ from geoseg.detectors.base import ModelCard
 from geoseg.detectors.cards import model_digest
 from geoseg.detectors.device import reduced_precision
 from geoseg.detectors.weights import save_weights
+from geoseg.durations import duration
 from geoseg.errors import ConfigError, GeosegError
 from geoseg.sinks.atomic import replacing
 from geoseg.training.checkpoint import State, Trained, checkpoint_of, load_checkpoint, save_checkpoint
@@ -73,7 +74,7 @@ def train(
         The path of the weights file.
 
     Raises:
-        ConfigError: settings or sources that cannot be used; a loss that is no longer finite.
+        ConfigError: another suffix; settings or sources that cannot be used; a loss that is no longer finite.
         ResourceError: no such device, or TensorBoard is not installed.
         SinkError: the page at the end cannot be written.
     """
@@ -81,6 +82,8 @@ def train(
     if config.schedule.threads:
         torch.set_num_threads(config.schedule.threads)
     target = Path(out)
+    if target.suffix != ".safetensors":
+        raise ConfigError(f"the weights file {target}", allowed="a name that ends in .safetensors")
     target.parent.mkdir(parents=True, exist_ok=True)
     with crew(device) as (processes, where):
         board = None if tensorboard is None else Path(tensorboard)
@@ -208,9 +211,9 @@ class _Trainer:
         if journal is not None:
             rate = {"learning_rate": self.trained.optimiser.param_groups[0]["lr"]}
             journal.row("training", step, {"seconds": seconds, **rate, **means})
-        left = seconds / max(share, 1e-6) * max(0.0, 1 - share) / 60
+        left = duration(seconds / max(share, 1e-6) * max(0.0, 1 - share))
         parts = " ".join(f"{k} {v:.3f}" for k, v in means.items())
-        self.log(f"step {step}  {min(share, 1.0):.0%}  loss {sum(means.values()):.3f} ({parts})  {left:.0f} min left")
+        self.log(f"step {step}  {min(share, 1.0):.0%}  loss {sum(means.values()):.3f} ({parts})  {left} to go")
 
     def _keep(self, validator: Validator, journal: Journal, *, last: bool = False, asked: bool = False) -> None:
         """Validate and write what is due after this step; ``asked``: write in any case."""

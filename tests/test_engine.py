@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import dask
 import pytest
+from dask.utils import key_split
 from distributed import Client, LocalCluster
 
 from geoseg.engine import IN_FLIGHT, map_blocks, memory
@@ -81,6 +82,29 @@ def test_what_runs_leave_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> No
         del leaves
     with memory.spared():
         assert [each() for each in left] == [None] * 3
+
+
+def _names_here(block: Block) -> int:
+    """Names of tasks that this process keeps."""
+    return int(key_split.cache_info().currsize)
+
+
+def test_what_dask_remembers_of_each_task_does_not_pile_up(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It did up to 100,000 tasks, where runs are told to be as large as they hold."""
+    monkeypatch.setattr(memory, "NAMES", 20)
+    assert max(kept for _, kept in map_blocks(_names_here, _plan(6, 25).blocks(), workers=2)) < 40
+    with Client(cluster) as client:
+        client.run(_few)
+        assert (
+            max(kept for _, kept in map_blocks(_names_here, _plan(6, 25).blocks(), scheduler=cluster.scheduler_address))
+            < 40
+        )
+
+
+def _few() -> None:
+    memory.NAMES = 20
 
 
 class _Leaves:
@@ -318,6 +342,9 @@ def test_a_scheduler_that_is_not_there_ends_in_an_error() -> None:
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(ResourceError, match="does not answer"):
         list(map_blocks(_place, _plan(1, 2).blocks(), scheduler=address, patience_s=0.5))
+    gc.collect()
+    # Half-made, it would be closed when Python ends, which takes seconds and says so in a traceback.
+    assert not [each for each in gc.get_objects() if type(each) is Client and each.status == "connecting"]
 
 
 def test_a_function_that_a_cluster_cannot_take_is_told(cluster: LocalCluster) -> None:

@@ -17,6 +17,7 @@ from distributed import CancelledError, Client, Future, KilledWorker, wait
 
 from geoseg.engine.asking import POLL_S, ask, ask_patiently, rpc
 from geoseg.engine.functions import call
+from geoseg.engine.memory import forget_names
 from geoseg.engine.room import Room
 from geoseg.engine.troubles import Place, deadly, gone, hung
 from geoseg.watch import HungError
@@ -125,6 +126,7 @@ class Flight(Generic[Item]):
 
     def _send(self, item: Item) -> None:
         options: dict[str, Any] = {"resources": self.room.asks} if self.room.asks else {}
+        forget_names()
         future = self.client.submit(call, self.token, item, pure=False, retries=self.retries, **options)
         self.running[future] = item, time.monotonic()
 

@@ -16,7 +16,7 @@ from distributed import Client, Scheduler, Worker, WorkerPlugin, get_worker
 from distributed.comm.core import CommClosedError
 
 from geoseg.engine.asking import ask, ask_patiently
-from geoseg.engine.memory import give_back, spared
+from geoseg.engine.memory import forget_names, give_back, spared
 from geoseg.engine.troubles import gone
 from geoseg.errors import GeosegError, RasterError, ResourceError
 from geoseg.watch import HungError, Watched
@@ -33,6 +33,7 @@ reaches each worker once, and in this process is never copied at all."""
 
 def call(token: str, item: Any) -> Any:
     """What a task does. A :class:`GeosegError` is an answer: it comes back as a value, and is not tried again."""
+    forget_names()
     try:
         return _FUNCTIONS[token](item)
     except HungError as error:

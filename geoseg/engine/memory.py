@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
+from dask.utils import key_split
 
 LOOK_S = 30.0
 """Seconds after which it is worthwhile to go through all objects: it takes some tenths of one."""
+NAMES = 1000
+"""Of so many tasks dask may remember the names."""
 _looked = time.monotonic()
 
 
@@ -22,6 +25,13 @@ def give_back() -> None:
     environment wins."""
     if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
         pa.set_memory_pool(pa.system_memory_pool())
+
+
+def forget_names() -> None:
+    """Each task has a name of its own, and in each process dask keeps what it made of the last 100,000 of them, 0.5 kB
+    each: nobody asks again for one that is done."""
+    if key_split.cache_info().currsize > NAMES:
+        key_split.cache_clear()
 
 
 @contextmanager

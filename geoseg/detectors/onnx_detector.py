@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geoseg.detectors.base import ModelCard
+from geoseg.detectors.base import InSteps, ModelCard
 from geoseg.detectors.canvas import FLOOR, Canvas, by_canvas, prepared
 from geoseg.detectors.families import OnnxArchitecture, family_of
 from geoseg.detectors.onnx_file import onnx_digest
@@ -25,7 +24,31 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class OnnxDetector:
+class _Batch:
+    """Chips that run together."""
+
+    members: list[int]
+    """Their places in the call."""
+    canvases: list[Canvas]
+    """What each lies on."""
+    images: NDArray[np.float32]
+    """``(n, bands, rows, columns)``."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Seen:
+    """What the network says of a chip."""
+
+    member: int
+    """Its place in the call."""
+    canvas: Canvas
+    """What it lies on."""
+    outputs: list[Tensor]
+    """Without the batch's dimension."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OnnxDetector(InSteps):
     """A :class:`~geoseg.detectors.base.Detector` around an ONNX network, run by onnxruntime or OpenVINO."""
 
     card: ModelCard
@@ -78,26 +101,45 @@ class OnnxDetector:
         """Travel as the file: a session cannot, and the worker's device may be another."""
         return _arrive, (self.data, self.card, self.wanted)
 
-    def predict(self, chips: list[Chip]) -> Sequence[Instances]:
-        """Instances of each chip, in order.
+    def pack(self, chips: list[Chip]) -> list[_Batch]:
+        """Chips of one size in one piece each, as many as the network takes.
 
         Raises:
-            AnswerError: the network gives NaN or infinity.
-            ModelError: chips larger than the network takes, pixels that the card does not announce, or outputs that
-                are not those of the card's head.
+            ModelError: chips larger than the network takes, or pixels that the card does not announce.
         """
         takes = self.session.input
-        groups = by_canvas(chips, stride=self.architecture.stride, fixed=takes.size)
-        found: dict[int, Instances] = {}
         # Outputs of a Mask R-CNN are those of one image.
         most = 1 if self.architecture.head.kind == "maskrcnn" else takes.batch
-        for size, members in groups.items():
+        batches = []
+        for size, members in by_canvas(chips, stride=self.architecture.stride, fixed=takes.size).items():
             for at in range(0, len(members), most or len(members)):
                 some = members[at : at + (most or len(members))]
                 images = prepared([chips[i] for i in some], size, self.card, CPU).numpy()
-                for i, outputs in zip(some, self._run(images), strict=True):
-                    found[i] = self.architecture.head.decode(outputs, self._canvas(chips[i], size))
-        return [found[i] for i in range(len(chips))]
+                canvases = [self._canvas(chips[i], size) for i in some]
+                batches.append(_Batch(members=some, canvases=canvases, images=images))
+        return batches
+
+    def look(self, packed: list[_Batch]) -> list[_Seen]:
+        """What the network says of each chip.
+
+        Raises:
+            ModelError: outputs that are not one per image.
+        """
+        return [
+            _Seen(member=member, canvas=canvas, outputs=outputs)
+            for batch in packed
+            for member, canvas, outputs in zip(batch.members, batch.canvases, self._run(batch.images), strict=True)
+        ]
+
+    def unpack(self, seen: list[_Seen]) -> list[Instances]:
+        """Instances of each chip, in order.
+
+        Raises:
+            AnswerError: the network gave NaN or infinity.
+            ModelError: outputs that are not those of the card's head.
+        """
+        found = {each.member: self.architecture.head.decode(each.outputs, each.canvas) for each in seen}
+        return [found[i] for i in range(len(found))]
 
     def _canvas(self, chip: Chip, size: tuple[int, int]) -> Canvas:
         return Canvas(

@@ -475,6 +475,38 @@ def test_a_mask_that_ends_some_pixels_short_of_its_window_may_be_cut_by_it() -> 
     assert shapely.bounds(merged.outlines.geometry).tolist() == [[500, 50, 560, 90]]
 
 
+PIER, SHED = shapely.box(30, 165, 670, 205), shapely.box(300, 236, 320, 256)
+QUAY = Tiling(core=128, halo=32).plan(Window(row_off=0, col_off=0, height=400, width=700))
+
+
+def test_a_speck_of_a_pier_on_a_shed_makes_the_pier_no_shed() -> None:
+    seen = see([PIER, SHED], QUAY)
+    speck = shapely.box(304, 240, 314, 250)
+    stray = np.flatnonzero((seen.tiles == (1, 2)).all(axis=1) & shapely.intersects(seen.geometry, PIER))
+    assert len(stray) == 1
+    seen.geometry[stray] = shapely.union(seen.geometry[stray], speck)
+    merged = sorted(merge(seen, QUAY).outlines.geometry, key=shapely.area)
+    assert len(merged) == 2
+    assert merged[0].equals(SHED)
+    assert merged[1].equals(shapely.union(PIER, speck))
+
+
+@pytest.mark.parametrize("part", [SHED, shapely.box(280, 236, 350, 276)])
+def test_a_long_object_loses_nothing_to_a_tile_that_sees_its_other_part_alone(part: Any) -> None:
+    merged = merge(see([shapely.union(PIER, part)], QUAY), QUAY).outlines.geometry
+    assert shapely.union_all(merged).equals(shapely.union(PIER, part))
+    assert any(shapely.covers(each, PIER) for each in merged)
+
+
+@pytest.mark.parametrize("core", [128, 256])
+def test_the_view_of_an_object_is_one_that_sees_all_of_its_parts(core: int) -> None:
+    """The tile beside it sees one part alone, and that deeper in its window."""
+    both = shapely.MultiPolygon([shapely.box(84, 40, 95, 60), shapely.box(125, 40, 135, 60)])
+    plan = Tiling(core=core, halo=32).plan(Window(row_off=0, col_off=0, height=100, width=256))
+    (found,) = merge(see([both], plan), plan).outlines.geometry
+    assert found.equals(both)
+
+
 def test_a_row_of_crumbs_is_a_piece_and_what_is_drawn_whole_is_not() -> None:
     crumbs = shapely.MultiPolygon([shapely.box(x, 50, x + 10, 70) for x in range(60, 520, 40)])
     right = shapely.box(442, 50, 900, 70)

@@ -27,7 +27,7 @@ from scipy.sparse.csgraph import connected_components
 from geoseg.outlines import Outlines
 from geoseg.seams.bridges import Spans, bridges, open_ends
 from geoseg.seams.pairs import CERTAIN, Doubts, Pairs, pairs_of
-from geoseg.seams.views import Views
+from geoseg.seams.views import Views, inside
 from geoseg.tiling import Plan
 
 Index = NDArray[np.int64]
@@ -194,13 +194,23 @@ def _host(
 
 
 def _first_of(group: Index, rows: Index, views: Views, scores: NDArray[np.float32]) -> Index:
-    """The best row of each group: seen farthest from its window's inner edges, capped at ``CONTEXT`` pixels, then
-    by score, area of its box, and order."""
+    """The best row of each group: from a tile that can have seen all that the group's rows show (a second part may lie
+    beyond its window), then seen farthest from its window's inner edges, capped at ``CONTEXT`` pixels, then by score,
+    area of its box, and order."""
     box = views.bounds[rows]
     size = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
     depth = np.minimum(views.depth[rows], CONTEXT)
-    order = np.lexsort((rows, -size, -scores[rows], -depth, group))
+    order = np.lexsort((rows, -size, -scores[rows], -depth, ~_sees_all(group, rows, views), group))
     return np.asarray(rows[order[np.unique(group[order], return_index=True)[1]]], np.int64)
+
+
+def _sees_all(group: Index, rows: Index, views: Views) -> NDArray[np.bool_]:
+    """Where a row's tile believes all the ground of its group's rows."""
+    _, of = np.unique(group, return_inverse=True)
+    low, high = np.full((len(group), 2), np.inf), np.full((len(group), 2), -np.inf)
+    np.minimum.at(low, of, views.bounds[rows, :2])
+    np.maximum.at(high, of, views.bounds[rows, 2:])
+    return inside(np.hstack([low, high])[of], views.believed[rows])
 
 
 CONTEXT = 32.0

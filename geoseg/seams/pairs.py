@@ -173,6 +173,10 @@ def _judged(outlines: Outlines, views: Views, i: Index, j: Index, slack: float) 
     for name in ("iou", "same", "i_part", "j_part"):
         getattr(out, name)[unsure] = getattr(closer, name)
     for part, k, host in ((out.i_part, i, j), (out.j_part, j, i)):
+        mute = np.flatnonzero(out.same | part)
+        mute = mute[_mute(outlines, views, k[mute], host[mute])]
+        out.same[mute] = part[mute] = False
+    for part, k, host in ((out.i_part, i, j), (out.j_part, j, i)):
         part |= _under(outlines, views, k, host, shared, slack, ~(out.same | part))
     return out
 
@@ -205,6 +209,22 @@ def _looked_at(outlines: Outlines, views: Views, i: Index, j: Index, shared: NDA
     i_part = ~views.whole[i] & one.solid & (in_one >= PART)
     j_part = ~views.whole[j] & other.solid & (in_other >= PART)
     return Pairs(i=i, j=j, iou=iou, same=same, i_part=i_part, j_part=j_part)
+
+
+def _mute(outlines: Outlines, views: Views, rows: Index, others: Index) -> NDArray[np.bool_]:
+    """Where what an outline has in common with the other says nothing of all of it: it is a cut piece, and that part of
+    it which is most of it does not meet the other. A speck of a pier's mask on a shed makes the pier no shed."""
+    out = np.zeros(len(rows), np.bool_)
+    many = np.flatnonzero(~views.whole[rows] & (shapely.get_num_geometries(outlines.geometry[rows]) > 1))
+    rows, others = rows[many], others[many]
+    parts, of = shapely.get_parts(outlines.geometry[rows], return_index=True)
+    area = shapely.area(parts)
+    main = np.flatnonzero(area >= 0.5 * shapely.area(outlines.geometry[rows])[of])
+    of = of[main]
+    seen = Clips.of(outlines, views, others[of], _common(views, rows[of], others[of])).geometry
+    apart = shapely.area(intersection(parts[main], seen)) == 0
+    out[many[of[apart]]] = True
+    return out
 
 
 def _ratio(part: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -109,3 +109,25 @@ def test_features_without_a_label_are_counted_and_may_be_ignored(
     config = settings(tmp_path, more='label_column = "what"\nignore_labels = [""]\n', classes=classes)
     image = labelled_raster(config.sources[0], config)  # type: ignore[arg-type]
     assert image.labels.tolist() == [1, 2, 1] and len(image.ignore) == 2
+
+
+def test_a_feature_of_several_parts_is_one_object(tmp_path: Path) -> None:
+    square(tmp_path, *PLACES["degrees"])
+    near, far, other = (shapely.box(10 + x, 59.9996, 10 + x + 1e-4, 59.9998) for x in (1e-4, 4e-4, 7e-4))
+    # Half of the first lies beyond the raster, and its ring crosses itself: both make parts, too.
+    bow = shapely.Polygon([(9.9999, 59.9993), (10.0003, 59.9995), (10.0003, 59.9993), (9.9999, 59.9995)])
+    features = [bow, shapely.MultiPolygon([near, far]), other, shapely.box(9.99, 59, 9.999, 59.5)]
+    gpd.GeoDataFrame(geometry=features, crs=4326).to_file(tmp_path / "labels.gpkg")
+    regions = shapely.MultiPolygon([shapely.box(10 + x, 59.9999, 10 + x + 1e-4, 60) for x in (2e-4, 6e-4)])
+    gpd.GeoDataFrame(geometry=[regions], crs=4326).to_file(tmp_path / "unclear.gpkg")
+    config = settings(tmp_path, more='ignore = "unclear.gpkg"\n')
+    image = labelled_raster(config.sources[0], config)  # type: ignore[arg-type]
+    assert len(image.polygons) == len(image.labels) == 3 and len(image.ignore) == 2
+    assert shapely.is_valid(image.polygons).all()
+    # A chip near it shows some of it, not the ground between its parts.
+    assert shapely.contains_xy(image.polygons[1], *image.centres_xy[1])
+    centre = (image.pixels.width / 2, image.pixels.height / 2)
+    target = cut(image, Pose(centre_xy=centre, step=GSD / image.gsd_m, angle_deg=0.0, flip=False), 400).target
+    wide = sorted(round(float(right - left)) for left, _, right, _ in target["boxes"])
+    # 1e-4 degrees of longitude are 5.58 m here.
+    assert wide == pytest.approx([5.58 / GSD, 3 * 5.58 / GSD, 4 * 5.58 / GSD], abs=2)

@@ -119,6 +119,17 @@ def test_balance_of_a_coco_file_of_which_one_image_holds_a_class(tmp_path: Path)
     assert all(torch.equal(again.draw(index).pixels, drawn.draw(index).pixels) for index in (7, 3))
 
 
+def test_an_annotation_of_several_polygons_is_one_object(tmp_path: Path) -> None:
+    config = coco(tmp_path)
+    content = json.loads((tmp_path / "c.json").read_text())
+    content["annotations"][0]["segmentation"].append([10, 80, 30, 80, 30, 90, 10, 90])
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    (source,) = mix(config).pools
+    first = source.image(1)
+    assert len(first.polygons) == source.counts[1].sum() == 3
+    assert shapely.bounds(first.polygons[0]).tolist() == [10, 40, 30, 90]
+
+
 def near(value: int, drawn: list[Example]) -> float:
     return float(np.mean([int(example.pixels[0, CHIP // 2, CHIP // 2]) == value for example in drawn]))
 

@@ -78,7 +78,7 @@ class CocoImages:
             polygons=objects.geometries,
             labels=objects.labels,
             gsd_m=self.source.gsd_m,
-            ignore=marks.where(marks.labels == 0).geometries,
+            ignore=shapely.get_parts(marks.where(marks.labels == 0).geometries),
         )
 
     def _georeferenced(self, path: Path, image: Image, annotations: tuple[Annotation, ...]) -> Labelled:

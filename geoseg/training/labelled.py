@@ -27,13 +27,13 @@ class Labelled:
     pixels: Pixels
     """8-bit red, green, blue; held in memory or read by window."""
     polygons: NDArray[np.object_]
-    """``(n,)`` shapely polygons in image pixels (x = column, y = row)."""
+    """``(n,)`` shapely (Multi)Polygons in image pixels (x = column, y = row), one per object."""
     labels: NDArray[np.int64]
     """``(n,)`` class index from 1 (0 is the background)."""
     gsd_m: float
     """Ground metres per image pixel."""
     ignore: NDArray[np.object_] = field(default_factory=_none)
-    """``(m,)`` polygons in image pixels in which nothing is punished."""
+    """``(m,)`` (Multi)Polygons in image pixels in which nothing is punished."""
     area: Any = None
     """(Multi)Polygon in image pixels of what is labelled; None: all of it."""
     hard_xy: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
@@ -51,8 +51,11 @@ class Labelled:
 
     @cached_property
     def centres_xy(self) -> NDArray[np.float64]:
-        """``(n, 2)`` centroids, in image pixels."""
-        return np.asarray(shapely.get_coordinates(shapely.centroid(self.polygons)), np.float64).reshape(-1, 2)
+        """``(n, 2)`` centroids, in image pixels; of several parts the largest one's: much ground may lie between."""
+        parts, owner = shapely.get_parts(self.polygons, return_index=True)
+        by_area = np.lexsort((shapely.area(parts), owner))
+        largest = by_area[np.flatnonzero(np.diff(owner, append=-1))]  # the last row of each owner
+        return np.asarray(shapely.get_coordinates(shapely.centroid(parts[largest])), np.float64).reshape(-1, 2)
 
     @cached_property
     def members(self) -> dict[int, NDArray[np.int64]]:

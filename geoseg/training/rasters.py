@@ -21,6 +21,7 @@ from geoseg.training.labelled import Labelled
 from geoseg.training.pixels import Windowed, hold
 from geoseg.training.review import judged
 from geoseg.training.source_config import RasterSource, ReviewSource
+from geoseg.vectorize.outline import polygonal
 from geoseg.vectors import from_table, read_layer, read_shapes, read_table
 from geoseg.window import Window
 
@@ -87,7 +88,7 @@ def assembled(windowed: Windowed, marks: Marks, *, area: Any, config: TrainConfi
     size = 3 * windowed.height * windowed.width
     frame = shapely.box(0, 0, windowed.width, windowed.height)
     objects = inside(marks.where(marks.labels > 0), frame)
-    ignore = inside(marks.where(marks.labels == 0), frame).geometries
+    ignore = shapely.get_parts(inside(marks.where(marks.labels == 0), frame).geometries)
     wrong = marks.geometries[marks.labels == -1]
     windowed = replace(windowed, labelled=area)
     if area is not None:
@@ -190,10 +191,7 @@ def _area(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid) 
 
 
 def inside(marks: Marks, frame: shapely.Geometry) -> Marks:
-    """The single, valid polygons of what lies in ``frame``: labels often go on beyond their raster."""
-    cut = shapely.intersection(shapely.make_valid(marks.geometries), frame)
-    parts, owner = shapely.get_parts(cut, return_index=True)
-    # A geometry collection's own multipolygons come out of it first.
-    parts, nested = shapely.get_parts(parts, return_index=True)
-    found = Marks(geometries=np.asarray(parts, dtype=object), labels=marks.labels[owner[nested]])
-    return found.where((shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts))
+    """What lies in ``frame``, as labels often go on beyond their raster: a valid Polygon, or MultiPolygon, of each mark
+    that shows there. What has several parts stays one object, as it is one to an evaluation."""
+    cut = polygonal(shapely.intersection(shapely.make_valid(marks.geometries), frame))
+    return Marks(geometries=cut, labels=marks.labels).where(~shapely.is_empty(cut))

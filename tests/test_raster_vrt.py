@@ -16,6 +16,7 @@ from geoseg.detectors.base import ModelCard
 from geoseg.errors import RasterError
 from geoseg.raster import Access, open_raster, reader, source_for
 from geoseg.raster.file import _under
+from geoseg.raster.vrt import read_vrt
 from geoseg.tiling import Tiling
 from geoseg.window import Window
 
@@ -106,6 +107,41 @@ def test_sources_outside_the_folder_need_a_root(tmp_path: Path, tif: Path, monke
         open_raster(vrt(folder / "o.vrt", source(str(tif), relative=0)))
 
 
+def resampled(text: str, method: str, laid: tuple[object, object, object, object]) -> str:
+    x, y, width, height = laid
+    text = text.replace("<SimpleSource>", f'<SimpleSource resampling="{method}">')
+    start, end = text.index("<DstRect"), text.index("</SimpleSource>")
+    return f'{text[:start]}<DstRect xOff="{x}" yOff="{y}" xSize="{width}" ySize="{height}"/>{text[end:]}'
+
+
+@pytest.mark.parametrize("method", ["average", "Gauss", "rms", "mode", "near", "bilinear", "cubic"])
+@pytest.mark.parametrize("laid", [(0, 0, W, H), (7, 5, W, H + 1e-9)], ids=["there", "moved"])
+def test_sources_of_the_same_pixels_are_not_resampled(
+    tmp_path: Path, tif: Path, method: str, laid: tuple[float, float, float, float]
+) -> None:
+    path = vrt(tmp_path / "m.vrt", resampled(source("a.tif"), method, laid), height=50, width=70)
+    assert "resampling" not in read_vrt(str(path), Access()).xml
+    found = source_for(open_raster(path), ModelCard(classes=("thing",)))
+    chips, _ = reader(found).read(list(Tiling(core=11, halo=3).plan(found.grid.window).tiles()))
+    expected = np.zeros((50, 70), np.uint8)
+    expected[laid[1] : laid[1] + H, laid[0] : laid[0] + W] = texture(3, H, W)[0]  # type: ignore[misc]
+    for chip in chips:
+        w = chip.tile.window
+        np.testing.assert_array_equal(chip.pixels[0], expected[w.row_off : w.row_end, w.col_off : w.col_end])
+
+
+@pytest.mark.parametrize("laid", [(0, 0, 1.11 * W, 1.11 * H), (0.5, 0, W, H)], ids=["stretched", "shifted"])
+def test_a_resampling_that_follows_the_window_is_refused(
+    tmp_path: Path, tif: Path, laid: tuple[float, float, float, float]
+) -> None:
+    for method in ("average", "GAUSS", "rms", "mode", "of my own"):
+        path = vrt(tmp_path / "m.vrt", resampled(source("a.tif"), method, laid), height=50, width=70)
+        with pytest.raises(RasterError, match=f"the resampling '{method}'.*gdalwarp"):
+            open_raster(path)
+    for method in ("", "nearest", "bilinear", "CUBIC", "cubicspline", "lanczos"):
+        assert open_raster(vrt(tmp_path / "m.vrt", resampled(source("a.tif"), method, laid), height=50, width=70))
+
+
 SOURCE = source("a.tif")
 RAW_BAND = (
     '<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">'
@@ -136,6 +172,9 @@ RAW_BAND = (
         (SOURCE.replace("SourceFilename", "sourcefilename"), "sourcefilename"),
         (SOURCE.replace('relativeToVRT="1"', 'relativeToVRT="1" relativetovrt="0"'), "relativetovrt"),
         (SOURCE + f"<Overview>{SOURCE}</Overview>", "Overview"),
+        (resampled(SOURCE, "bilinear", ("nan", 0, W, H)), "not four numbers"),
+        (resampled(SOURCE, "bilinear", ("left", 0, W, H)), "not four numbers"),
+        (SOURCE.replace('<SrcRect xOff="0"', "<SrcRect"), "a SrcRect that is not four numbers"),
         ("<PixelFunctionType>x</PixelFunctionType>" + SOURCE, "PixelFunctionType"),
         ("", "no source"),
     ],

@@ -6,6 +6,7 @@ reach nothing but plain local GeoTIFFs (GDAL alone would read any file, URL or r
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import xml.etree.ElementTree as ET
@@ -49,6 +50,11 @@ _DROPPED = frozenset(
 )
 """Elements that are harmless and mean nothing here."""
 _SOURCES = ("SimpleSource", "ComplexSource")
+_RESAMPLINGS = ("", "near", "nearest", "bilinear", "cubic", "cubicspline", "lanczos")
+"""Of which GDAL places the kernel by the mosaic's pixels. Its average, RMS and Gauss begin theirs anew at each window
+that is read, and its mode decides ties by the window, so that pixels would follow from how tiles are grouped."""
+_SAME_PX = 1e-3
+"""Rectangles that differ by less than this are one to GDAL."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +127,7 @@ class _Rewriter:
             self._source(element, clean)
         if element.tag in _SOURCES:
             self.covered.append(self._destination(element))
+            self._resampling(element, clean)
         for child in element:
             if child.tag in _DROPPED or (child.tag == "Metadata" and child.get("domain")):
                 continue
@@ -147,20 +154,54 @@ class _Rewriter:
 
     def _destination(self, element: ET.Element) -> tuple[float, float, float, float]:
         """Where a source lands; without a DstRect, everywhere."""
-        rect = element.find("DstRect")
+        rect = self._rect(element, "DstRect")
         if rect is None:
             return (float("-inf"), float("-inf"), float("inf"), float("inf"))
-        try:
-            x, y, w, h = (float(rect.attrib[key]) for key in ("xOff", "yOff", "xSize", "ySize"))
-        except (KeyError, ValueError) as error:
-            raise _refused(self.path, "a DstRect that is not four numbers") from error
+        x, y, w, h = rect
         return (x, y, x + w, y + h)
 
+    def _resampling(self, element: ET.Element, clean: ET.Element) -> None:
+        """Leave out what a source laid pixel on pixel has no use for, as GDAL's average is wrong even there."""
+        method = element.get("resampling", "")
+        taken, laid = self._rect(element, "SrcRect"), self._rect(element, "DstRect")
+        if _pixel_on_pixel(taken, laid):
+            clean.attrib.pop("resampling", None)
+        elif method.lower() not in _RESAMPLINGS:
+            raise _refused(
+                self.path,
+                f"the resampling {method!r} for a source whose pixels are not the mosaic's",
+                "Bring the sheets to one grid with gdalwarp -tr -tap, or rebuild it with gdalbuildvrt -r bilinear",
+            )
 
-def _refused(path: str, what: str) -> RasterError:
+    def _rect(self, element: ET.Element, tag: str) -> tuple[float, float, float, float] | None:
+        """(x, y, width, height) in pixels; None where the source has no such rectangle."""
+        rect = element.find(tag)
+        if rect is None:
+            return None
+        try:
+            x, y, w, h = (float(rect.attrib[key]) for key in ("xOff", "yOff", "xSize", "ySize"))
+            if not math.isfinite(x + y + w + h):
+                raise ValueError
+        except (KeyError, ValueError) as error:
+            raise _refused(self.path, f"a {tag} that is not four numbers") from error
+        return (x, y, w, h)
+
+
+def _pixel_on_pixel(
+    taken: tuple[float, float, float, float] | None, laid: tuple[float, float, float, float] | None
+) -> bool:
+    """Whether each pixel of the mosaic is one of the source's, not stretched nor shifted by a part of one."""
+    if taken is None or laid is None:
+        return taken is laid  # GDAL lays a source without rectangles where the mosaic begins
+    x, y, w, h = (there - here for here, there in zip(taken, laid, strict=True))
+    return max(abs(x - round(x)), abs(y - round(y)), abs(w), abs(h)) < _SAME_PX
+
+
+def _refused(path: str, what: str, remedy: str = "") -> RasterError:
     return RasterError(
         f"the VRT {path} with {what}",
         allowed="a mosaic of GeoTIFFs in the VRT's own folder, or in folders named as roots",
-        remedy="Rebuild it with gdalbuildvrt, name further folders in raster.roots, or make one GeoTIFF "
+        remedy=remedy
+        or "Rebuild it with gdalbuildvrt, name further folders in raster.roots, or make one GeoTIFF "
         "of it with gdal_translate",
     )

@@ -36,6 +36,7 @@ from geoseg.evaluation import (
     shapes,
 )
 from geoseg.evaluation.comparison import lay
+from geoseg.evaluation.frame import counted
 
 UTM = 32645
 
@@ -217,6 +218,36 @@ def test_what_lies_in_gaps_is_not_counted() -> None:
     gaps = table(boxes((-5, -5, 16, 20), (26, -5, 28, 20)), reason=["nodata", "failed"])
     scores = evaluate(table(shapes_[2:]), table(shapes_), gaps=gaps)
     assert (scores.n_pred, scores.n_truth, scores.n_matched) == (1, 2, 1)
+
+
+def test_what_only_reaches_into_the_aoi_is_not_counted_for_ground_in_gaps() -> None:
+    # 6 of 10 columns in the AOI, 2 of these in a gap; then the gap lies beyond the AOI, half in it, and half beyond.
+    shapes_ = boxes(*((4 + 20 * i, 0, 14 + 20 * i, 10) for i in range(3)))
+    aoi = table(boxes(*((8 + 20 * i, -5, 20 + 20 * i, 15) for i in range(3))))
+    gaps = table(boxes((12, 0, 14, 10), (24, 0, 28, 10), (47.5, 0, 48.5, 10)))
+    assert counted([table(shapes_), table(shapes_[:0])], aoi=aoi, gaps=gaps)[0].tolist() == [False, True, True]
+    scores = evaluate(table(shapes_), table(shapes_), aoi=aoi, gaps=gaps)
+    assert (scores.n_pred, scores.n_truth, scores.n_matched) == (2, 2, 2)
+
+
+@given(seed=st.integers(0, 2**20))
+@settings(max_examples=30, deadline=None)
+def test_what_is_counted_is_the_share_in_the_aoi_without_the_gaps(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+
+    def some(n: int, most: float) -> gpd.GeoDataFrame:
+        corner, centre = rng.uniform(-1, 1, (n, 3, 2)) * most, rng.uniform(0, 100, (n, 1, 2))
+        return table(shapely.convex_hull(shapely.linestrings(centre + corner)))
+
+    found, aoi, gaps = some(60, 12), some(5, 50), some(8, 25)
+    for areas, ground in (
+        ({"aoi": aoi, "gaps": gaps}, aoi.union_all().difference(gaps.union_all())),
+        ({"aoi": aoi}, aoi.union_all()),
+        ({"gaps": gaps}, shapely.box(-99, -99, 199, 199).difference(gaps.union_all())),
+    ):
+        share = found.intersection(ground).area / found.area
+        clear = (share - 0.5).abs() > 1e-6
+        assert ((share >= 0.5) == counted([found], **areas)[0])[clear].all()
 
 
 def test_files_of_different_places_are_refused_or_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -49,16 +49,27 @@ def common_frame(tables: list[gpd.GeoDataFrame]) -> list[gpd.GeoDataFrame]:
 def counted(
     tables: list[gpd.GeoDataFrame], *, aoi: gpd.GeoDataFrame | None = None, gaps: gpd.GeoDataFrame | None = None
 ) -> list[NDArray[np.bool_]]:
-    """Per table ``(n,)`` True: at least half of it lies in the AOI and outside the gaps; all in one frame."""
-    shapes = [np.asarray(table.geometry.array, dtype=object) for table in tables]
-    inside = [np.ones(len(shape), bool) for shape in shapes]
-    if aoi is not None:
-        area = aoi.geometry.union_all()
-        inside = [share_inside(shape, area) >= 0.5 for shape in shapes]
-    if gaps is not None and len(gaps):
-        area = gaps.geometry.union_all()
-        inside = [found & (share_inside(shape, area) <= 0.5) for found, shape in zip(inside, shapes, strict=True)]
-    return inside
+    """Per table ``(n,)`` True: at least half of it lies where something counts, in the AOI without the gaps; all in one
+    frame."""
+    area = None if aoi is None else aoi.geometry.union_all()
+    missing = None if gaps is None or not len(gaps) else gaps.geometry.union_all()
+    return [_counts(np.asarray(table.geometry.array, dtype=object), area, missing) for table in tables]
+
+
+def _counts(geometry: NDArray[Any], area: Any, missing: Any) -> NDArray[np.bool_]:
+    """``(n,)`` True: at least half of it lies in ``area`` without ``missing``; None: everywhere, nowhere."""
+    inside = np.ones(len(geometry)) if area is None else share_inside(geometry, area)
+    if missing is None:
+        return inside >= 0.5
+    lost = share_inside(geometry, missing)
+    found = inside - lost >= 0.5
+    # What is missing may lie outside the area, and is then not to be taken off. These alone are measured, for they are
+    # few: the area without the gaps would say the same, but both may have very many vertices.
+    rim = np.flatnonzero(~found & (inside >= 0.5) & (lost <= 0.5))
+    row, pieces = _pieces(geometry[rim], shapely.get_parts(area))
+    lost_area = share_inside(pieces, missing) * shapely.area(pieces)
+    found[rim] = inside[rim] - np.bincount(row, lost_area, len(rim)) / shapely.area(geometry[rim]) >= 0.5
+    return found
 
 
 def scores_of(table: gpd.GeoDataFrame) -> NDArray[np.float64]:
@@ -107,13 +118,20 @@ def share_inside(geometry: NDArray[Any], area: Any) -> NDArray[np.float64]:
     parts = shapely.get_parts(area)
     if not len(geometry) or not len(parts):
         return np.zeros(len(geometry))
-    tree = shapely.STRtree(geometry)
     share = np.zeros(len(geometry))
-    share[tree.query(parts, predicate="covers")[1]] = 1.0
-    part, row = tree.query(parts, predicate="intersects")
-    part, row = part[share[row] == 0], row[share[row] == 0]
-    shared = np.bincount(row, shapely.area(shapely.intersection(geometry[row], parts[part])), len(geometry))
-    return np.where(share > 0, share, shared / shapely.area(geometry))
+    share[shapely.STRtree(geometry).query(parts, predicate="covers")[1]] = 1.0
+    rest = np.flatnonzero(share == 0)
+    row, pieces = _pieces(geometry[rest], parts)
+    share[rest] = np.bincount(row, shapely.area(pieces), len(rest)) / shapely.area(geometry[rest])
+    return share
+
+
+def _pieces(geometry: NDArray[Any], parts: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """What of each polygon lies in each of some areas: ``(k,)`` its row, and ``(k,)`` (Multi)Polygons of some area."""
+    part, row = shapely.STRtree(geometry).query(parts, predicate="intersects")
+    pieces = polygonal(shapely.intersection(geometry[row], parts[part]))
+    keep = shapely.area(pieces) > 0
+    return row[keep], pieces[keep]
 
 
 def _polygons(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pyogrio
 import pytest
 import shapely
@@ -127,6 +129,50 @@ def test_what_one_format_cannot_hold_is_named(
 ) -> None:
     with pytest.raises(ConfigError, match=named):
         write(footprints(3).assign(**columns), tmp_path / f"out{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "values"),
+    [(suffix, np.array([1, 2**63, 3], np.uint64)) for suffix in (".gpkg", ".fgb", ".geojson")]
+    + [(".parquet", [1, None, -(2**63) - 1])],
+)
+def test_a_whole_number_that_cannot_be_held_is_named(tmp_path: Path, suffix: str, values: Any) -> None:
+    table = footprints(3).assign(count=np.array([7, 2**63 - 1, 9], np.uint64), big=pd.Series(values, dtype=None))
+    with pytest.raises(ConfigError, match="column 'big' of type"):
+        write(table, tmp_path / f"out{suffix}")
+    assert list(tmp_path.iterdir()) == []
+    found = gpd.read_file(write(table.drop(columns="big"), tmp_path / "out.gpkg"), layer="footprints")
+    assert found["count"].tolist() == [7, 2**63 - 1, 9]
+
+
+@pytest.mark.parametrize("suffix", list(SINKS))
+@pytest.mark.parametrize("crs", [UTM, "ESRI:54030", "+proj=ob_tran +o_proj=longlat +o_lat_p=39 +lon_0=18"])
+def test_heights_and_rows_without_a_shape_are_kept(tmp_path: Path, suffix: str, crs: str) -> None:
+    boxes = shapely.box([0, 2, 4], 0, [1, 3, 5], 1)
+    boxes[2] = shapely.union(boxes[2], shapely.box(7, 0, 8, 1))  # a MultiPolygon among Polygons
+    for name, shapes in (
+        ("high", shapely.force_3d(boxes, 7.5)),
+        ("some", np.array([shapely.force_3d(boxes[0], 7.5), None, shapely.force_3d(boxes[2], 7.5)])),
+        ("flat", np.array([boxes[0], None, boxes[2]])),
+        ("empty", np.array([boxes[0], shapely.Polygon(), boxes[2]])),
+    ):
+        table = gpd.GeoDataFrame({"n": [0, 1, 2]}, geometry=shapes, crs=crs)
+        path = write(table, tmp_path / f"{name}{suffix}")
+        found = gpd.read_parquet(path) if suffix == ".parquet" else gpd.read_file(path, layer=0)
+        found = found.sort_values("n", ignore_index=True)
+        shown = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
+        assert (~(found.geometry.isna() | found.geometry.is_empty) == shown).all()
+        assert (found.geometry.has_z == shapely.has_z(shapes))[shown].all()
+        if suffix != ".geojson":  # in longitude and latitude
+            assert shapely.equals(found.geometry.to_numpy()[shown], shapes[shown]).all()
+
+
+def test_flatgeobuf_refuses_some_heights(tmp_path: Path) -> None:
+    boxes = shapely.box([0, 2], 0, [1, 3], 1)
+    boxes[1] = shapely.force_3d(boxes[1], 7.5)
+    with pytest.raises(ConfigError, match="some have heights"):
+        write(gpd.GeoDataFrame(geometry=boxes, crs=UTM), tmp_path / "out.fgb")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 from pyogrio.errors import FieldError
 
 from geoseg.errors import ConfigError
@@ -84,12 +85,13 @@ def naming_the_column(layer: str, table: tables.Table) -> Iterator[None]:
         return
     try:
         yield
-    except (ValueError, TypeError, NotImplementedError, FieldError) as error:
-        name = _culprit(tables.attributes(table), str(error))
-        column = "a table" if name is None else f"a column {name!r} of type {table[name].dtype}"
+    except (ValueError, TypeError, NotImplementedError, OverflowError, FieldError) as error:
+        name = _too_large(table) if isinstance(error, OverflowError) else _culprit(tables.attributes(table), str(error))
+        column = "a table" if name is None else f"a column {name!r} of type {table.dtypes.rename(str)[name]}"
         raise ConfigError(
             f"{column} for {layer} that the format cannot hold ({printable(error)})",
-            allowed="columns of one type each: numbers, text, true/false or dates, named apart also in small letters",
+            allowed="columns of one type each: numbers (whole ones below 2^63), text, true/false or dates, named apart"
+            " also in small letters",
             remedy="Convert or drop the column",
         ) from error
 
@@ -99,3 +101,12 @@ def _culprit(names: list[str], message: str) -> str | None:
     if number := re.search(r"field index: (\d+)", message):
         return names[int(number[1])] if int(number[1]) < len(names) else None
     return next((name for name in names if f"column {name} with" in message or f"'{name}'" in message), None)
+
+
+def _too_large(table: gpd.GeoDataFrame) -> str | None:
+    """The column of whole numbers that has one beyond 64 bits with a sign: libraries do not say which."""
+    for name, column in table.drop(columns=table.geometry.name).items():
+        whole = (int(value) for value in column.dropna() if isinstance(value, int | np.integer))
+        if any(not -(2**63) <= value < 2**63 for value in whole):
+            return str(name)
+    return None

@@ -33,9 +33,12 @@ GDAL_ERRORS: tuple[type[Exception], ...] = (
 UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
 """The date of an output whose run says no date: writing again must not change a byte."""
 
-_POLYGON = struct.pack("<I", shapely.GeometryType.POLYGON)
-_MULTI_OF_ONE = struct.pack("<BII", 1, shapely.GeometryType.MULTIPOLYGON, 1)
-"""Heads in WKB (OGC 06-103r4, 8.2): the type of a polygon; byte order, type and number of parts of a MultiPolygon."""
+_POLYGONS = tuple(
+    (struct.pack("<I", kind), struct.pack("<BII", 1, kind + 3, 1))
+    for kind in (shapely.GeometryType.POLYGON, shapely.GeometryType.POLYGON + 1000)
+)
+"""Heads in WKB (OGC 06-103r4, 8.2): the type of a polygon; byte order, type and number of parts of a MultiPolygon.
+Without heights, and with."""
 
 
 class RowStream(Protocol):
@@ -108,8 +111,19 @@ def all_polygons(table: gpd.GeoDataFrame) -> bool:
 
 
 def geometry_kind(table: Table) -> str | None:
-    """``MultiPolygon`` for polygons, declared even with no rows; None lets GDAL say for other geometries."""
-    return "MultiPolygon" if not isinstance(table, gpd.GeoDataFrame) or all_polygons(table) else None
+    """``MultiPolygon`` for polygons, declared even with no rows, ``MultiPolygon Z`` where all have heights; None lets
+    GDAL say for other geometries."""
+    if not isinstance(table, gpd.GeoDataFrame):
+        return "MultiPolygon"
+    if not all_polygons(table):
+        return None
+    return "MultiPolygon Z" if heights(table) == {True} else "MultiPolygon"
+
+
+def heights(table: gpd.GeoDataFrame) -> set[bool]:
+    """Whether its geometries have heights: True, False, both or, with nothing but empty ones, neither."""
+    shapes = table.geometry.to_numpy()
+    return set(shapely.has_z(shapes[~(shapely.is_missing(shapes) | shapely.is_empty(shapes))]).tolist())
 
 
 def shape_count(table: Table) -> int:
@@ -169,9 +183,12 @@ def _promoting(tables: Iterable[pa.Table], *, multi: bool) -> Iterator[pa.Record
 
 def _promoted(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """WKB (little-endian, as shapely writes it) with each polygon as a MultiPolygon of one: its head goes before."""
-    single = pc.equal(pc.binary_slice(column, 1, 5), _POLYGON)
-    promoted = pc.binary_join_element_wise(_MULTI_OF_ONE, column, b"")
-    return promoted if pc.all(single).as_py() else pc.if_else(single, promoted, column)
+    for head, multi_of_one in _POLYGONS:
+        single = pc.equal(pc.binary_slice(column, 1, 5), head)
+        if pc.any(single).as_py():
+            promoted = pc.binary_join_element_wise(multi_of_one, column, b"")
+            column = promoted if pc.all(single).as_py() else pc.if_else(single, promoted, column)
+    return column
 
 
 def same_crs(gaps: gpd.GeoDataFrame, table: Table) -> gpd.GeoDataFrame:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import shapely
+import shapely.affinity
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
@@ -41,6 +43,18 @@ def transformed(source: CRS, target: CRS, x: Floats, y: Floats) -> tuple[Floats,
 def moved(area: shapely.Geometry, source: CRS, target: CRS) -> shapely.Geometry:
     """A geometry in another CRS, by :func:`transformed`."""
     return shapely.transform(area, lambda xy: np.column_stack(transformed(source, target, xy[:, 0], xy[:, 1])))
+
+
+def first_turn(geometries: NDArray[Any], whole: float) -> NDArray[Any]:
+    """Geometries ``(n,)``, each moved by whole turns to where its western end lies in [-180, 180) degrees.
+
+    ``whole`` is a turn in their unit.
+    """
+    turns = np.floor(shapely.bounds(geometries)[:, 0] / whole + 0.5)
+    moved = geometries.copy()
+    for i in np.flatnonzero(np.isfinite(turns) & (turns != 0)):
+        moved[i] = shapely.affinity.translate(geometries[i], -turns[i] * whole)
+    return moved
 
 
 def unwrapped(lon: Floats, whole: float) -> tuple[Floats, bool]:

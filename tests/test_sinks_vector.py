@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyogrio
 import pytest
 import shapely
 from pyproj import Geod
 from sink_tables import ORIGIN, RUN, UTM, footprints, gaps
 
-from geoseg.errors import ConfigError
-from geoseg.sinks import SINKS, check_suffix, write, written_run
+from geoseg.errors import ConfigError, SinkError
+from geoseg.sinks import SINKS, check_suffix, write, write_stream, written_run
 
 
 @pytest.mark.parametrize("suffix", list(SINKS))
@@ -93,6 +95,63 @@ def test_geojson_is_cut_at_the_antimeridian(tmp_path: Path, crs: str) -> None:
     assert all(part.bounds[2] - part.bounds[0] < 0.02 for part in found.geoms), "a part spans the globe"
     area = sum(abs(Geod(ellps="WGS84").geometry_area_perimeter(part)[0]) for part in found.geoms)
     assert math.isclose(area, math.pi * (900**2 - 300**2), rel_tol=5e-3)
+
+
+class _Stream:
+    """A table's labels and shapes as rows that come one by one."""
+
+    def __init__(self, table: gpd.GeoDataFrame) -> None:
+        self._table, self.crs, self.bounds = table, table.crs, table.total_bounds
+        self.schema = pa.schema({"label": pa.string(), "geometry": pa.binary()})
+        self.labels = sorted(set(table.label))
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def batches(self, size: int) -> Iterator[pa.Table]:
+        del size
+        for _, row in self._table.iterrows():
+            yield pa.table([[row.label], [shapely.to_wkb(row.geometry)]], schema=self.schema)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("west", "expected"),
+    [
+        (359.9995, [(-0.0005, 0.0005)]),  # of a raster that is counted from 0 to 360, and goes on
+        (-360.0005, [(-0.0005, 0.0005)]),
+        (360.5, [(0.5, 0.501)]),
+        (180.0005, [(-179.9995, -179.9985)]),
+        (539.9995, [(-180, -179.9995), (179.9995, 180)]),
+        (-180.0005, [(-180, -179.9995), (179.9995, 180)]),
+        (179.9995, [(-180, -179.9995), (179.9995, 180)]),
+    ],
+)
+def test_geojson_of_any_turn_of_longitude(
+    tmp_path: Path, west: float, expected: list[tuple[float, float]], streamed: bool
+) -> None:
+    shapes = [shapely.box(west, 10, west + 0.001, 10.002), shapely.box(12, 10, 12.001, 10.002)]
+    table = gpd.GeoDataFrame({"label": ["ship", "ship"]}, geometry=shapes, crs=4326)
+    path = tmp_path / "out.geojson"
+    if streamed:
+        write_stream(_Stream(table), path)
+    else:
+        write(table, path)
+    first, second = gpd.read_file(path).geometry
+    assert second.bounds == (12, 10, 12.001, 10.002)
+    found = sorted((part.bounds[0], part.bounds[2]) for part in shapely.get_parts(first))
+    assert np.allclose(found, expected, rtol=0, atol=2e-7)
+    assert math.isclose(first.area, 2e-6, rel_tol=1e-3)
+
+
+def test_geojson_that_lost_a_shape_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(footprints(3), tmp_path / "out.geojson")
+    before = path.read_bytes()
+    table = gpd.GeoDataFrame({"label": ["ship"]}, geometry=[shapely.box(539.9, 10, 540.1, 10.1)], crs=4326)
+    monkeypatch.setattr("geoseg.sinks.geojson.first_turn", lambda shapes, _: shapes)  # GDAL empties it
+    with pytest.raises(SinkError, match="1 shapes were written but 0 are read back"):
+        write(table, path)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("suffix", [".fgb", ".geojson"])

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pyarrow as pa
+import shapely
+from pyproj import CRS
 
 from geoseg.errors import ConfigError
 from geoseg.sinks import tables
 from geoseg.sinks.output import Output, write_with_siblings
+from geoseg.turns import first_turn, turn
 
 
 def write(output: Output) -> None:
@@ -16,7 +25,7 @@ def write(output: Output) -> None:
 
     Raises:
         ConfigError: the table has no CRS, or a column that the format cannot hold.
-        SinkError: it cannot be written.
+        SinkError: it cannot be written, or not every shape.
     """
     if output.footprints.crs is None or (output.gaps is not None and output.gaps.crs is None):
         raise ConfigError(
@@ -33,10 +42,44 @@ def _write_layer(draft: Path, layer: str, table: tables.Table) -> None:
     if "id" not in tables.attributes(table):
         del options["ID_FIELD"]
     tables.write_layer(
-        table,
+        _on_first_turn(table),
         draft,
         layer=layer,
         driver="GeoJSON",
         multi=False,
         layer_options=options,
     )
+    tables.check_shapes(draft, expected=tables.shape_count(table))
+
+
+def _on_first_turn(table: tables.Table) -> tables.Table:
+    """The table with its longitudes in [-180, 360]: GDAL cuts those at 180 degrees, and empties what lies beyond."""
+    whole = turn(CRS.from_user_input(table.crs))
+    if not isinstance(table, gpd.GeoDataFrame):
+        return _Turned(table, whole) if whole and _beyond(table.bounds, whole) else table
+    if not whole or not _beyond(table.total_bounds, whole):
+        return table
+    return table.set_geometry(gpd.GeoSeries(first_turn(table.geometry.to_numpy(), whole), table.index, table.crs))
+
+
+def _beyond(bounds: Any, whole: float) -> bool:
+    return bool(bounds[0] < -whole / 2 or bounds[2] > whole / 2)  # no number where there are no rows
+
+
+class _Turned:
+    """Rows of a stream, their longitudes on the first turn."""
+
+    def __init__(self, rows: tables.RowStream, whole: float) -> None:
+        self.schema, self.crs, self.labels = rows.schema, rows.crs, rows.labels
+        self.bounds = np.array([-whole / 2, rows.bounds[1], whole, rows.bounds[3]])
+        self._rows, self._whole = rows, whole
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batches(self, size: int) -> Iterator[pa.Table]:
+        """Tables of ``size`` rows, in order."""
+        for batch in self._rows.batches(size):
+            shapes = shapely.from_wkb(batch.column("geometry").to_numpy(zero_copy_only=False))
+            told = pa.array(shapely.to_wkb(first_turn(shapes, self._whole)), self.schema.field("geometry").type)
+            yield batch.set_column(batch.num_columns - 1, self.schema.field("geometry"), told)

@@ -236,6 +236,24 @@ def check_count(path: Path, *, layer: str | None, expected: int) -> None:
         raise SinkError(f"{expected} rows were written but {found} are read back", remedy="Check the disk")
 
 
+def check_shapes(path: Path, *, expected: int) -> None:
+    """Refuse an output from which a reader gets fewer geometries with something in them than went in.
+
+    Raises:
+        SinkError: there are fewer.
+    """
+    found = 0
+    with pyogrio.open_arrow(path, columns=[], batch_size=BATCH, use_pyarrow=True) as (meta, reader):
+        for batch in reader:
+            column = batch.column(meta["geometry_name"] or "wkb_geometry")
+            shapes = shapely.from_wkb(column.to_numpy(zero_copy_only=False))
+            found += int((~(shapely.is_missing(shapes) | shapely.is_empty(shapes))).sum())
+    if found != expected:
+        raise SinkError(
+            f"{expected} shapes were written but {found} are read back", remedy="Take another format, such as .gpkg"
+        )
+
+
 def _utc(date: datetime) -> datetime:
     return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
 

@@ -24,6 +24,7 @@ from geoseg.raster import Reader, Scaling, open_raster, source_for
 from geoseg.sinks.atomic import replacing
 from geoseg.sinks.colours import RGB, darker, label_colours
 from geoseg.tiling import Tile
+from geoseg.vectors import from_table, in_pixels
 from geoseg.window import Window
 
 log = logging.getLogger("geoseg")
@@ -129,7 +130,7 @@ def read_view(
 
 def to_picture(shapes: gpd.GeoSeries, grid: Grid) -> NDArray[Any]:
     """Those of the shapes (with a CRS) that touch the picture, in its pixels (x = column, y = row)."""
-    moved = grid.geometry_to_pixel(shapes.to_crs(grid.crs).to_numpy())
+    moved = in_pixels(from_table(shapes, "shapes"), grid)
     frame = shapely.box(0, 0, grid.width, grid.height)
     return np.asarray(moved[shapely.intersects(moved, frame)], dtype=object)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,25 +25,52 @@ def transformed(source: CRS, target: CRS, x: Floats, y: Floats) -> tuple[Floats,
 
     PROJ makes one of the other, on the way into a projection and at every datum shift.
     """
+    if source.is_geographic or target.is_geographic:
+        return _unrolled(source, target, x, y)
     x_out, y_out = np.array(Transformer.from_crs(source, target, always_xy=True).transform(x, y))
-    if not (source.is_geographic or target.is_geographic) or source.geodetic_crs is None or target.geodetic_crs is None:
-        return x_out, y_out
-    lon, _ = _projected(source, source.geodetic_crs, x, y)
-    lon_out, lat_out = _projected(target, target.geodetic_crs, x_out, y_out)
-    whole, whole_out = turn(source.geodetic_crs), turn(target.geodetic_crs)
-    with np.errstate(invalid="ignore"):
-        turns = np.round(lon / whole - lon_out / whole_out)
-    off = np.isfinite(turns) & (turns != 0)
-    if not off.any():
-        return x_out, y_out
-    unrolled = _projected(target.geodetic_crs, target, lon_out[off] + turns[off] * whole_out, lat_out[off])
-    x_out[off], y_out[off] = unrolled
     return x_out, y_out
 
 
 def moved(area: shapely.Geometry, source: CRS, target: CRS) -> shapely.Geometry:
     """A geometry in another CRS, by :func:`transformed`."""
     return shapely.transform(area, lambda xy: np.column_stack(transformed(source, target, xy[:, 0], xy[:, 1])))
+
+
+def beside(
+    geometries: NDArray[Any], source: CRS, target: CRS, at_xy: tuple[float, float]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Geometries in another CRS, each part of them as many turns round as brings it next to ``at_xy``.
+
+    Args:
+        geometries: ``(n,)``; may hold None.
+        source: their CRS.
+        target: the other.
+        at_xy: a place in ``target``.
+
+    Returns:
+        ``(n,)`` geometries, 2-D; and which of them have parts that went different ways: those were cut in two at 180
+        degrees, as RFC 7946 asks, and abut now.
+    """
+    parts, owner = shapely.get_parts(geometries, return_index=True)
+    parts, nested = shapely.get_parts(parts, return_index=True)
+    xy, part = shapely.get_coordinates(parts, return_index=True)
+    ways = np.zeros(len(parts))
+    base = _geographic(target)
+    (at_lon,), _ = _projected(target, base, *np.array(at_xy, float).reshape(2, 1)) if base else ([0.0], None)
+
+    def nearest(lon: Floats, whole: float) -> Floats:
+        west, east = np.full((2, len(parts)), np.nan)
+        np.fmin.at(west, part, lon)
+        np.fmax.at(east, part, lon)
+        on = np.round((at_lon - (west + east) / 2) / whole)
+        ways[:] = np.where(np.isfinite(on), on, 0.0)
+        return np.asarray(ways[part])
+
+    xy = np.column_stack(_unrolled(source, target, xy[:, 0], xy[:, 1], nearest))
+    least, most = np.full((2, len(geometries)), np.nan)
+    np.fmin.at(least, owner[nested], ways)
+    np.fmax.at(most, owner[nested], ways)
+    return np.asarray(shapely.set_coordinates(shapely.force_2d(geometries), xy), dtype=object), least < most
 
 
 def first_turn(geometries: NDArray[Any], whole: float) -> NDArray[Any]:
@@ -71,6 +99,39 @@ def unwrapped(lon: Floats, whole: float) -> tuple[Floats, bool]:
     known = lon[~np.isnan(lon)]
     lon = lon - whole * np.round((lon - known[len(known) // 2]) / whole)
     return lon, jumps(lon)
+
+
+def _unrolled(
+    source: CRS, target: CRS, x: Floats, y: Floats, more: Callable[[Floats, float], Floats] | None = None
+) -> tuple[Floats, Floats]:
+    """Positions in another CRS, on the turn that they have in theirs; where both have longitudes under them.
+
+    ``more``, of longitudes (NaN where there is none) and the length of a turn, tells how many turns to go on.
+    """
+    straight = (x, y) if source == target else Transformer.from_crs(source, target, always_xy=True).transform(x, y)
+    x_out, y_out = np.array(straight)
+    base, base_out = _geographic(source), _geographic(target)
+    if base is None or base_out is None:
+        return x_out, y_out
+    lon, _ = _projected(source, base, x, y)
+    lon_out, lat_out = _projected(target, base_out, x_out, y_out)
+    whole, whole_out = turn(base), turn(base_out)
+    with np.errstate(invalid="ignore"):
+        turns = np.round(lon / whole - lon_out / whole_out)
+        known = np.isfinite(turns)
+        if more is not None:
+            turns = turns + more(np.where(known, lon_out + turns * whole_out, np.nan), whole_out)
+    off = known & (turns != 0)
+    if off.any():
+        unrolled = _projected(base_out, target, lon_out[off] + turns[off] * whole_out, lat_out[off])
+        x_out[off], y_out[off] = unrolled
+    return x_out, y_out
+
+
+def _geographic(crs: CRS) -> CRS | None:
+    """The CRS of longitude and latitude under another."""
+    base = crs.geodetic_crs
+    return base if base is not None and base.is_geographic else None
 
 
 def _projected(source: CRS, target: CRS, x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -21,8 +21,12 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from geoseg.errors import ConfigError
+from geoseg.grid import Grid
+from geoseg.turns import beside
 
 LONLAT = CRS.from_epsg(4326)
+_JOINT_PX = 1e-6
+"""Pixels to which parts that abut are rounded before they become one: what reprojection leaves between them."""
 _HEAD = 64 * 1024  # more than GDAL looks at
 _ALLOWED = "a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet file"
 _SHAPEFILE = (".shp", ".shx", ".dbf", ".prj", ".cpg")
@@ -50,6 +54,19 @@ def from_table(table: Any, what: str) -> Shapes:
         raise ConfigError(f"{what} without a CRS", allowed="a CRS", remedy="Set it, e.g. table.set_crs(4326)")
     geometries = np.asarray(table.geometry.array, object)
     return Shapes(geometries=geometries, crs=CRS.from_user_input(table.crs), what=what)
+
+
+def in_pixels(shapes: Shapes, grid: Grid) -> NDArray[Any]:
+    """``(n,)`` geometries in the pixels of ``grid`` (x = column, y = row), 2-D, on its side of the antimeridian.
+
+    Parts of one that was cut there become one again.
+    """
+    middle_x, middle_y = grid.to_world(grid.height / 2, grid.width / 2)
+    moved, cut = beside(shapes.geometries, shapes.crs, grid.crs, (float(middle_x), float(middle_y)))
+    pixels = grid.geometry_to_pixel(moved)
+    for i in np.flatnonzero(cut):
+        pixels[i] = shapely.union_all(shapely.make_valid(shapely.get_parts(pixels[i])), grid_size=_JOINT_PX)
+    return pixels
 
 
 def read_shapes(path: str | Path, kind: str = "vector") -> Shapes:

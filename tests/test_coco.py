@@ -25,6 +25,7 @@ from geoseg.coco import Annotation, Rle, coco_of, read_coco, read_results, write
 from geoseg.errors import ConfigError
 from geoseg.evaluation import compare_coco
 from geoseg.grid import Grid
+from geoseg.sinks import write
 
 masks = st.tuples(st.integers(1, 9), st.integers(1, 14)).flatmap(lambda shape: arrays(bool, shape))
 GRID = Grid(
@@ -128,6 +129,19 @@ def test_footprints_come_back_where_they_were(tmp_path: Path) -> None:
         area = float(oracle.area(theirs.annToRLE(theirs.anns[annotation.id])))
         assert area == pytest.approx(annotation.polygon.area, rel=0.15)
         assert theirs.anns[annotation.id]["area"] == pytest.approx(annotation.polygon.area, abs=0.05)
+
+
+def test_footprints_across_the_antimeridian_of_any_crs(tmp_path: Path) -> None:
+    transform = Affine(4e-6, 0, 179.999, 0, -4e-6, -17.63)
+    grid = Grid(crs=CRS.from_epsg(4326), transform=transform, height=300, width=500)
+    pixels = shapely.box([50, 350, 230], [40, 40, 200], [100, 400, 270], [80, 80, 240])
+    table = gpd.GeoDataFrame({"label": ["a"] * 3}, geometry=grid.geometry_to_world(pixels), crs=4326)
+    geojson = gpd.read_file(write(table, tmp_path / "a.geojson"))  # in which the last one is cut in two
+    for told in (table, table.to_crs(32760), table.to_crs(32701), geojson):
+        coco = coco_of(told, grid, "a.tif")
+        assert coco.warnings == ()
+        found = np.array([annotation.polygon.bounds for annotation in coco.annotations])
+        assert np.allclose(found, shapely.bounds(pixels), atol=0.1)
 
 
 def test_run_lengths_of_footprints(tmp_path: Path) -> None:

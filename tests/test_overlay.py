@@ -13,8 +13,10 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pyproj import CRS
 
 from geoseg.errors import ConfigError, RasterError
+from geoseg.grid import Grid
 from geoseg.overlay import preview, read_view, scale_bar, to_picture
 from geoseg.sinks.colours import label_colours
 from geoseg.window import Window
@@ -91,6 +93,14 @@ def test_shapes_reach_picture_pixels_exactly(tmp_path: Path, kind: str) -> None:
     (found,) = to_picture(made.footprints.geometry, grid)
     expected = shapely.affinity.affine_transform(RING, [2, 0, 0, 2, -160, -80])
     assert shapely.hausdorff_distance(found, expected) < 0.02
+
+
+def test_shapes_across_the_antimeridian_come_into_the_picture() -> None:
+    transform = Affine(4e-6, 0, 179.999, 0, -4e-6, -17.63)
+    grid = Grid(crs=CRS.from_epsg(4326), transform=transform, height=300, width=500)
+    boxes = shapely.box([50, 350, 230], [40, 40, 200], [100, 400, 270], [80, 80, 240])
+    shapes = gpd.GeoSeries(grid.geometry_to_world(boxes), crs=4326).to_crs(32760)
+    assert np.allclose(shapely.bounds(to_picture(shapes, grid)), shapely.bounds(boxes), atol=0.1)
 
 
 def test_colours_follow_the_label_and_truth_is_white(tmp_path: Path) -> None:

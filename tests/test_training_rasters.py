@@ -92,6 +92,21 @@ def test_what_is_square_on_the_ground_is_square_in_a_chip_as_it_is_in_use(tmp_pa
     assert trained == pytest.approx(sides(chips[0].pixels[0] > 125), abs=3.5)
 
 
+@pytest.mark.parametrize("crs", [4326, 32760, 32701])
+def test_labels_beyond_the_antimeridian_are_seen(tmp_path: Path, crs: int) -> None:
+    raster = square(tmp_path, "EPSG:4326", Affine(5e-6, 0, 179.9993, 0, -5e-6, 60.0))
+    with rasterio.open(raster) as file:
+        assert file.bounds.right > 180
+        wide = file.width // 3
+    labels = gpd.read_file(tmp_path / "labels.gpkg")
+    more = [labels.translate(side * wide * 5e-6).iloc[0] for side in (-0.9, 0, 0.9)]
+    gpd.GeoSeries(more, crs=4326).to_crs(crs).to_file(tmp_path / "labels.gpkg")
+    config = settings(tmp_path)
+    image = labelled_raster(config.sources[0], config)  # type: ignore[arg-type]
+    widths = np.diff(shapely.bounds(image.polygons)[:, [0, 2]]).ravel()
+    assert widths == pytest.approx([image.pixels.width / 3] * 3, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("values", "classes"),
     [(["shed", None, "hall", " ", "shed"], ("shed", "hall")), ([2, None, 1, None, 2], ("2", "1"))],

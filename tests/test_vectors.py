@@ -8,11 +8,16 @@ from itertools import product
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pytest
 import shapely
+from affine import Affine
+from pyproj import CRS
 
 from geoseg.errors import ConfigError
-from geoseg.vectors import read_layer, read_shapes, read_table
+from geoseg.grid import Grid
+from geoseg.sinks import write
+from geoseg.vectors import from_table, in_pixels, read_layer, read_shapes, read_table
 
 UTM = 32645
 SHAPES = [shapely.box(500_000, 3_060_000, 500_030, 3_060_010), shapely.box(500_100, 3_060_000, 500_110, 3_060_040)]
@@ -137,3 +142,47 @@ def test_absent_files_and_folders(tmp_path: Path) -> None:
     for path, message in ((tmp_path / "no.gpkg", "does not exist"), (tmp_path, "is a folder")):
         with pytest.raises(ConfigError, match=message):
             read_table(path)
+
+
+ACROSS = {
+    "degrees": (4326, (180.0, -17.63), 4e-6),
+    "degrees from -180": (4326, (-180.0, -17.63), 4e-6),
+    "Mercator": (3857, (20037508.34, -1_994_286.0), 0.5),
+    "Pacific Mercator": (3832, (3_339_584.7, -1_981_351.0), 0.5),
+    "UTM 60": (32760, (818_363.2, 8_048_223.0), 0.5),
+    "UTM 1": (32701, (181_636.8, 8_048_223.0), 0.5),
+}
+"""Rasters across the antimeridian: EPSG code, where their column 250 meets row 220, and a pixel."""
+
+
+@pytest.mark.parametrize("told", ["itself", "UTM 60", "UTM 1", "Pacific Mercator", "GeoJSON", "from 180", "from -180"])
+@pytest.mark.parametrize("place", ACROSS)
+def test_shapes_come_to_the_rasters_side_of_the_antimeridian(tmp_path: Path, place: str, told: str) -> None:
+    code, (x, y), step = ACROSS[place]
+    transform = Affine(step, 0, x - 250 * step, 0, -step, y + 220 * step)
+    grid = Grid(crs=CRS(code), transform=transform, height=300, width=500)
+    # Two west of it, two east of it, and one that it divides.
+    left, top = np.array([50, 150, 350, 420, 230]), np.array([40, 40, 40, 150, 200])
+    pixels = shapely.box(left, top, left + 45, top + 40)
+    here = gpd.GeoDataFrame({"label": ["a"] * 5}, geometry=grid.geometry_to_world(pixels), crs=code)
+    degrees = here.to_crs(4326)
+    degrees.geometry = shapely.transform(degrees.geometry, lambda xy: np.column_stack([xy[:, 0] % 360, xy[:, 1]]))
+    if told == "GeoJSON":
+        table = read_table(write(degrees, tmp_path / "a.geojson"))
+        assert sorted(table.geom_type) == ["MultiPolygon", *["Polygon"] * 4]
+    elif told in ACROSS:
+        table = degrees.to_crs(ACROSS[told][0])
+    else:
+        past = degrees.set_geometry(degrees.translate(-360))
+        table = {"itself": here, "from 180": degrees, "from -180": past}[told]
+    found = in_pixels(from_table(table, "the labels"), grid)
+    assert [shape.geom_type for shape in found] == ["Polygon"] * 5
+    assert (shapely.area(shapely.symmetric_difference(found, pixels)) < 0.02 * shapely.area(pixels)).all()
+
+
+def test_shapes_of_the_other_side_of_the_earth_stay_there() -> None:
+    grid = Grid(crs=CRS(4326), transform=Affine(4e-6, 0, 0.001, 0, -4e-6, -17.63), height=300, width=500)
+    lonlat = gpd.GeoSeries([shapely.box(179.999, -17.632, 180.001, -17.629), None, shapely.Polygon()], crs=4326)
+    for shapes in (lonlat, lonlat.to_crs(32760)):
+        far, none, empty = in_pixels(from_table(shapes, "the labels"), grid)
+        assert far.bounds[0] > 4e7 and none is None and empty.is_empty

@@ -16,6 +16,7 @@ from geoseg.coco.rle import Rle
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
 from geoseg.sinks.atomic import replacing
+from geoseg.vectors import from_table, in_pixels
 
 Form = Literal["polygon", "rle"]
 _DIGITS = 3
@@ -41,16 +42,15 @@ def coco_of(footprints: gpd.GeoDataFrame, grid: Grid, file_name: str, *, form: F
     """
     if form not in ("polygon", "rle"):
         raise ConfigError(f"masks as {form!r}", allowed="polygon, rle")
-    table = footprints if footprints.crs is None else footprints.to_crs(grid.crs)
-    shapes = np.asarray(table.geometry.array, dtype=object)
-    pixels = shapes if footprints.crs is None else grid.geometry_to_pixel(shapes)
+    shapes = np.asarray(footprints.geometry.array, dtype=object)
+    pixels = shapes if footprints.crs is None else in_pixels(from_table(footprints, "footprints"), grid)
     frame = shapely.box(0, 0, grid.width, grid.height)
     seen = np.flatnonzero(~shapely.is_missing(pixels) & shapely.intersects(pixels, frame))
     inside = shapely.intersection(shapely.make_valid(pixels[seen]), frame)
-    labels = column_of(table, "label", _NO_LABEL).astype(str)
+    labels = column_of(footprints, "label", _NO_LABEL).astype(str)
     classes = {number: name for number, name in enumerate(sorted(set(labels.tolist()) or {_NO_LABEL}), 1)}
     numbers = {name: number for number, name in classes.items()}
-    scores, ignore = column_of(table, "score", None), ignored(table)
+    scores, ignore = column_of(footprints, "score", None), ignored(footprints)
     annotations: list[Annotation] = []
     for row, shape in zip(seen, inside, strict=True):
         segmentation = _segmentation(shape, grid, form)

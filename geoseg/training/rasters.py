@@ -22,7 +22,7 @@ from geoseg.training.pixels import Windowed, hold
 from geoseg.training.review import judged
 from geoseg.training.source_config import RasterSource, ReviewSource
 from geoseg.vectorize.outline import polygonal
-from geoseg.vectors import from_table, read_layer, read_shapes, read_table
+from geoseg.vectors import from_table, in_pixels, read_layer, read_shapes, read_table
 from geoseg.window import Window
 
 OVERSAMPLING = 0.7
@@ -117,12 +117,10 @@ def _marks(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid)
     else:
         table = read_table(config.path(source.labels), kind="label")
         labels = _classes(table, source, config.model.classes)
-    parts = [Marks(geometries=_in_pixels(table, grid), labels=labels)]
+    parts = [Marks(geometries=in_pixels(from_table(table, "a layer"), grid), labels=labels)]
     for path, label in ((source.ignore, 0), (source.hard, -1)):
         if path:
-            shapes = read_shapes(config.path(path), kind="region")
-            on_ground = gpd.GeoDataFrame(geometry=gpd.GeoSeries(shapes.geometries, crs=shapes.crs))
-            moved = _in_pixels(on_ground, grid)
+            moved = in_pixels(read_shapes(config.path(path), kind="region"), grid)
             parts.append(Marks(geometries=moved, labels=np.full(len(moved), label, np.int64)))
     both = Marks(
         geometries=np.concatenate([part.geometries for part in parts]),
@@ -130,12 +128,6 @@ def _marks(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid)
     )
     frame = shapely.box(0, 0, grid.width, grid.height)
     return both.where(~shapely.is_missing(both.geometries) & shapely.intersects(both.geometries, frame))
-
-
-def _in_pixels(table: gpd.GeoDataFrame, grid: Grid) -> NDArray[Any]:
-    shapes = from_table(table, "a layer")
-    on_ground = gpd.GeoSeries(shapes.geometries, crs=shapes.crs).to_crs(grid.crs)
-    return grid.geometry_to_pixel(on_ground.to_numpy())
 
 
 def _classes(table: gpd.GeoDataFrame, source: RasterSource, classes: tuple[str, ...]) -> NDArray[np.int64]:
@@ -181,7 +173,8 @@ def _area(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid) 
         gaps = read_layer(config.path(source.footprints), "gaps", "reviewed")
         if gaps is not None and len(gaps):
             frame = shapely.box(0, 0, grid.width, grid.height)
-            areas.append(shapely.difference(frame, shapely.union_all(shapely.make_valid(_in_pixels(gaps, grid)))))
+            lost = in_pixels(from_table(gaps, "the gaps"), grid)
+            areas.append(shapely.difference(frame, shapely.union_all(shapely.make_valid(lost))))
     if not areas:
         return None
     area = reduce(shapely.intersection, areas)

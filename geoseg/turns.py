@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import shapely
 import shapely.affinity
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pyproj import CRS, Transformer
 
 Floats = NDArray[np.float64]
@@ -37,7 +37,7 @@ def moved(area: shapely.Geometry, source: CRS, target: CRS) -> shapely.Geometry:
 
 
 def beside(
-    geometries: NDArray[Any], source: CRS, target: CRS, at_xy: tuple[float, float]
+    geometries: NDArray[Any], source: CRS, target: CRS, at_xy: ArrayLike
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Geometries in another CRS, each part of them as many turns round as brings it next to ``at_xy``.
 
@@ -45,7 +45,7 @@ def beside(
         geometries: ``(n,)``; may hold None.
         source: their CRS.
         target: the other.
-        at_xy: a place in ``target``.
+        at_xy: a place in ``target``, or ``(n, 2)`` of them.
 
     Returns:
         ``(n,)`` geometries, 2-D; and which of them have parts that went different ways: those were cut in two at 180
@@ -56,7 +56,8 @@ def beside(
     xy, part = shapely.get_coordinates(parts, return_index=True)
     ways = np.zeros(len(parts))
     base = _geographic(target)
-    (at_lon,), _ = _projected(target, base, *np.array(at_xy, float).reshape(2, 1)) if base else ([0.0], None)
+    at = np.broadcast_to(np.asarray(at_xy, float), (len(geometries), 2))
+    at_lon = _projected(target, base, at[:, 0].copy(), at[:, 1].copy())[0][owner[nested]] if base else ways
 
     def nearest(lon: Floats, whole: float) -> Floats:
         west, east = np.full((2, len(parts)), np.nan)
@@ -78,11 +79,13 @@ def first_turn(geometries: NDArray[Any], whole: float) -> NDArray[Any]:
 
     ``whole`` is a turn in their unit.
     """
-    turns = np.floor(shapely.bounds(geometries)[:, 0] / whole + 0.5)
-    moved = geometries.copy()
-    for i in np.flatnonzero(np.isfinite(turns) & (turns != 0)):
-        moved[i] = shapely.affinity.translate(geometries[i], -turns[i] * whole)
-    return moved
+    return _turned(geometries, -np.floor(shapely.bounds(geometries)[:, 0] / whole + 0.5), whole)
+
+
+def next_to(geometries: NDArray[Any], lon: float, whole: float) -> NDArray[Any]:
+    """Geometries ``(n,)``, each moved by whole turns to where its middle is within half a turn of ``lon``."""
+    west, _, east, _ = shapely.bounds(geometries).T
+    return _turned(geometries, np.round((lon - (west + east) / 2) / whole), whole)
 
 
 def unwrapped(lon: Floats, whole: float) -> tuple[Floats, bool]:
@@ -99,6 +102,13 @@ def unwrapped(lon: Floats, whole: float) -> tuple[Floats, bool]:
     known = lon[~np.isnan(lon)]
     lon = lon - whole * np.round((lon - known[len(known) // 2]) / whole)
     return lon, jumps(lon)
+
+
+def _turned(geometries: NDArray[Any], turns: Floats, whole: float) -> NDArray[Any]:
+    there = geometries.copy()
+    for i in np.flatnonzero(np.isfinite(turns) & (turns != 0)):
+        there[i] = shapely.affinity.translate(geometries[i], turns[i] * whole)
+    return there
 
 
 def _unrolled(

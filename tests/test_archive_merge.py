@@ -71,6 +71,33 @@ def test_scenes_in_other_systems_are_one_layer(tmp_path: Path) -> None:
     assert merged(tmp_path / "one").crs == UTM
 
 
+@pytest.mark.parametrize("other", [4326, 32601, 32660])
+@pytest.mark.parametrize("west", [180.0005, 179.9997, 540.0005, -180.0002])
+def test_scenes_that_count_longitudes_from_elsewhere_see_the_same_objects(
+    tmp_path: Path, west: float, other: int
+) -> None:
+    left = west + np.array([0.0, 0.0004])
+    shapes = shapely.box(left, 16.0001, left + 0.0003, 16.0003)
+    a = table(list(shapes), raster="a", crs="EPSG:4326")
+    first = shapely.transform(shapes, lambda xy: np.column_stack([(xy[:, 0] + 179.9996) % 360 - 179.9996, xy[:, 1]]))
+    b = a.set_geometry(gpd.GeoSeries(first, crs=4326).to_crs(other)).assign(id=["b0", "b1"])
+    by_hand(tmp_path, [("a.tif", a, day(1)), ("b.tif", b, day(2))])
+    assert merged(tmp_path)["id"].tolist() == ["b0", "b1"]
+
+
+def test_parts_on_both_sides_of_the_antimeridian_are_one_object_on_the_turn_of_the_best(tmp_path: Path) -> None:
+    a = table([shapely.box(179.9998, 16, 180.0002, 16.0002)], raster="a", crs="EPSG:4326", cut_by_edge=[True])
+    b = table([shapely.box(-180, 16, -179.9996, 16.0002)], raster="b", crs="EPSG:4326", cut_by_edge=[True])
+    whole = shapely.box(179.9998, 16, 180.0004, 16.0002)
+    for name, days, expected in (("a", (9, 1), whole), ("b", (1, 9), shapely.affinity.translate(whole, -360))):
+        folder = tmp_path / name
+        by_hand(folder, [("a.tif", a, day(days[0])), ("b.tif", b, day(days[1]))])
+        (found,) = merged(folder).itertuples()
+        assert found.raster == name
+        assert shapely.hausdorff_distance(found.geometry, expected) < 1e-9
+        assert found.area_m2 == pytest.approx(1.5 * a["area_m2"][0], rel=1e-6)
+
+
 def test_a_whole_one_goes_before_one_that_the_edge_cuts(tmp_path: Path) -> None:
     whole, piece = table([box(0, 0)], raster="a"), table([box(0, 0, 4)], raster="b", cut_by_edge=[True])
     by_hand(tmp_path, [("a.tif", whole, day(1)), ("b.tif", piece, day(30))])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from pyproj import CRS
 
 from geoseg.archive.record import Record
+from geoseg.turns import moved
+from geoseg.vectors import LONLAT
 
 _SIDES = 16
 """A side of a scene is cut into so many before it goes into degrees: of a scene of 100 km, to a metre or two."""
@@ -23,7 +25,7 @@ def ground_of(record: Record) -> Any:
         srid, _, wkt = text.removeprefix("SRID=").partition(";")
         outline = shapely.from_wkt(wkt)
         step = max(shapely.length(outline) / (4 * _SIDES), 1e-9)
-        outline = gpd.GeoSeries([shapely.segmentize(outline, step)], crs=int(srid)).to_crs(4326).iloc[0]
+        outline = moved(shapely.segmentize(outline, step), CRS.from_epsg(int(srid)), LONLAT)
         left, _, right, _ = outline.bounds
         if right - left <= 180:
             return shapely.make_valid(outline)
@@ -38,7 +40,7 @@ class Coverage:
         boxes, owners = [], []
         for record in scenes:
             west, south, east, north = record.extent or (-180, -90, 180, 90)
-            spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east), (west, east + 360.0)]
+            spans = _spans(west, east)
             boxes += [(left, south, right, north) for left, right in spans]
             owners += [record.id] * len(spans)
         self._owners = np.array(owners, np.int64)
@@ -53,7 +55,18 @@ class Coverage:
         return scene in self._crossed
 
     def by_another(self, geometry: NDArray[Any], scene: int) -> NDArray[np.intp]:
-        """Rows of geometries of ``scene`` that reach ground of another."""
-        reach = shapely.box(*shapely.bounds(geometry).T)
+        """Rows of geometries of ``scene`` that reach ground of another; degrees, their western ends in [-180, 180)."""
+        bounds = shapely.bounds(geometry)
+        beyond = np.flatnonzero(bounds[:, 2] > 180)
+        reach = shapely.box(*np.concatenate([bounds, bounds[beyond] - (360, 0, 360, 0)]).T)
         rows, found = self._tree.query(reach, predicate="intersects")
+        rows = np.concatenate([np.arange(len(bounds)), beyond])[rows]
         return np.unique(rows[self._owners[found] != scene])
+
+
+def _spans(west: float, east: float) -> list[tuple[float, float]]:
+    """Longitudes on the first turn, those across the antimeridian also in two; west > east lies across it."""
+    east = east if west <= east else east + 360
+    turns = np.floor((west + 180) / 360)
+    west, east = west - 360 * turns, east - 360 * turns
+    return [(west, east)] if east <= 180 else [(west, 180.0), (-180.0, east - 360), (west, east)]

@@ -33,11 +33,12 @@ from geoseg.archive.record import Record
 from geoseg.ground import parse_crs
 from geoseg.report import versions
 from geoseg.sinks import written_run
+from geoseg.turns import first_turn
 
 log = logging.getLogger("geoseg")
 
 WORK = ".merge.work"
-_RULE = 2
+_RULE = 3
 """Number of the rule: a layer that was made by another is made again."""
 
 
@@ -150,7 +151,8 @@ def _common_crs(manifest: Manifest) -> CRS:
 
 
 def in_degrees(table: gpd.GeoDataFrame) -> NDArray[Any]:
-    """Geometries in EPSG:4326, valid; one across the antimeridian goes on beyond 180 instead of round the earth."""
+    """Geometries in EPSG:4326, valid, on one turn whichever their raster counts from: their western ends are in
+    [-180, 180), and one across the antimeridian goes on beyond 180 instead of round the earth."""
     geometry: NDArray[Any] = table.geometry.to_crs(4326).to_numpy().copy()
     bounds = shapely.bounds(geometry)
     across = bounds[:, 2] - bounds[:, 0] > 180
@@ -160,4 +162,4 @@ def in_degrees(table: gpd.GeoDataFrame) -> NDArray[Any]:
         )
     broken = ~shapely.is_valid(geometry)
     geometry[broken] = shapely.make_valid(geometry[broken], method="structure", keep_collapsed=False)
-    return geometry
+    return first_turn(geometry, 360.0)

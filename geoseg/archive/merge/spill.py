@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from geoseg.archive.merge.overlaps import Pieces
 from geoseg.archive.merge.uniting import ScenePart
+from geoseg.turns import next_to
 
 CELL_DEG = 0.02
 """Side of a cell in degrees, 2 km: even a dense town seen ten times is some 100,000 footprints."""
@@ -63,19 +64,21 @@ class Spill:
         )
 
     def cells(self) -> Iterator[Pieces]:
-        """The candidates cell by cell; one that reaches several is in each."""
+        """The candidates cell by cell; one that reaches several is in each. All have longitudes near the cell's."""
         rows = self._db.execute("SELECT cell, number, scene, label, cut, wkb FROM piece ORDER BY cell, number")
-        for _, group in groupby(rows, key=lambda row: row[0]):
+        for cell, group in groupby(rows, key=lambda row: int(row[0])):
             _, number, scene, label, cut, wkb = zip(*group, strict=True)
             scenes = np.array(scene, np.int64)
             there, place = np.unique(scenes, return_inverse=True)
+            lon = (cell % _COLUMNS + 0.5) * CELL_DEG - 180
+            grounds = np.array([self._ground(each) for each in there.tolist()], object)
             yield Pieces(
                 number=np.array(number, np.int64),
                 scene=scenes,
                 label=np.array(label, object),
-                geometry=shapely.from_wkb(np.array(wkb, object)),
+                geometry=next_to(shapely.from_wkb(np.array(wkb, object)), lon, 360.0),
                 cut=np.array(cut, bool),
-                ground=np.array([self._ground(each) for each in there.tolist()], object)[place],
+                ground=next_to(grounds, lon, 360.0)[place],
             )
 
     def _ground(self, scene: int) -> Any:
@@ -120,18 +123,23 @@ class Spill:
         self._db.execute("CREATE INDEX piece_number ON piece (number)")
 
     def joined(self, start: int, end: int) -> Iterator[tuple[int, list[ScenePart]]]:
-        """Leaders among ``start <= number < end``, and the parts of their objects from the best to the worst."""
+        """Leaders among ``start <= number < end``, and the parts of their objects from the best to the worst, all with
+        longitudes near the best one's."""
         query = (
             "SELECT leader, number FROM joined WHERE leader >= ? AND leader < ? ORDER BY leader, rank",
             (start, end),
         )
         for leader, rows in groupby(self._db.execute(*query), key=lambda row: int(row[0])):
-            yield leader, [self._part(number) for _, number in rows]
+            found = [self._part(number) for _, number in rows]
+            lon = shapely.bounds(found[0][0])[0]
+            placed = (next_to(np.array(part, object), lon, 360.0) for part in found)
+            yield leader, [ScenePart(geometry=geometry, ground=ground) for geometry, ground in placed]
 
-    def _part(self, number: int) -> ScenePart:
+    def _part(self, number: int) -> tuple[Any, Any]:
+        """A footprint, and the ground of its scene."""
         query = "SELECT scene, wkb FROM piece WHERE number = ? LIMIT 1"
         scene, shape = self._db.execute(query, (number,)).fetchone()
-        return ScenePart(geometry=shapely.from_wkb(shape), ground=self._ground(scene))
+        return shapely.from_wkb(shape), self._ground(scene)
 
 
 def cells_of(bounds: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

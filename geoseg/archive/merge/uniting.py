@@ -9,8 +9,11 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import shapely
+from pyproj import CRS
 
 from geoseg.measures import measure
+from geoseg.turns import beside
+from geoseg.vectors import LONLAT
 
 _NEW = 0.02
 """A part adds something if this share of it lies on ground that the better ones' scenes do not cover: else they saw
@@ -50,8 +53,9 @@ def put_together(table: gpd.GeoDataFrame, objects: Iterable[tuple[int, Sequence[
     if not found:
         return table
     rows = [row for row, _ in found]
-    shapes = gpd.GeoSeries([shape for _, (shape, _) in found], crs=4326).to_crs(table.crs).to_numpy()
     geometry = table.geometry.to_numpy().copy()
+    there = shapely.get_coordinates(shapely.point_on_surface(geometry[rows]))
+    shapes, _ = beside(np.array([shape for _, (shape, _) in found], object), LONLAT, CRS(table.crs), there)
     geometry[rows] = shapely.orient_polygons(shapes)
     columns = {name: table[name].to_numpy(copy=True) for name in ("cut_by_edge", *measure(geometry[:0], table.crs))}
     columns["cut_by_edge"][rows] = [cut for _, (_, cut) in found]

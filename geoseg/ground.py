@@ -20,6 +20,7 @@ from geoseg.gaps import Gap
 from geoseg.scope import Scope
 from geoseg.seams import Merged
 from geoseg.shaping import Shaping, shaped
+from geoseg.vectors import reprojected
 
 STRAIGHT_PX = 1e-6
 """Pixels that a vertex may lie off a line and still be on it: the noise of cutting and uniting."""
@@ -97,7 +98,7 @@ class Ground:
 
 def in_crs(table: gpd.GeoDataFrame, settings: Settings) -> gpd.GeoDataFrame:
     """A table in the CRS that the settings ask for."""
-    return table.to_crs(parse_crs(settings.output.crs)) if settings.output.crs else table
+    return reprojected(table, parse_crs(settings.output.crs)) if settings.output.crs else table
 
 
 def parse_crs(text: str) -> CRS:

@@ -74,6 +74,31 @@ def beside(
     return np.asarray(shapely.set_coordinates(shapely.force_2d(geometries), xy), dtype=object), least < most
 
 
+def cut(area: shapely.Geometry, source: CRS, target: CRS) -> shapely.Geometry | None:
+    """Polygons in another CRS, cut at the meridian where that ends in the east and begins in the west.
+
+    None where it has no longitude under it, or not for them.
+    """
+    base = _geographic(target)
+    if base is None:
+        return None
+    whole = turn(base)
+    xy = shapely.get_coordinates(area)
+    lonlat = np.column_stack(_unrolled(source, base, xy[:, 0], xy[:, 1]))
+    end = _eastern_end(target, base)
+    if not np.isfinite(lonlat).all():
+        return None
+    first, last = (int(n) for n in np.ceil((np.array([lonlat[:, 0].min(), lonlat[:, 0].max()]) - end) / whole))
+    there = shapely.make_valid(shapely.set_coordinates(shapely.force_2d(area), lonlat))
+    parts: list[Any] = []
+    for n in range(first, last + 1):
+        piece = shapely.intersection(there, shapely.box(end + whole * (n - 1), -whole, end + whole * n, whole))
+        piece = shapely.affinity.translate(piece, -whole * n)
+        piece = shapely.transform(piece, lambda xy: np.column_stack(_projected(base, target, xy[:, 0], xy[:, 1])))
+        parts += [part for part in shapely.get_parts(shapely.get_parts(piece)) if part.geom_type == "Polygon"]
+    return shapely.orient_polygons(shapely.MultiPolygon(parts) if len(parts) > 1 else parts[0]) if parts else None
+
+
 def first_turn(geometries: NDArray[Any], whole: float) -> NDArray[Any]:
     """Geometries ``(n,)``, each moved by whole turns to where its western end lies in [-180, 180) degrees.
 
@@ -136,6 +161,14 @@ def _unrolled(
         unrolled = _projected(base_out, target, lon_out[off] + turns[off] * whole_out, lat_out[off])
         x_out[off], y_out[off] = unrolled
     return x_out, y_out
+
+
+def _eastern_end(crs: CRS, base: CRS) -> float:
+    """The longitude under a CRS that is half a turn from the middle one of its projection, in units of ``base``."""
+    operation = None if crs.is_geographic else crs.coordinate_operation
+    middle = [each for each in operation.params if each.name.startswith("Longitude of")] if operation else []
+    radians = math.pi + (float(middle[0].value) * middle[0].unit_conversion_factor if middle else 0.0)
+    return float(radians / base.axis_info[0].unit_conversion_factor)
 
 
 def _geographic(crs: CRS) -> CRS | None:

@@ -22,7 +22,7 @@ from pyproj.exceptions import CRSError
 
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
-from geoseg.turns import beside
+from geoseg.turns import beside, cut, turn
 
 LONLAT = CRS.from_epsg(4326)
 _JOINT_PX = 1e-6
@@ -67,6 +67,24 @@ def in_pixels(shapes: Shapes, grid: Grid) -> NDArray[Any]:
     for i in np.flatnonzero(cut):
         pixels[i] = shapely.union_all(shapely.make_valid(shapely.get_parts(pixels[i])), grid_size=_JOINT_PX)
     return pixels
+
+
+def reprojected(table: geopandas.GeoDataFrame, crs: CRS) -> geopandas.GeoDataFrame:
+    """A table of polygons in another CRS. One that reaches round to the other end of it (degrees, Mercator) is cut at
+    180 degrees into a MultiPolygon: else it would lie around the earth."""
+    moved = table.to_crs(crs)
+    if moved.crs == table.crs:
+        return moved
+    west, _, east, _ = moved.geometry.bounds.to_numpy().T
+    geod = crs.get_geod()
+    radius = geod.a / crs.axis_info[0].unit_conversion_factor if geod else np.inf
+    wide = np.flatnonzero(east - west > (turn(crs) / 2 or radius))
+    if not len(wide):
+        return moved
+    shapes = moved.geometry.to_numpy().copy()
+    for i in wide:
+        shapes[i] = cut(table.geometry.iloc[i], CRS(table.crs), crs) or shapes[i]
+    return moved.set_geometry(geopandas.GeoSeries(shapes, moved.index, moved.crs))
 
 
 def read_shapes(path: str | Path, kind: str = "vector") -> Shapes:

@@ -12,12 +12,14 @@ import pytest
 import shapely
 from archive_scenes import UTM, by_hand, day, table
 from geopandas.testing import assert_geodataframe_equal
+from pyproj import CRS
 
 from geoseg.archive import Manifest
 from geoseg.archive.config import MergeSettings
 from geoseg.archive.merge.merging import merge_scenes
 from geoseg.archive.merge.reading import batches
 from geoseg.errors import SinkError
+from geoseg.measures import measure
 from geoseg.sinks import written_run
 
 EAST, NORTH = 350_000.0, 3_050_000.0
@@ -83,6 +85,21 @@ def test_scenes_that_count_longitudes_from_elsewhere_see_the_same_objects(
     b = a.set_geometry(gpd.GeoSeries(first, crs=4326).to_crs(other)).assign(id=["b0", "b1"])
     by_hand(tmp_path, [("a.tif", a, day(1)), ("b.tif", b, day(2))])
     assert merged(tmp_path)["id"].tolist() == ["b0", "b1"]
+
+
+@pytest.mark.parametrize("target", ["merged.gpkg", "merged"])
+def test_a_layer_in_degrees_has_no_polygon_around_the_earth(tmp_path: Path, target: str) -> None:
+    here = gpd.GeoSeries([shapely.Point(180, 16)], crs=4326)
+    for west, east in ((32660, 32601), (32601, 32660)):
+        folder = tmp_path / str(west)
+        first = table([here.to_crs(west)[0].buffer(30)], raster="a", crs=f"EPSG:{west}")
+        other = table([here.translate(0.01).to_crs(east)[0].buffer(30)], raster="b", crs=f"EPSG:{east}")
+        by_hand(folder, [("a.tif", first, day(1)), ("b.tif", other, day(2))])
+        found = merged(folder, target)
+        assert found.crs == "EPSG:4326"
+        assert found.set_index("id").geom_type.to_dict() == {"a0": "MultiPolygon", "b0": "Polygon"}
+        assert max(part.bounds[2] - part.bounds[0] for part in shapely.get_parts(found.geometry)) < 0.001
+        assert measure(found.geometry.to_numpy(), CRS(4326))["area_m2"] == pytest.approx(found["area_m2"], rel=1e-3)
 
 
 def test_parts_on_both_sides_of_the_antimeridian_are_one_object_on_the_turn_of_the_best(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from affine import Affine
 from distributed import LocalCluster
 from geopandas.testing import assert_geodataframe_equal
 from hypothesis import HealthCheck, example, given, settings
@@ -628,6 +629,26 @@ def test_the_output_may_have_another_crs(town: Path, expected: gpd.GeoDataFrame)
     assert found.crs.to_epsg() == 4326
     assert found["area_m2"].tolist() == expected["area_m2"].tolist()
     assert_geodataframe_equal(found.drop(columns="run"), expected.to_crs(4326).drop(columns="run"))
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb", ".geojson"])
+def test_what_crosses_the_antimeridian_is_cut_there_in_degrees(tmp_path: Path, suffix: str) -> None:
+    pixels = np.zeros((40, 300), np.uint8)
+    pixels[10:30, 100:200] = pixels[10:30, 10:30] = 1
+    where = Affine(0.5, 0, 818_363.2 - 75, 0, -0.5, 8_048_223)  # column 150 is at 180 degrees
+    path = write_raster(tmp_path / "a.tif", pixels, crs="EPSG:32760", transform=where)
+    tiling, there = Tiling(core=512, halo=0), _settings(output={"crs": "EPSG:4326"})
+    aoi = (179.9, -17.64, 179.99999, -17.6)
+    done = geoseg.run(path, Painted(), tiling=tiling, settings=there, aoi=aoi)
+    assert len(done.gaps) and (shapely.area(done.gaps.geometry) < 1e-5).all()
+    done = geoseg.run(path, Painted(), tiling=tiling, settings=there)
+    target = geoseg.write(done.footprints, tmp_path / f"out{suffix}", gaps=done.gaps)
+    table = gpd.read_parquet(target) if suffix == ".parquet" else gpd.read_file(target, layer=0)
+    parts = shapely.get_parts(table.geometry.to_numpy())
+    assert len(table) == 2 and len(parts) == 3
+    assert all(part.bounds[2] - part.bounds[0] < 0.001 for part in parts), "one lies around the earth"
+    measured = table.to_crs(32760).area.to_numpy()
+    assert measured == pytest.approx(table["area_m2"].to_numpy(), rel=5e-3)
 
 
 def test_bad_settings_are_refused_before_any_work(town: Path, tmp_path: Path) -> None:

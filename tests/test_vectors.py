@@ -16,8 +16,9 @@ from pyproj import CRS
 
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
+from geoseg.measures import measure
 from geoseg.sinks import write
-from geoseg.vectors import from_table, in_pixels, read_layer, read_shapes, read_table
+from geoseg.vectors import from_table, in_pixels, read_layer, read_shapes, read_table, reprojected
 
 UTM = 32645
 SHAPES = [shapely.box(500_000, 3_060_000, 500_030, 3_060_010), shapely.box(500_100, 3_060_000, 500_110, 3_060_040)]
@@ -178,6 +179,40 @@ def test_shapes_come_to_the_rasters_side_of_the_antimeridian(tmp_path: Path, pla
     found = in_pixels(from_table(table, "the labels"), grid)
     assert [shape.geom_type for shape in found] == ["Polygon"] * 5
     assert (shapely.area(shapely.symmetric_difference(found, pixels)) < 0.02 * shapely.area(pixels)).all()
+
+
+@pytest.mark.parametrize(
+    ("source", "lon", "target", "ends"),
+    [
+        (32660, 180, 4326, (-180, 180)),
+        (32601, 180, 4326, (-180, 180)),
+        (32660, 180, 3857, (-20037508.343, 20037508.343)),
+        (4326, 180, 3857, (-20037508.343, 20037508.343)),
+        (3832, 180, 4258, (-180, 180)),
+        (32626, -30, 3832, (-20037508.343, 20037508.343)),  # of the Pacific: ends at 30 W
+        (32660, 180, 54030, (-16811803, 16811803)),  # Robinson, whose ends lie nearer to each other in the north
+    ],
+)
+def test_polygons_are_cut_where_a_crs_ends(source: int, lon: float, target: int, ends: tuple[float, float]) -> None:
+    crs = CRS(f"ESRI:{target}" if target == 54030 else target)
+    shapes = shapely.box([lon - 0.001, lon - 0.003], 16, [lon + 0.002, lon - 0.002], 16.002)
+    holed = shapely.difference(shapes[0], shapely.box(lon - 0.0005, 16.0005, lon + 0.0005, 16.0015))
+    table = gpd.GeoDataFrame({"n": [7, 8, 9]}, geometry=[holed, shapes[1], shapes[0]], crs=4326, index=[3, 1, 2])
+    table = table.to_crs(source)
+    found = reprojected(table, crs)
+    assert found.crs == crs and found.index.tolist() == [3, 1, 2] and found.n.tolist() == [7, 8, 9]
+    assert found.is_valid.all() and found.geom_type.tolist() == ["MultiPolygon", "Polygon", "MultiPolygon"]
+    assert shapely.equals_exact(found.geometry[1], table.to_crs(crs).geometry[1])  # to the bit
+    assert found.total_bounds[[0, 2]] == pytest.approx(ends, rel=2e-4)
+    before, after = (measure(each.geometry.to_numpy(), CRS(each.crs))["area_m2"] for each in (table, found))
+    assert after == pytest.approx(before, rel=1e-5)
+
+
+def test_polygons_that_were_cut_stay_so() -> None:
+    parts = shapely.MultiPolygon([shapely.box(179.9, 16, 180, 17), shapely.box(-180, 16, -179.9, 17)])
+    there = reprojected(gpd.GeoDataFrame(geometry=[parts], crs=4326), CRS(3857))
+    back = reprojected(there, CRS(4326)).geometry[0]
+    assert shapely.symmetric_difference(back, parts).area < 1e-9
 
 
 def test_shapes_of_the_other_side_of_the_earth_stay_there() -> None:

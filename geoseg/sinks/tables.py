@@ -16,10 +16,12 @@ import pyarrow.compute as pc
 import pyogrio
 import shapely
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, GeometryError
+from pyproj import CRS
 from pyproj.exceptions import CRSError as ProjCRSError
 
 from geoseg.errors import ConfigError, SinkError
 from geoseg.sinks.atomic import printable
+from geoseg.vectors import reprojected
 
 GDAL_ERRORS: tuple[type[Exception], ...] = (
     DataSourceError,
@@ -195,7 +197,7 @@ def same_crs(gaps: gpd.GeoDataFrame, table: Table) -> gpd.GeoDataFrame:
     """The gaps in the CRS of the footprints."""
     if gaps.crs is None or table.crs is None or gaps.crs == table.crs:
         return gaps
-    return gaps.to_crs(table.crs)
+    return reprojected(gaps, CRS(table.crs))
 
 
 def run_items(run: Mapping[str, Any]) -> list[tuple[str, str | None]]:

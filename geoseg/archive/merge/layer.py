@@ -25,6 +25,7 @@ from geoseg.measures import measure
 from geoseg.report import EXPECTED
 from geoseg.sinks import write, write_stream
 from geoseg.sinks.dataset import check_dataset, finish, is_dataset
+from geoseg.vectors import reprojected
 from geoseg.work.rows import rows_schema, wkb
 
 _Rows = Iterator[tuple[Record, gpd.GeoDataFrame]]
@@ -87,9 +88,9 @@ def gaps_table(manifest: Manifest, crs: CRS) -> gpd.GeoDataFrame:
             found = found[~found["reason"].isin(EXPECTED)]
             facts = {name: found[name].to_numpy() for name in ("reason", "detail", "area_m2")}
             shapes = gpd.GeoDataFrame(facts, geometry=found.geometry.to_numpy(), crs=found.crs)
-            tables.append(shapes.assign(raster=record.name).to_crs(crs))
+            tables.append(reprojected(shapes.assign(raster=record.name), crs))
     lost = [_lost(record) for record in manifest.records("refused", "locked", "failed")]
-    tables += [table.to_crs(crs) for table in lost if table is not None]
+    tables += [reprojected(table, crs) for table in lost if table is not None]
     if tables:
         return gpd.GeoDataFrame(pd.concat(tables, ignore_index=True), geometry="geometry", crs=crs)
     columns = {"reason": pd.Series(dtype=object), "detail": pd.Series(dtype=object), "area_m2": pd.Series(dtype=float)}

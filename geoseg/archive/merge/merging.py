@@ -34,6 +34,7 @@ from geoseg.ground import parse_crs
 from geoseg.report import versions
 from geoseg.sinks import written_run
 from geoseg.turns import first_turn
+from geoseg.vectors import reprojected
 
 log = logging.getLogger("geoseg")
 
@@ -135,7 +136,7 @@ def _kept(manifest: Manifest, spill: Spill, crs: CRS) -> Iterator[tuple[Record, 
             start = end
             if len(lost):
                 table = table.drop(index=lost).reset_index(drop=True)
-            yield record, table if table.crs is None or crs == table.crs else table.to_crs(crs)
+            yield record, table if table.crs is None or crs == table.crs else reprojected(table, crs)
 
 
 def _common_crs(manifest: Manifest) -> CRS:

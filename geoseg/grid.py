@@ -17,6 +17,7 @@ from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import ProjError
 
 from geoseg.errors import RasterError
+from geoseg.turns import geographic
 from geoseg.window import Window
 
 # A result must not follow from what a server answers, so no datum shift grid is ever fetched: pyproj is told, and
@@ -179,8 +180,8 @@ def lonlat(crs: CRS, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], N
     Raises:
         RasterError: the CRS has no longitude and latitude under it (an engineering, local or geocentric CRS).
     """
-    base = crs.geodetic_crs
-    if base is None or not base.is_geographic:
+    base = geographic(crs)
+    if base is None:
         raise RasterError(
             f"the CRS {crs.name!r}, which is tied to no ellipsoid",
             allowed="a geographic or projected CRS",

@@ -20,6 +20,14 @@ def turn(crs: CRS) -> float:
     return math.tau / float(crs.axis_info[0].unit_conversion_factor) if crs.is_geographic else 0.0
 
 
+def geographic(crs: CRS) -> CRS | None:
+    """The CRS of true longitude and latitude under another: of a rotated pole not its own, which it has as well."""
+    base = crs.geodetic_crs
+    while base is not None and base.is_derived:
+        base = base.source_crs
+    return base if base is not None and base.is_geographic else None
+
+
 def transformed(source: CRS, target: CRS, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Positions in another CRS. Where one of both is geographic, longitudes of 181 and -179 are told apart.
 
@@ -55,7 +63,7 @@ def beside(
     parts, nested = shapely.get_parts(parts, return_index=True)
     xy, part = shapely.get_coordinates(parts, return_index=True)
     ways = np.zeros(len(parts))
-    base = _geographic(target)
+    base = geographic(target)
     at = np.broadcast_to(np.asarray(at_xy, float), (len(geometries), 2))
     at_lon = _projected(target, base, at[:, 0].copy(), at[:, 1].copy())[0][owner[nested]] if base else ways
 
@@ -79,7 +87,7 @@ def cut(area: shapely.Geometry, source: CRS, target: CRS) -> shapely.Geometry | 
 
     None where it has no longitude under it, or not for them.
     """
-    base = _geographic(target)
+    base = geographic(target)
     if base is None:
         return None
     whole = turn(base)
@@ -145,7 +153,7 @@ def _unrolled(
     """
     straight = (x, y) if source == target else Transformer.from_crs(source, target, always_xy=True).transform(x, y)
     x_out, y_out = np.array(straight)
-    base, base_out = _geographic(source), _geographic(target)
+    base, base_out = geographic(source), geographic(target)
     if base is None or base_out is None:
         return x_out, y_out
     lon, _ = _projected(source, base, x, y)
@@ -169,12 +177,6 @@ def _eastern_end(crs: CRS, base: CRS) -> float:
     middle = [each for each in operation.params if each.name.startswith("Longitude of")] if operation else []
     radians = math.pi + (float(middle[0].value) * middle[0].unit_conversion_factor if middle else 0.0)
     return float(radians / base.axis_info[0].unit_conversion_factor)
-
-
-def _geographic(crs: CRS) -> CRS | None:
-    """The CRS of longitude and latitude under another."""
-    base = crs.geodetic_crs
-    return base if base is not None and base.is_geographic else None
 
 
 def _projected(source: CRS, target: CRS, x: Floats, y: Floats) -> tuple[Floats, Floats]:

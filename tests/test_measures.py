@@ -18,7 +18,8 @@ from geoseg.grid import Grid
 from geoseg.measures import FAR_M, measure
 
 WGS84 = Geod(ellps="WGS84")
-PLACES = {
+ROTATED = "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18 +datum=WGS84"
+PLACES: dict[str, tuple[int | str, float, float]] = {
     "utm": (32645, 87.3, 27.6),
     "utm far from its meridian": (32645, 81.2, 60.0),
     "utm south": (32737, 39.3, -6.2),
@@ -32,6 +33,7 @@ PLACES = {
     "another datum": (27700, -1.5, 53.0),
     "grads from Paris": (27572, 2.5, 47.0),
     "degrees from Lisbon": (20790, -8.0, 39.5),
+    "rotated pole": (ROTATED, 19.65, 52.74),
 }
 
 

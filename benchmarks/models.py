@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 from operator import add
 from pathlib import Path
 
@@ -42,6 +43,10 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 REAL = SHARED / "buildings"
 FLOOR = 0.1
 """Score from which instances are kept here, so that the best threshold can be told."""
+
+
+SIZES = (0, 10, 20, 40, 80, 160, 640, np.inf)
+"""Square metres: bounds of the classes of size by which is told what is found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +170,23 @@ def measure(case: Case, model: geoseg.Detector, overlays: Path | None) -> Measur
     return Measured(every=every, kept=those)
 
 
+def by_size(cases: list[Comparison]) -> str:
+    """The share of the true objects of each size that are found."""
+    area, found = [], []
+    for case in cases:
+        matches, _, counts = case.counted()
+        right = np.isin(np.arange(len(counts)), matches.truth)
+        area.append(case.truth.geometry.area.to_numpy()[counts])
+        found.append(right[counts])
+    sizes, right = np.concatenate(area), np.concatenate(found)
+    told = []
+    for low, high in pairwise(SIZES):
+        some = (sizes >= low) & (sizes < high)
+        if some.any():
+            told.append(f"{low:g}-{high:g} m2: {right[some].mean():.2f} of {some.sum()}")
+    return ", ".join(told)
+
+
 def report(title: str, cases: list[Measured], threshold: float) -> dict[str, Evaluation]:
     """All cases together, at the card's threshold and at the best one."""
     kept, every = assess([case.kept for case in cases]), assess([case.every for case in cases])
@@ -188,6 +210,7 @@ def report(title: str, cases: list[Measured], threshold: float) -> dict[str, Eva
         f"{'':24} PoLiS {shapes.polis:.2f} m  boundary F {shapes.boundary_f:.3f} within {shapes.tolerance:g} m  "
         f"calibration error {ece:.3f}"
     )
+    print(f"{'':24} found: {by_size([case.kept for case in cases])}")
     print(f"{'':24} " + ", ".join(f"{count} {kind}" for kind, count in kept.errors.items()), flush=True)
     return {"card": kept, "all": every}
 

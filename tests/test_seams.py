@@ -498,6 +498,15 @@ def test_a_long_object_loses_nothing_to_a_tile_that_sees_its_other_part_alone(pa
     assert any(shapely.covers(each, PIER) for each in merged)
 
 
+def test_a_piece_that_is_broken_goes_on_where_its_smaller_part_is_cut() -> None:
+    """A tree over the pier, in the eyes of one tile: what it sees beyond the tree is of the pier."""
+    seen = see([PIER], QUAY)
+    broken = np.flatnonzero((seen.tiles == (1, 2)).all(axis=1))
+    seen.geometry[broken] = shapely.difference(seen.geometry[broken], shapely.box(345, 100, 375, 300))
+    (found,) = merge(seen, QUAY).outlines.geometry
+    assert shapely.bounds(found).tolist() == [30, 165, 670, 205]
+
+
 @pytest.mark.parametrize("core", [128, 256])
 def test_the_view_of_an_object_is_one_that_sees_all_of_its_parts(core: int) -> None:
     """The tile beside it sees one part alone, and that deeper in its window."""

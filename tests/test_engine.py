@@ -348,6 +348,15 @@ def test_a_scheduler_that_is_not_there_ends_in_an_error() -> None:
     assert not [each for each in gc.get_objects() if type(each) is Client and id(each) not in before], told
 
 
+def test_a_failure_without_words_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object, **options: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr("geoseg.engine.clusters.Client", fails)
+    with pytest.raises(ResourceError, match=r"does not answer \(TimeoutError\)"):
+        list(map_blocks(_place, _plan(1, 2).blocks(), scheduler="tcp://127.0.0.1:9", patience_s=0.5))
+
+
 def test_a_function_that_a_cluster_cannot_take_is_told(cluster: LocalCluster) -> None:
     lock = threading.Lock()
 

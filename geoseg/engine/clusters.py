@@ -47,12 +47,11 @@ def remote(address: str, patience_s: float) -> Iterator[Client]:
     Raises:
         ResourceError: the scheduler does not answer, or gets no worker, for ``patience_s``.
     """
+    said = ""
     try:
         client = Client(address, timeout=patience_s, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
-        said = str(error)
-    else:
-        said = ""
+        said = str(error) or type(error).__name__
     if said:  # out here the half-made client is gone: with the error's frames it would live on, and end in a traceback
         raise ResourceError(
             f"a dask scheduler at {address} that does not answer ({said})",

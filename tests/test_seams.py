@@ -18,6 +18,7 @@ from shapely import affinity
 from geoseg.outlines import Outlines
 from geoseg.seams import Merged, heard, merge, split
 from geoseg.seams.areas import area_inside
+from geoseg.seams.objects import Judged
 from geoseg.seams.overlaps import shared_area
 from geoseg.seams.robust import intersection, union
 from geoseg.tiling import Plan, Tiling
@@ -505,6 +506,16 @@ def test_a_piece_that_is_broken_goes_on_where_its_smaller_part_is_cut() -> None:
     seen.geometry[broken] = shapely.difference(seen.geometry[broken], shapely.box(345, 100, 375, 300))
     (found,) = merge(seen, QUAY).outlines.geometry
     assert shapely.bounds(found).tolist() == [30, 165, 670, 205]
+
+
+def test_of_a_piece_in_equal_halves_each_speaks() -> None:
+    seen = see([PIER], QUAY)
+    halved = np.flatnonzero((seen.tiles == (1, 2)).all(axis=1))
+    seen.geometry[halved] = shapely.difference(seen.geometry[halved], shapely.box(314, 100, 326, 300))
+    pairs = Judged.of(seen, QUAY).pairs
+    assert {(int(i), int(j)) for i, j in zip(pairs.i, pairs.j, strict=True)} >= {
+        tuple(sorted((int(halved[0]), int(k)))) for k in np.flatnonzero(np.isin(seen.tiles[:, 1], (1, 3)))
+    }
 
 
 @pytest.mark.parametrize("core", [128, 256])

@@ -219,7 +219,7 @@ def _mute(outlines: Outlines, views: Views, rows: Index, others: Index) -> NDArr
     rows, others = rows[many], others[many]
     parts, of = shapely.get_parts(outlines.geometry[rows], return_index=True)
     area = shapely.area(parts)
-    main = np.flatnonzero(area >= 0.5 * shapely.area(outlines.geometry[rows])[of])
+    main = np.flatnonzero(area > 0.5 * shapely.area(outlines.geometry[rows])[of])  # one of each at most
     of = of[main]
     seen = Clips.of(outlines, views, others[of], _common(views, rows[of], others[of])).geometry
     apart = shapely.area(intersection(parts[main], seen)) == 0

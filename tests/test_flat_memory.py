@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 import weakref
 from collections import deque
 from collections.abc import Iterator
@@ -57,6 +58,30 @@ def test_a_stream_holds_the_parts_that_overlap_in_height_and_no_more(tmp_path: P
     assert sum(batch.num_rows for batch in Stream(parts=counted, rows=stream.rows, crs=None).batches(4)) == 158
     assert len(counted.most) == len(stream.rows)
     assert max(counted.most) <= 4  # one of each of three rungs, and the next
+
+
+def test_a_folder_is_removed_without_a_list_of_what_is_in_it(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("")
+    folder = WorkFolder(path=tmp_path / "work")
+    (folder.path / "store" / "0.0" / "boxes").mkdir(parents=True)
+    parts = folder.parts("run", lasting=False)
+    for place in (parts.path, folder.store):
+        for number in range(3000):
+            (place / f"merged-{number}").write_text("")
+    (folder.store / "link").symlink_to(outside)
+    (folder.path / "parts-other").symlink_to(outside)
+    tracemalloc.start()
+    try:
+        parts.clear("merged-")
+        assert {path.name for path in parts.path.iterdir()} == {"token"}
+        folder.remove()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 100_000
+    assert [path.name for path in tmp_path.iterdir()] == ["outside"] and (outside / "kept").exists()
 
 
 def _nothing(block: Block) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from networks import cut
 from torch.utils.hooks import RemovableHandle
 
-from geoseg.detectors import suppression
+import geoseg
+from geoseg import scenes
+from geoseg.detectors import maskrcnn, suppression
 from geoseg.detectors.base import Detector, ModelCard
-from geoseg.detectors.canvas import not_elsewhere, prepared
+from geoseg.detectors.canvas import MOVES, may_be_here, not_elsewhere, prepared
 from geoseg.detectors.maskrcnn import MaskRCNNDetector, _instances
 from geoseg.detectors.network import build, full_precision
 from geoseg.detectors.suppression import mask_doubles
@@ -199,6 +202,51 @@ def test_only_boxes_inside_another_core_are_left_out(raw: list[tuple[float, floa
         )  # fmt: skip
         if not keep:
             assert inside_another
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_a_proposal_that_may_become_a_box_of_this_tile_is_looked_at(seed: int) -> None:
+    """Whatever a network makes of it, as long as it stays within reach."""
+    g = torch.Generator().manual_seed(seed)
+    tile = Tiling(core=64, halo=24).plan(Window(row_off=0, col_off=0, height=192, width=256)).tile(1, 1)
+    corner = torch.rand(50, 2, generator=g) * 112
+    proposals = torch.cat([corner, corner + 1 + 60 * torch.rand(50, 2, generator=g) ** 2], dim=1).clamp(0, 112)
+    side = (proposals[:, 2:] - proposals[:, :2]).repeat(1, 2)
+    moved = proposals + MOVES * side * (2 * torch.rand(50, 4, generator=g) - 1)
+    boxes = torch.cat([torch.minimum(moved[:, :2], moved[:, 2:]), torch.maximum(moved[:, :2], moved[:, 2:])], dim=1)
+    looked_at = may_be_here(proposals, tile)
+    assert looked_at[not_elsewhere(boxes.clamp(0, 112), tile)].all()
+
+
+def test_proposals_that_other_tiles_own_are_not_looked_at_and_nothing_is_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The bundled model on a town, in float32: box for box the same as with all proposals."""
+    monkeypatch.setattr(maskrcnn, "reduced_precision", lambda where: nullcontext())
+    town = geoseg.load_model("buildings", device="cpu")
+    assert isinstance(town, MaskRCNNDetector)
+    some = cut(scenes.town(7, height=240, width=390, gsd_m=0.2).pixels, core=128, halo=80)
+    asked: list[int] = []
+    heads = town.ready.roi_heads
+    counting = heads.box_roi_pool.register_forward_pre_hook(lambda _, given: asked.append(sum(map(len, given[1]))))
+    found = town.predict(some)
+    monkeypatch.setattr(maskrcnn, "may_be_here", lambda proposals, tile: torch.ones(len(proposals), dtype=torch.bool))
+    every = town.predict(some)
+    counting.remove()
+    half = len(asked) // 2
+    assert sum(asked[:half]) < 0.8 * sum(asked[half:])
+    assert sum(map(len, every)) > 50
+    for one, other in zip(found, every, strict=True):
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=0.01)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+
+
+def test_a_tile_whose_proposals_are_all_of_others_is_empty(
+    detector: MaskRCNNDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maskrcnn, "may_be_here", lambda proposals, tile: torch.zeros(len(proposals), dtype=torch.bool))
+    assert [len(found) for found in detector.predict(chips()[:3])] == [0, 0, 0]
 
 
 def _square(cells: slice) -> torch.Tensor:

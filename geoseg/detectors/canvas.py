@@ -24,6 +24,9 @@ FLOOR = 0.1
 """Lowest score that is ever returned, whatever threshold the card or the settings ask for."""
 SMALLEST = 0.5
 """Sides of boxes that are not longer than this, in pixels, hold nothing."""
+MOVES = 0.5
+"""How far a box may reach beyond its proposal on each side, as a share of the proposal's own side: networks learn to
+make boxes of proposals that share half of their ground with them, or more."""
 _TOLD_FULL: set[str] = set()
 """Models that have been said to be at their limit, in this process."""
 
@@ -158,6 +161,13 @@ def not_elsewhere(boxes: Tensor, tile: Tile) -> Tensor:
     above = (y2 < top) | (y1 > bottom)
     one_row = above | ((y1 >= top) & (y2 <= bottom))
     return ~((beside & one_row) | (above & one_column))
+
+
+def may_be_here(proposals: Tensor, tile: Tile) -> Tensor:
+    """``(n,)`` False for proposals ``(n, 4)`` of which nothing would be kept: so far inside the core of one
+    neighbouring tile that a box made of one would lie wholly in there, too (:func:`not_elsewhere`)."""
+    reach = MOVES * (proposals[:, 2:] - proposals[:, :2])
+    return not_elsewhere(torch.cat([proposals[:, :2] - reach, proposals[:, 2:] + reach], dim=1), tile)
 
 
 def of_this_tile(boxes: Tensor, tile: Tile) -> Tensor:

@@ -17,6 +17,7 @@ from geoseg.detectors.canvas import (
     SMALLEST,
     by_canvas,
     check_finite,
+    may_be_here,
     normalised,
     not_elsewhere,
     packed,
@@ -158,6 +159,7 @@ class MaskRCNNDetector(InSteps):
         with reduced_precision(self.where):
             features = self.ready.backbone(images)
             proposals, _ = self.ready.rpn(ImageList(images, shapes), features)
+            proposals = [p[may_be_here(p, chip.tile)] for p, chip in zip(proposals, batch.chips, strict=True)]
             boxes, scores, labels = self._boxes(features, proposals, shapes, batch.size)
             for i, chip in enumerate(batch.chips):
                 if len(boxes[i]) >= self.ready.roi_heads.detections_per_img:

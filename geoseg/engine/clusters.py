@@ -22,6 +22,8 @@ from geoseg.engine.asking import ANSWER_S, ask
 from geoseg.engine.troubles import no_workers
 from geoseg.errors import ResourceError
 
+log = logging.getLogger("geoseg")
+
 START_S = 120.0
 """Seconds that processes of this machine may take to start: each imports geoseg, and perhaps torch."""
 _OPTIONS = {
@@ -48,6 +50,7 @@ def remote(address: str, patience_s: float) -> Iterator[Client]:
         ResourceError: the scheduler does not answer, or gets no worker, for ``patience_s``.
     """
     said = ""
+    log.info("connecting to the dask scheduler at %s, for %g s at most", address, patience_s)
     try:
         client = Client(address, timeout=patience_s, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:

@@ -88,10 +88,11 @@ class Parts:
 
     def clear(self, prefix: str) -> None:
         """Remove the parts whose names begin so, and drafts of killed writers."""
-        for path in self.path.iterdir():
-            if path.name.startswith((prefix, ".")):
-                with suppress(OSError):
-                    path.unlink()
+        with os.scandir(self.path) as entries:  # one by one: a list of a million names takes its memory
+            for entry in entries:
+                if entry.name.startswith((prefix, ".")):
+                    with suppress(OSError):
+                        os.unlink(entry)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +170,7 @@ class WorkFolder:
         """
         home = self.path / "dataset"
         try:
-            shutil.rmtree(home, ignore_errors=True)
+            _remove(home)
             home.mkdir()
         except OSError as error:
             raise write_failed(home, error) from error
@@ -186,7 +187,7 @@ class WorkFolder:
             for other in self.path.glob("parts-*"):
                 if other != home:
                     log.info("parts of another run (%s) are removed", other.name.removeprefix("parts-"))
-                    shutil.rmtree(other, ignore_errors=True)
+                    _remove(other)
             home.mkdir(exist_ok=True)
             parts = Parts(path=home, token=uuid.uuid4().hex, lasting=lasting)
             parts.clear(".")
@@ -203,11 +204,26 @@ class WorkFolder:
             os.replace(self.path, gone)
         except OSError:
             gone = self.path
-        shutil.rmtree(gone, ignore_errors=True)
+        _remove(gone)
 
 
 def _sweep(path: Path) -> None:
     """Remove what is left of work folders that were being removed when the process was killed."""
     for leftover in path.parent.glob(f"{glob.escape(path.name)}.????????"):
         if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover, ignore_errors=True)
+            _remove(leftover)
+
+
+def _remove(folder: str | Path) -> None:
+    """Remove a folder as far as that can be done, file by file: :func:`shutil.rmtree` lists each folder first, and one
+    of a million blocks is a list of a hundred megabytes and more."""
+    if os.path.islink(folder):
+        return
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _remove(entry.path)
+            else:
+                with suppress(OSError):
+                    os.unlink(entry)
+    shutil.rmtree(folder, ignore_errors=True)  # it, and what a file system passed over while others went

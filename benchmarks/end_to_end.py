@@ -94,6 +94,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", help="of the network")
     parser.add_argument("--core", type=int, help="side of a tile's core, pixels; default: the card's")
     parser.add_argument("--batch", type=int, default=geoseg.Settings().detect.batch, help="tiles per call")
+    parser.add_argument("--processes", type=int, help="of the run, each with a network; default: threads of this one")
     parser.add_argument("--torchvision", action="store_true", help="compare with torchvision's model(images) alone")
     parser.add_argument("--limit", type=float, help="largest ratio of wall times that passes: 1.05, torchvision 0.8")
     options = parser.parse_args()
@@ -101,7 +102,8 @@ def main() -> int:
     model: Any = geoseg.load_model(options.model, device=options.device)
     found: dict[str, list[tuple[float, float]]] = {"network": [], "run": []}
     core = options.core or model.card.core
-    settings = geoseg.Settings.model_validate({"tiling": {"core": core}, "detect": {"batch": options.batch}})
+    asked = {"tiling": {"core": core}, "detect": {"batch": options.batch}, "engine": {"processes": options.processes}}
+    settings = geoseg.Settings.model_validate(asked)
     with tempfile.TemporaryDirectory(prefix="geoseg-") as folder:
         raster = scene(Path(folder) / "town.tif", options.tiles * core)
         batches = chips_of(raster, model, settings)

@@ -149,6 +149,14 @@ def test_labels_must_agree_where_both_sides_have_them() -> None:
     assert scores.to_dict()["by_label"]["ship"]["n_truth"] == 2
 
 
+def test_numbers_as_labels_are_the_same_where_one_is_missing() -> None:
+    """A null makes floats of whole numbers, and 1.0 of 1."""
+    shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10))
+    truth = table(shapes, label=[1, 2, None])
+    assert evaluate(table(shapes, label=[1, 2, 2]), truth).n_matched == 2
+    assert evaluate(table(shapes, label=["1", "2", "2"]), truth).n_matched == 2
+
+
 def test_a_missing_label_shortens_no_other() -> None:
     """numpy's text is as long as the shortest value where one is missing: boats and buildings were both "b"."""
     shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10))

@@ -19,6 +19,7 @@ from geoseg.errors import ModelError
 from geoseg.grid import Grid
 from geoseg.measures import measure
 from geoseg.outlines import Outlines
+from geoseg.vectorize.outline import valid
 from geoseg.window import Window
 
 COLUMNS: dict[str, str] = {
@@ -179,8 +180,9 @@ def drawn(
 
 
 def on_ground(pixel: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    """Normalized polygons in grid pixels as polygons on the ground, shells counterclockwise."""
-    ground: NDArray[Any] = shapely.orient_polygons(grid.geometry_to_world(pixel))
+    """Normalized polygons in grid pixels as valid polygons on the ground, shells counterclockwise."""
+    # Where a hole touches a wall between two of its vertices, rounding may lay one across the other.
+    ground: NDArray[Any] = shapely.orient_polygons(valid(grid.geometry_to_world(pixel)))
     return ground
 
 

@@ -18,6 +18,7 @@ from geoseg.regularize import fit_hulls
 from geoseg.regularize.buildings import reach, redrawn
 from geoseg.regularize.ground import GRID, close_gaps, clusters, neighbours, resolve_overlaps, straight_borders, surface
 from geoseg.seams.merging import canonical_order
+from geoseg.vectorize.outline import valid
 
 SLIVER_PX = 1.0
 """Pixels: what is left of a footprint that lost ground, where it is narrower than this, is no footprint."""
@@ -122,7 +123,7 @@ def shaped(outlines: Outlines, shaping: Shaping) -> Outlines:
         old = shapely.normalize(_moved(geometry[rows], shaping.frame))
         new = _without_specks(_in_shape(old, outlines.scores[rows], shaping), shaping.settings.min_part)
         touched = _changed(new, old)
-        geometry[rows[touched]] = _moved(new[touched], shaping.frame, back=True)
+        geometry[rows[touched]] = valid(_moved(new[touched], shaping.frame, back=True))
     return replace(outlines, geometry=geometry)
 
 

@@ -71,7 +71,8 @@ def in_pixels(shapes: Shapes, grid: Grid) -> NDArray[Any]:
 
 def reprojected(table: geopandas.GeoDataFrame, crs: CRS) -> geopandas.GeoDataFrame:
     """A table of polygons in another CRS. One that reaches round to the other end of it (degrees, Mercator) is cut at
-    180 degrees into a MultiPolygon: else it would lie around the earth."""
+    180 degrees into a MultiPolygon: else it would lie around the earth. One that moving its vertices alone would make
+    invalid (a hole that touches a wall between two of them) is repaired."""
     moved = table.to_crs(crs)
     if moved.crs == table.crs:
         return moved
@@ -79,11 +80,14 @@ def reprojected(table: geopandas.GeoDataFrame, crs: CRS) -> geopandas.GeoDataFra
     geod = crs.get_geod()
     radius = geod.a / crs.axis_info[0].unit_conversion_factor if geod else np.inf
     wide = np.flatnonzero(east - west > (turn(crs) / 2 or radius))
-    if not len(wide):
-        return moved
     shapes = moved.geometry.to_numpy().copy()
     for i in wide:
         shapes[i] = cut(table.geometry.iloc[i], CRS(table.crs), crs) or shapes[i]
+    broken = np.flatnonzero(~shapely.is_valid(shapes) & np.isfinite(shapely.bounds(shapes)).all(axis=1))
+    if not len(wide) and not len(broken):
+        return moved
+    sound = shapely.make_valid(shapes[broken], method="structure", keep_collapsed=False)
+    shapes[broken] = shapely.orient_polygons(sound)
     return moved.set_geometry(geopandas.GeoSeries(shapes, moved.index, moved.crs))
 
 

@@ -153,6 +153,12 @@ def test_run_lengths_of_footprints(tmp_path: Path) -> None:
     assert coco.classes == {1: "object"}
 
 
+def test_numbers_as_labels_stay_whole_where_one_is_missing() -> None:
+    shapes = [shapely.box(5 * i, 1, 5 * i + 3, 5) for i in range(3)]
+    coco = coco_of(gpd.GeoDataFrame({"label": [1, 2, None]}, geometry=shapes), GRID, "a.tif")
+    assert set(coco.classes.values()) == {"1", "2", "object"}
+
+
 def test_no_footprints_are_an_image_without_annotations(tmp_path: Path) -> None:
     table = gpd.GeoDataFrame({"label": []}, geometry=[], crs=4326)
     coco = read_coco(write_coco(coco_of(table, GRID, "a.tif"), tmp_path / "empty.json"))

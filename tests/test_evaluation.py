@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import ConfigError
-from geoseg.evaluation import evaluate, match, sweep
+from geoseg.evaluation import compare, evaluate, match, sweep
 
 UTM = 32645
 
@@ -149,6 +149,14 @@ def test_labels_must_agree_where_both_sides_have_them() -> None:
     assert scores.to_dict()["by_label"]["ship"]["n_truth"] == 2
 
 
+def test_numbers_as_labels_are_the_same_where_one_is_missing() -> None:
+    """A null makes floats of whole numbers, and 1.0 of 1."""
+    shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10))
+    truth = table(shapes, label=[1, 2, None])
+    assert evaluate(table(shapes, label=[1, 2, 2]), truth).n_matched == 2
+    assert evaluate(table(shapes, label=["1", "2", "2"]), truth).n_matched == 2
+
+
 def test_a_missing_label_shortens_no_other() -> None:
     """numpy's text is as long as the shortest value where one is missing: boats and buildings were both "b"."""
     shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10))
@@ -201,6 +209,20 @@ def test_aoi_limits_what_is_counted_and_blames_nobody_for_the_border() -> None:
     pred = boxes((0, 0, 10, 10), (97.5, 0, 107.5, 10), (200, 0, 210, 10), (50, 50, 60, 60))
     scores = evaluate(table(pred), table(truth), aoi=table(boxes((-5, -5, 101.5, 100))))
     assert (scores.n_pred, scores.n_truth, scores.n_matched) == (3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    "bounds", [(8, 47, 9, 48), (8.4, 47, 8.6, 48), (-180, 47, 180, 90), (-180, -90, 180, 47), (-20, 47, 40, 60)]
+)
+def test_the_edges_of_an_aoi_are_straight_in_its_own_crs(bounds: tuple[float, ...]) -> None:
+    """A parallel is no straight line on the ground: between two corners a degree apart it lies 120 m off."""
+    lat = 47 + np.linspace(-200, 200, 40) / 111_000
+    places = gpd.GeoSeries(gpd.points_from_xy(np.full(40, 8.5), lat), crs=4326).to_crs(32632)
+    x, y = places.x, places.y
+    objects = table(shapely.box(x - 3, y - 2, x + 3, y + 2), 32632)
+    aoi = gpd.GeoDataFrame(geometry=[shapely.box(*bounds)], crs=4326)
+    scene = compare(objects, objects, aoi=aoi)
+    assert scene.truth_inside.tolist() == ((bounds[1] < lat) & (lat < bounds[3])).tolist()
 
 
 def test_sweep_finds_the_best_threshold() -> None:

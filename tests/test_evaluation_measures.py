@@ -414,6 +414,12 @@ def test_an_evaluation_of_nothing_is_json() -> None:
         json.dumps(values, allow_nan=False)
 
 
+def test_where_no_object_is_true_there_is_no_range_of_ap() -> None:
+    found = assess([compare(town(1, 60)[0], table([]))])
+    assert found.intervals and set(found.intervals.ranges) == {"precision", "recall", "f1"}
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
 def test_coco_files_are_compared_image_by_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     square, other = [[0, 0, 8, 0, 8, 8, 0, 8]], [[20, 20, 30, 20, 30, 30, 20, 30]]
     ann = [{"id": i, "image_id": image, "category_id": 1, "segmentation": s} for i, (image, s) in

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+import shapely.affinity
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,6 +99,20 @@ def test_shells_run_counterclockwise_on_the_ground(mirror: int) -> None:
     polygon = table(rows([ring]), grid=grid, area=grid.window).geometry[0]
     assert polygon.exterior.is_ccw
     assert not polygon.interiors[0].is_ccw
+
+
+@pytest.mark.parametrize("turn", [0, 21, 90])
+def test_what_touches_itself_is_valid_on_the_ground(turn: float) -> None:
+    """A corner of a hole on a wall, between its ends, is laid across it by rounding."""
+    transform = Affine.translation(4e5, 3e6) @ Affine.rotation(turn) @ Affine.scale(0.3, -0.3)
+    grid = Grid(crs=GRID.crs, transform=transform, height=200, width=120)
+    house = shapely.Polygon([(0, 0), (6, 2), (8, 8), (2, 6)], [[(3, 1), (4, 5), (3, 4)]])
+    shapes = [shapely.affinity.translate(house, 2 * k, 3 * k) for k in range(40)]
+    assert shapely.is_valid(shapes).all()
+    ground = table(rows(shapes), grid=grid, area=grid.window).geometry
+    assert ground.is_valid.all()
+    assert set(ground.geom_type) <= {"Polygon", "MultiPolygon"}
+    assert ground.area.to_numpy() == pytest.approx(0.09 * house.area, rel=1e-6)
 
 
 boxes = st.builds(

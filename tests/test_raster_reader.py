@@ -229,6 +229,14 @@ def _with_mask(path: Path, good: NDArray[np.bool_]) -> Path:
     return write(path, texture(3, HEIGHT, WIDTH), mask=good, tiled=True, compress="jpeg", photometric="ycbcr")
 
 
+def _with_alpha_and_mask(path: Path, good: NDArray[np.bool_]) -> Path:
+    """Alpha leaves out what the mask does not."""
+    west = np.arange(WIDTH) < WIDTH // 2
+    pixels = texture(4, HEIGHT, WIDTH)
+    pixels[3] = np.where(good | ~west, 255, 0)
+    return write(path, pixels, mask=good | west)
+
+
 def _with_mask_file(path: Path, good: NDArray[np.bool_]) -> Path:
     write(path, texture(3, HEIGHT, WIDTH))
     write(path.with_name(path.name + ".msk"), np.where(good, 255, 0).astype("uint8")[None])
@@ -245,7 +253,10 @@ def _with_nan_tag(path: Path, good: NDArray[np.bool_]) -> Path:
     return _with_nan(path, good, nodata=np.nan)
 
 
-@pytest.mark.parametrize("make", [_with_nodata, _with_alpha, _with_mask, _with_mask_file, _with_nan, _with_nan_tag])
+@pytest.mark.parametrize(
+    "make",
+    [_with_nodata, _with_alpha, _with_mask, _with_alpha_and_mask, _with_mask_file, _with_nan, _with_nan_tag],
+)
 def test_what_holds_nothing_is_masked_and_a_gap(tmp_path: Path, make: Any) -> None:
     good = _collar()
     source = source_for(open_raster(make(tmp_path / "a.tif", good)), RAW)

@@ -25,6 +25,7 @@ from geoseg.grid import Grid
 from geoseg.instances import Chip, Instances
 from geoseg.outlines import Outlines
 from geoseg.shaping import Shaping, shaped, together
+from geoseg.vectorize.cells import cell_outlines
 
 METRES = Grid(crs=CRS.from_epsg(32633), transform=Affine(0.3, 0, 5e5, 0, -0.3, 5e6), height=700, width=500)
 ROTATED = replace(METRES, transform=METRES.transform @ Affine.rotation(21))
@@ -213,6 +214,20 @@ def test_right_angles_are_right_on_the_ground(grid: Grid, degrees: float) -> Non
     side /= np.hypot(*side.T)[:, None]
     assert np.abs((side[:-1] * side[1:]).sum(axis=1)).max() < 0.01
     assert shapely.area(shapely.intersection(found, pixel)) > 0.96 * pixel.area
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=["metres", "rotated", "south-up", "oblong", "degrees"])
+def test_what_all_but_touches_itself_is_valid_in_pixels_too(grid: Grid) -> None:
+    """A part whose corner lies on another's wall is laid across it by rounding, on the way back from square ground."""
+    rng = np.random.default_rng(183)
+    side = int(rng.integers(4, 14))
+    found = cell_outlines([rng.random((side, side)) < rng.uniform(0.4, 0.7)])
+    cells = shapely.from_ragged_array(shapely.GeometryType.POLYGON, found.xy, (found.rings, found.polygons))
+    raw = table([translate(shapely.MultiPolygon(list(cells)), 100.3, 200.7)])
+    assert shapely.is_valid(raw.geometry).all()
+    drawn = shaped(raw, rule("buildings", grid=grid, tolerance_px=0.3, min_part=0.0)).geometry
+    assert shapely.is_valid(drawn).all()
+    assert shapely.area(drawn) == pytest.approx(shapely.area(raw.geometry), rel=0.1)
 
 
 def test_nothing_is_drawn_past_the_edge_of_the_raster() -> None:

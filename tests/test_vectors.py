@@ -13,6 +13,7 @@ import pytest
 import shapely
 from affine import Affine
 from pyproj import CRS
+from shapely.affinity import translate
 
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
@@ -213,6 +214,23 @@ def test_polygons_that_were_cut_stay_so() -> None:
     there = reprojected(gpd.GeoDataFrame(geometry=[parts], crs=4326), CRS(3857))
     back = reprojected(there, CRS(4326)).geometry[0]
     assert shapely.symmetric_difference(back, parts).area < 1e-9
+
+
+@pytest.mark.parametrize("crs", [4326, 3857, 32646])
+def test_what_touches_itself_stays_valid_in_another_crs(crs: int) -> None:
+    """A corner of a hole on a wall, between its ends, comes to lie across it where the wall's ends alone are moved."""
+    house = shapely.Polygon([(0, 0), (60, 20), (80, 80), (20, 60)], [[(30, 10), (40, 50), (30, 40)]])
+    quarter = shapely.transform(house, lambda xy: xy[:, ::-1] * [-1, 1])
+    half, last = (shapely.transform(shape, np.negative) for shape in (house, quarter))
+    turned = (house, quarter, half, last)
+    shapes = [translate(shape, 600_000, 3_060_000 + 200 * k) for k in range(9) for shape in turned]
+    table = gpd.GeoDataFrame(geometry=[*shapes, None], crs=UTM)
+    assert table[:-1].is_valid.all()
+    found = reprojected(table, CRS(crs)).geometry
+    assert found[:-1].is_valid.all() and found.iloc[-1] is None
+    assert set(found[:-1].geom_type) <= {"Polygon", "MultiPolygon"}
+    back = found[:-1].to_crs(UTM).area.to_numpy()
+    assert back == pytest.approx(table[:-1].area.to_numpy(), rel=1e-5)
 
 
 def test_shapes_of_the_other_side_of_the_earth_stay_there() -> None:

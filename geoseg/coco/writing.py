@@ -164,6 +164,8 @@ def column_of(table: gpd.GeoDataFrame, name: str, otherwise: Any) -> Any:
     """``(n,)`` values of a column with ``otherwise`` for nulls, and everywhere where there is no such column."""
     values = np.full(len(table), otherwise, dtype=object)
     if name in table:
-        known = table[name].notna().to_numpy()
-        values[known] = table[name].to_numpy(dtype=object)[known]
+        # A null makes floats of whole numbers: back to those, for 1.0 is the name of no class.
+        column = table[name].convert_dtypes()
+        known = column.notna().to_numpy()
+        values[known] = column.to_numpy(dtype=object)[known]
     return values

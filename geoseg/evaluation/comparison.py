@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from geoseg.coco.writing import column_of, ignored
-from geoseg.evaluation.frame import check_near, common_frame, counted, scores_of
+from geoseg.evaluation.frame import area_in_frame, check_near, common_frame, counted, scores_of
 from geoseg.evaluation.matching import Matches, Overlaps, assign, box_overlaps, overlaps
 from geoseg.evaluation.scores import Scores, Sweep
 
@@ -159,13 +159,13 @@ def lay(
     any_label: bool = False,
 ) -> Comparison:
     """:func:`compare` without a look at whether the two make sense together: for one small image of many."""
-    areas = {name: table for name, table in (("aoi", aoi), ("gaps", gaps)) if table is not None}
-    frame = common_frame([pred, truth, *areas.values()])
+    frame = common_frame([pred, truth, *([] if gaps is None else [gaps])])
     crs = None if pred.crs is None else CRS.from_user_input(pred.crs)
-    pred, truth, *laid = frame
+    pred, truth, *missing = frame
+    area = None if aoi is None else area_in_frame(aoi, [pred, truth])
     ignore = ignored(truth)
     labels = None if any_label else _labels(pred, truth, ignore)
-    inside = counted([pred, truth], **dict(zip(areas, laid, strict=True)))
+    inside = counted([pred, truth], aoi=area, gaps=missing[0] if missing else None)
     score = scores_of(pred)
     outlines = [np.asarray(table.geometry.array, dtype=object) for table in (pred, truth)]
     boxes = [_boxes(table, crs) for table in (pred, truth)]

@@ -9,10 +9,13 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
+from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from geoseg.aoi import load_aoi
 from geoseg.errors import ConfigError
+from geoseg.grid import Grid
 from geoseg.vectorize.outline import polygonal
 
 _log = logging.getLogger(__name__)
@@ -30,6 +33,43 @@ def common_frame(tables: list[gpd.GeoDataFrame]) -> list[gpd.GeoDataFrame]:
     Raises:
         ConfigError: something else than tables, some have a CRS and some have none, or ground that cannot be projected.
     """
+    if _have_crs(tables):
+        plane = _equal_area_plane(tables)
+        tables = [table.to_crs(plane) for table in tables]
+    return [_polygons(table) for table in tables]
+
+
+def area_in_frame(area: gpd.GeoDataFrame, tables: list[gpd.GeoDataFrame]) -> gpd.GeoDataFrame:
+    """An area of interest in the frame of tables as :func:`common_frame` gives them, as far as they reach.
+
+    Its edges are straight in its own CRS and may be very long (a degree, the globe), where those of objects are short:
+    they are brought here as they are to a raster, not by their ends alone.
+
+    Raises:
+        ConfigError: one has a CRS and the other has none, or an AOI that cannot be used.
+    """
+    bounds = np.array([table.total_bounds for table in tables if len(table)]).reshape(-1, 4)
+    if not _have_crs([area, *tables]) or not len(area) or not len(bounds):
+        return _polygons(area if area.crs == tables[0].crs else area.to_crs(tables[0].crs))
+    left, bottom = np.floor(bounds[:, :2].min(axis=0)) - 1.0
+    right, top = np.ceil(bounds[:, 2:].max(axis=0)) + 1.0
+    metres = Grid(
+        crs=CRS(tables[0].crs),
+        transform=Affine(1.0, 0.0, left, 0.0, -1.0, top),
+        height=int(top - bottom),
+        width=int(right - left),
+    )
+    pixels, _ = load_aoi(area, metres)
+    there = metres.geometry_to_world(np.array([pixels], dtype=object))
+    return gpd.GeoDataFrame(geometry=there[~shapely.is_empty(there)], crs=tables[0].crs)
+
+
+def _have_crs(tables: list[gpd.GeoDataFrame]) -> bool:
+    """Whether tables have a CRS: all or none.
+
+    Raises:
+        ConfigError: something else than tables, or some have a CRS and some have none.
+    """
     for table in tables:
         if not isinstance(table, gpd.GeoDataFrame):
             raise ConfigError(f"a {type(table).__name__} to compare", allowed="a GeoDataFrame")
@@ -40,10 +80,7 @@ def common_frame(tables: list[gpd.GeoDataFrame]) -> list[gpd.GeoDataFrame]:
             allowed="all with a CRS, or all without (pixel coordinates)",
             remedy="Set the missing CRS, e.g. with GeoDataFrame.set_crs or ogr2ogr -a_srs",
         )
-    if known == {True}:
-        plane = _equal_area_plane(tables)
-        tables = [table.to_crs(plane) for table in tables]
-    return [_polygons(table) for table in tables]
+    return known == {True}
 
 
 def counted(

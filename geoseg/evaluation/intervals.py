@@ -31,7 +31,7 @@ class Intervals:
     """Ranges that hold a figure with a given confidence."""
 
     ranges: Mapping[str, tuple[float, float]]
-    """``precision``, ``recall``, ``f1`` and, with scores and one class, ``ap50``: low and high."""
+    """``precision``, ``recall``, ``f1`` and, with scores, one class and true objects, ``ap50``: low and high."""
     level: float
     """The confidence, 0 to 1."""
     blocks: int
@@ -77,7 +77,8 @@ def intervals(
     full = np.flatnonzero(counts[:2].sum(axis=0))
     if len(full) < _FEWEST:
         return None
-    ranked_once = _Ranking.of(scenes, of_pred, of_truth) if _one_ranking(scenes) else None
+    # Without a true object there is no AP, in no draw.
+    ranked_once = _Ranking.of(scenes, of_pred, of_truth) if counts[1].any() and _one_ranking(scenes) else None
     names = ["precision", "recall", "f1", *(["ap50"] if ranked_once else [])]
     found = np.full((len(names), resamples), np.nan)
     draw = np.zeros(counts.shape[1])

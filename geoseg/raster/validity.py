@@ -33,9 +33,10 @@ def read_with_validity(
     if info.alpha:
         valid &= pixels[-1] != 0
         pixels = pixels[:-1]
-    elif mask is not None:
+    flags = dataset.mask_flag_enums[0]
+    if mask is not None:
         valid &= mask.read(1, window=window) != 0
-    elif MaskFlags.per_dataset in dataset.mask_flag_enums[0]:
+    elif MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:  # an internal mask, which may stand by alpha
         valid &= dataset.read_masks(1, window=window) != 0
     if info.nodata is not None and not math.isnan(info.nodata):
         valid &= ~(pixels == info.nodata).all(axis=0)

@@ -223,7 +223,9 @@ def _layers(path: str, what: str) -> list[tuple[Any, Any]]:
             table = geopandas.list_layers(name)
     except Exception as error:
         raise ConfigError(f"{what}, which cannot be read ({str(error)[:200]})", allowed=_ALLOWED) from error
-    return list(zip(table["name"], table["geometry_type"], strict=True))
+    # None is NaN in a column of text as pandas 3 has it.
+    kinds = [kind if isinstance(kind, str) else None for kind in table["geometry_type"]]
+    return list(zip(table["name"], kinds, strict=True))
 
 
 def _geojson(path: str, what: str) -> geopandas.GeoDataFrame:

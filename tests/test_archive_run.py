@@ -19,6 +19,8 @@ from conftest import ROOT
 from rasters import texture, write
 
 from geoseg.archive import Manifest, archive_status, read_run_config, run_archive
+from geoseg.archive.drive import _say
+from geoseg.archive.record import Record
 from geoseg.archive.summary import read_scenes
 from geoseg.errors import LockedError
 from geoseg.locks import output_lock
@@ -115,6 +117,13 @@ class _Text(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def test_the_log_names_the_scene_whose_content_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        known = Record(id=1, href="a.tif", name="a.tif", output="scenes/a.gpkg", state="done")
+        _say(replace(known, id=2, name="copy.tif", state="same", same_as=1), known)
+    assert caplog.messages == ["copy.tif: the content of a.tif, done once"]
 
 
 def test_the_summary_tells_it_to_programs_and_people(ran: tuple[Path, Any, Any]) -> None:

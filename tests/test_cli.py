@@ -18,9 +18,11 @@ import shapely
 import typer
 from commands import cli
 from rasters import DEGREES, ROTATED, SOUTH_UP, UTM, texture, write
+from rich.text import Text
 from typer.testing import CliRunner
 
 from geoseg import job
+from geoseg.cli import app
 from geoseg.cli.exits import Commands
 from geoseg.raster import open_raster
 from geoseg.sinks import written_run
@@ -57,6 +59,19 @@ def test_version_and_help() -> None:
     for command in ("extract", "plan", "models", "doctor", "evaluate", "export", "preview", "train"):
         assert command in listed
     assert "70 a fault" in " ".join(listed.split())
+
+
+def test_no_help_is_taken_for_markup() -> None:
+    """rich drops what stands in square brackets."""
+    group = typer.main.get_command(app)
+    commands = [
+        *group.commands.items(),
+        *((f"models {name}", c) for name, c in group.commands["models"].commands.items()),
+    ]
+    texts = {name: [c.help or "", *(getattr(p, "help", None) or "" for p in c.params)] for name, c in commands}
+    assert len(texts) > 14
+    for name, helps in texts.items():
+        assert [Text.from_markup(said).plain for said in helps] == helps, name
 
 
 def test_help_loads_no_heavy_library() -> None:

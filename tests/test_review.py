@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import rasterio
 import shapely
+from commands import cli
 from rasterio.transform import from_origin
 
 import geoseg
@@ -118,6 +120,35 @@ def test_each_verdict_is_what_it_says() -> None:
     assert judged(reviewed, source, ("building",)).tolist() == [1, -1, 1, 1, 1, 0, 0, 0]
     ruled = source.model_copy(update={"keep_above": 0.9, "wrong_below": 0.3})
     assert judged(reviewed, ruled, ("building",)).tolist() == [1, -1, 1, 1, 1, 1, 0, -1]
+
+
+def test_footprints_that_nobody_judged_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    source = ReviewSource(kind="review", raster="r.tif", footprints="f.gpkg")
+    columns = {"id": ["a", "b"], "label": ["building"] * 2, "score": [0.9, 0.2]}
+    judged(table(**columns, review=["keep", None]), source, ("building",))
+    judged(table(**columns, review=[None, None]), source.model_copy(update={"keep_above": 0.9}), ("building",))
+    assert not caplog.messages
+    judged(table(**columns, review=[None, None]), source, ("building",))
+    assert "f.gpkg: nobody has judged any footprint" in caplog.text
+
+
+def test_a_corrected_copy_is_a_truth(tmp_path: Path, footprints: Path) -> None:
+    """What is wrong is not asked for, what nobody judged is ignored, what was drawn has the one label there is."""
+    copy = write_review(footprints, tmp_path / "copy.gpkg")
+    found = gpd.read_file(footprints, layer="footprints")
+    drawn = gpd.GeoDataFrame(geometry=found.translate(0, -12), crs=found.crs)
+    twice = found.assign(id="other", geometry=found.translate(12, 0))
+    for verdict, true, matched, crowd in (("keep", 2, 1, 1), ("wrong", 1, 0, 1), (None, 1, 0, 2)):
+        rows = [found.assign(review=verdict), twice.assign(review=None), drawn]
+        gpd.GeoDataFrame(pd.concat(rows, ignore_index=True)).to_file(copy, layer="footprints", driver="GPKG")
+        values = json.loads(cli("evaluate", footprints, copy, "--json").stdout)
+        assert (values["n_truth"], values["n_matched"], values["n_pred"]) == (true, matched, verdict is not None)
+        coco = tmp_path / "coco.json"
+        assert cli("export", copy, "--raster", tmp_path / "first.tif", "-o", coco).exit_code == 0
+        known = json.loads(coco.read_text())
+        assert [kind["name"] for kind in known["categories"]] == ["building"]
+        assert [entry["iscrowd"] for entry in known["annotations"]].count(1) == crowd
+        assert len(known["annotations"]) == true + crowd
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas
+import pyogrio
 import pytest
 import shapely
 from affine import Affine
@@ -130,6 +132,15 @@ def test_the_layer_of_a_geopackage(tmp_path: Path) -> None:
         read_table(path)
     known().iloc[1:].to_file(path, layer="footprints")
     assert read_table(path).label.tolist() == ["pier"]
+
+
+def test_a_table_without_shapes_is_no_layer(tmp_path: Path) -> None:
+    """As QGIS keeps a style in the file."""
+    path = tmp_path / "a.gpkg"
+    known().to_file(path, layer="plots")
+    pyogrio.write_dataframe(pandas.DataFrame({"styleName": ["mine"]}), path, layer="layer_styles", append=True)
+    assert len(read_table(path)) == 2
+    assert read_layer(path, "layer_styles") is None
 
 
 def test_without_a_crs_a_table_is_read_but_shapes_are_refused(tmp_path: Path) -> None:

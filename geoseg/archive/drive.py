@@ -185,11 +185,12 @@ class Drive:
         self._done += 1
         if self.progress:
             self.progress(self._done, self._total)
-        _say(self.manifest.get(number))
+        record = self.manifest.get(number)
+        _say(record, None if record.same_as is None else self.manifest.get(record.same_as))
 
 
-def _say(record: Record) -> None:
-    """One line of log on a scene."""
+def _say(record: Record, same: Record | None) -> None:
+    """One line of log on a scene, and on the one whose content it has."""
     name = plain(record.name)
     fields = {
         "scene": record.name,
@@ -202,8 +203,8 @@ def _say(record: Record) -> None:
         log.warning("%s: %s: %s", name, record.state, plain(record.error or ""), extra={"fields": fields})
     elif record.unchanged:
         log.debug("%s: unchanged", name, extra={"fields": fields})
-    elif record.state == "same":
-        log.info("%s: the content of scene %s, done once", name, record.same_as, extra={"fields": fields})
+    elif same is not None:
+        log.info("%s: the content of %s, done once", name, plain(same.name), extra={"fields": fields})
     else:
         missing = ", parts missing" if record.state == "parts" else ""
         text = f"{name}: {record.footprints:,} footprints in {record.seconds:.1f} s{missing}"

@@ -31,13 +31,14 @@ def export(
 ) -> None:
     """Write footprints as COCO instance JSON, in the pixels of their raster."""
     from geoseg.coco import coco_of, write_coco
+    from geoseg.evaluation import reviewed
     from geoseg.job import opened
     from geoseg.vectors import read_table
 
     start(verbose=verbose)
     distinct([output], [footprints, raster])
     info = opened(raster, settings_with(None, {"raster": {"assume_crs": assume_crs}}))
-    coco = coco_of(read_table(footprints, "footprints"), info.grid, info.name, form=masks.value)
+    coco = coco_of(reviewed(read_table(footprints, "footprints")), info.grid, info.name, form=masks.value)
     for warning in coco.warnings:
         log.warning("%s", warning)
     typer.echo(write_coco(coco, output))

@@ -17,7 +17,7 @@ def preview(
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")],
     truth: Annotated[Path | None, typer.Option(help="True outlines to draw as well.")] = None,
     max_side: Annotated[int, typer.Option(min=64, help="Longer side of the picture, in pixels.")] = 1600,
-    config: Annotated[Path | None, typer.Option(help="Settings (TOML) of the run; [raster] counts.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings (TOML) of the run: its raster section counts.")] = None,
     assume_crs: Annotated[str | None, typer.Option(help="CRS of a raster that states none.")] = None,
     verbose: Verbose = False,
 ) -> None:

@@ -11,7 +11,7 @@ from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, start
 
 
 def stac(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run ([archive] folder).")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, as its file names it.")],
     model: Annotated[str | None, typer.Option("--model", help="The run's model or weights file.")] = None,
     licence: Annotated[str, typer.Option("--licence", help="Of the outputs: an SPDX identifier, or other.")] = "other",
     title: Annotated[str, typer.Option("--title", help="Of the Collection, one line.")] = "",

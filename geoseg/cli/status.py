@@ -23,7 +23,7 @@ _STATES = {
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run ([archive] folder).")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, as its file names it.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say how far a run is: while it goes on, after it, and after a crash."""

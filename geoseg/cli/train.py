@@ -28,7 +28,7 @@ def train(
     quiet: Quiet = False,
     log_format: LogFormatOption = LogFormat.text,
 ) -> None:
-    """Train a model from scratch; started again, it goes on from its last checkpoint."""
+    """Train a model, from scratch or from another; started again, it goes on from its last checkpoint."""
     start(verbose=verbose, quiet=quiet, log_format=log_format)
     from geoseg.training import read_train_config
     from geoseg.training import train as run

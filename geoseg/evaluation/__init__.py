@@ -8,6 +8,7 @@ from geoseg.evaluation.images import compare_coco
 from geoseg.evaluation.intervals import Intervals, intervals
 from geoseg.evaluation.matching import Matches, match
 from geoseg.evaluation.precision import AveragePrecision, average_precision
+from geoseg.evaluation.reviewed import reviewed
 from geoseg.evaluation.scores import Scores, Sweep
 from geoseg.evaluation.shape import Shapes, boundary_f, polis, shapes
 from geoseg.evaluation.summary import Evaluation, assess
@@ -40,6 +41,7 @@ __all__ = [
     "judge",
     "match",
     "polis",
+    "reviewed",
     "shapes",
     "sweep",
 ]

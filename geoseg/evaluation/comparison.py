@@ -14,6 +14,7 @@ from pyproj import CRS
 from geoseg.coco.writing import column_of, ignored
 from geoseg.evaluation.frame import area_in_frame, check_near, common_frame, counted, scores_of
 from geoseg.evaluation.matching import Matches, Overlaps, assign, box_overlaps, overlaps
+from geoseg.evaluation.reviewed import reviewed
 from geoseg.evaluation.scores import Scores, Sweep
 
 _log = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ def compare(
 
     Args:
         pred: Footprints.
-        truth: True outlines; invalid ones are repaired.
+        truth: True outlines; invalid ones are repaired. Of a copy that ``geoseg review`` made what its verdicts say.
         iou: Threshold at which a pair counts.
         aoi: Polygons that limit what is counted. A true object counts when at least half of it lies inside.
             So does a prediction that is paired with nothing; one that is paired counts with its partner, so
@@ -141,7 +142,7 @@ def compare(
         ConfigError: a threshold out of range, scores outside 0 to 1, only some of the tables have a CRS, or the two lie
             far apart.
     """
-    found = lay(pred, truth, iou=iou, aoi=aoi, gaps=gaps, any_label=any_label)
+    found = lay(pred, reviewed(truth), iou=iou, aoi=aoi, gaps=gaps, any_label=any_label)
     bounds = np.zeros(4)
     if aoi is not None and len(aoi) and found.crs is not None:
         bounds = aoi.to_crs(found.pred.crs).total_bounds

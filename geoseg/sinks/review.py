@@ -5,6 +5,11 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+from numpy.typing import NDArray
 
 from geoseg.errors import ConfigError
 from geoseg.sinks import qgis_style
@@ -51,6 +56,33 @@ def write_review(footprints: Path, target: Path, *, force: bool = False) -> Path
             qml = qgis_style.footprints_qml(columns, labels)
             db.execute("UPDATE layer_styles SET styleQML = ? WHERE f_table_name = 'footprints'", (qml,))
     return target
+
+
+def verdicts(table: gpd.GeoDataFrame, what: str) -> NDArray[np.object_]:
+    """What an analyst said of each footprint; empty: not judged.
+
+    One without an ``id`` was drawn by the analyst: ``added``, where ``review`` says nothing.
+
+    Args:
+        table: footprints with a column ``review``.
+        what: what to call them in an error.
+
+    Raises:
+        ConfigError: a value that is no verdict.
+    """
+    said = np.array([text(value) for value in table["review"]], object)
+    if unknown := sorted(set(said.tolist()) - {*REVIEW, ""}):
+        raise ConfigError(
+            f"{what} with {', '.join(map(repr, unknown[:5]))} in 'review'", allowed=f"{', '.join(REVIEW)}, or nothing"
+        )
+    drawn = np.array([not text(value) for value in table["id"]] if "id" in table else [True] * len(table), bool)
+    said[(said == "") & drawn] = "added"
+    return said
+
+
+def text(value: Any) -> str:
+    """Nulls, of whatever kind a reader gives, as nothing."""
+    return value.strip() if isinstance(value, str) else ""
 
 
 def _described(footprints: Path) -> tuple[list[str], list[str]]:

@@ -254,6 +254,7 @@ class _Trainer:
         save_weights(self.trained.average, self._card(), self.target)
 
     def _write_page(self, validator: Validator, source: Mix) -> None:
+        self.log("drawing the report")
         rows = read_rows(self.target.with_name(self.target.name + ".jsonl"))
         drawn = [source.draw(i) for i in range(_SHOWN)]
         chips = {

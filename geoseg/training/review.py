@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import geopandas as gpd
@@ -9,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import ConfigError
-from geoseg.sinks.review import REVIEW
+from geoseg.sinks.review import text, verdicts
 from geoseg.training.source_config import ReviewSource
 
+_log = logging.getLogger(__name__)
 OBJECTS = ("keep", "edited", "added")
 """Values of ``review`` that make an object."""
 
@@ -29,16 +31,14 @@ def judged(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, ..
         raise ConfigError(
             f"{source.footprints} without a column 'review'", allowed="footprints made ready by geoseg review"
         )
-    review = np.array([_text(value) for value in table["review"]], object)
-    if unknown := sorted(set(review.tolist()) - {*REVIEW, ""}):
-        raise ConfigError(
-            f"{source.footprints} with {', '.join(map(repr, unknown[:5]))} in 'review'",
-            allowed=f"{', '.join(REVIEW)}, or nothing",
-        )
-    ids = np.array([_text(value) for value in _column(table, "id")], object)
-    review[(review == "") & (ids == "")] = "added"
+    review = verdicts(table, str(source.footprints))
     scores = np.array([np.nan if value is None else value for value in _column(table, "score")], np.float64)
     untouched = review == ""
+    if untouched.all() and source.keep_above is None and source.wrong_below is None:
+        _log.warning(
+            "%s: nobody has judged any footprint, so all are ignored, and the other ground is taken as free of objects",
+            source.footprints,
+        )
     result = np.where(np.isin(review, OBJECTS), _labels(table, source, classes), 0)
     if source.keep_above is not None:
         kept = untouched & (scores >= source.keep_above)
@@ -51,7 +51,7 @@ def judged(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, ..
 
 def _labels(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, ...]) -> NDArray[np.int64]:
     """Class of each feature; one that was drawn without a label is of the first class."""
-    names = [_text(value) or classes[0] for value in _column(table, "label")]
+    names = [text(value) or classes[0] for value in _column(table, "label")]
     number = {name: 0 for name in source.ignore_labels} | {name: i for i, name in enumerate(classes, 1)}
     if unknown := sorted(set(names) - set(number)):
         raise ConfigError(
@@ -64,8 +64,3 @@ def _labels(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, .
 
 def _column(table: gpd.GeoDataFrame, name: str) -> list[Any]:
     return table[name].tolist() if name in table else [None] * len(table)
-
-
-def _text(value: Any) -> str:
-    """Nulls, of whatever kind a reader gives, as nothing."""
-    return value.strip() if isinstance(value, str) else ""

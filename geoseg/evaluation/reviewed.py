@@ -1,0 +1,37 @@
+"""A copy that somebody corrected, as the truth."""
+
+from __future__ import annotations
+
+import logging
+
+import geopandas as gpd
+import numpy as np
+
+from geoseg.coco.writing import column_of, ignored
+from geoseg.sinks.review import text, verdicts
+
+_log = logging.getLogger(__name__)
+
+
+def reviewed(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """The objects of a copy that ``geoseg review`` made; any other table as it is.
+
+    What is ``wrong`` is left out, what nobody judged becomes a region to ignore, and an object without a label has that
+    of the others where they have but one.
+
+    Raises:
+        ConfigError: a verdict that there is not.
+    """
+    if not {"review", "run"} <= set(table):
+        return table
+    said = verdicts(table, "a reviewed copy")
+    wrong, unjudged = said == "wrong", said == ""
+    if wrong.any() or unjudged.any():
+        counts = int(wrong.sum()), int(unjudged.sum())
+        _log.info("of the reviewed copy %s are wrong and left out, %s not judged and ignored", *counts)
+    table = table.assign(ignore=ignored(table) | unjudged)
+    if "label" in table:
+        labels = np.array([text(value) for value in column_of(table, "label", "")], object)
+        if len(known := set(labels.tolist()) - {""}) == 1:
+            table = table.assign(label=known.pop())
+    return table[~wrong]

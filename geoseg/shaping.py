@@ -23,6 +23,10 @@ from geoseg.vectorize.outline import valid
 SLIVER_PX = 1.0
 """Pixels: what is left of a footprint that lost ground, where it is narrower than this, is no footprint."""
 
+PINHOLE_PX = 0.5
+"""Square pixels: a smaller hole is noise of a mask between its pixels, or left between united pieces; one that a mask
+of pixels can show has one at least."""
+
 LEAST_HULL = 0.75
 """A hull that fits worse (IoU) than this is not used: rafts of boats, docks."""
 
@@ -133,7 +137,8 @@ def _changed(now: NDArray[Any], before: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _without_specks(geometry: NDArray[Any], share: float) -> NDArray[Any]:
-    """Without parts that are smaller than ``share`` of the largest part of the same row."""
+    """Without parts that are smaller than ``share`` of the largest part of the same row, and without pinholes."""
+    geometry = _without_pinholes(geometry)
     parts, of = shapely.get_parts(geometry, return_index=True)
     area = shapely.area(parts)
     largest = np.zeros(len(geometry))
@@ -145,6 +150,20 @@ def _without_specks(geometry: NDArray[Any], share: float) -> NDArray[Any]:
     geometry[hit] = shapely.multipolygons(parts[left], indices=np.unique(of[left], return_inverse=True)[1])
     single = hit[shapely.get_num_geometries(geometry[hit]) == 1]
     geometry[single] = shapely.get_geometry(geometry[single], 0)
+    return geometry
+
+
+def _without_pinholes(geometry: NDArray[Any]) -> NDArray[Any]:
+    parts, of = shapely.get_parts(geometry, return_index=True)
+    rings, of_part = shapely.get_rings(parts, return_index=True)
+    tiny = shapely.area(shapely.polygons(rings)) < PINHOLE_PX
+    geometry = geometry.copy()
+    for row in np.unique(of[of_part[tiny]]).tolist():
+        filled = [
+            shapely.Polygon(part.exterior, [h for h in part.interiors if shapely.Polygon(h).area >= PINHOLE_PX])
+            for part in parts[of == row].tolist()
+        ]
+        geometry[row] = filled[0] if len(filled) == 1 else shapely.multipolygons(filled)
     return geometry
 
 

@@ -310,6 +310,23 @@ def test_a_run_shapes_what_it_has_merged(scene: Path) -> None:
     assert tiled.geometry.geom_equals_exact(houses.geometry, 1e-6).all()
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("grid", GRIDS, ids=["metres", "rotated", "south-up", "oblong", "degrees"])
+def test_pinholes_go_and_holes_of_a_pixel_stay(grid: Grid, way: str) -> None:
+    def square(x: float, y: float, side: float) -> shapely.Polygon:
+        return shapely.box(x, y, x + side, y + side)
+
+    house = square(100, 100, 40) - square(110, 110, 1) - square(120, 120, 0.3) - square(125, 104, 8)
+    two = square(200, 100, 30) - square(210, 110, 0.6) | square(240, 100, 20) - square(245, 105, 1.5)
+    plain = square(300, 300, 9)
+    found = shaped(table([house, two, plain]), rule(way, grid=grid)).geometry
+    areas = shapely.area(shapely.polygons(shapely.get_rings(found)))
+    assert (areas > 0.5).all() and shapely.is_valid(found).all()
+    if way == "none":
+        assert found[0].equals(house | square(120, 120, 0.3)) and found[1].equals(two | square(210, 110, 0.6))
+        assert found[2] is plain
+
+
 def test_specks_of_a_mask_go_and_real_parts_stay() -> None:
     body, wing, speck = shapely.box(10, 10, 40, 30), shapely.box(50, 10, 58, 20), shapely.box(70, 5, 75, 10)
     rows = [shapely.MultiPolygon([speck, body, wing]), shapely.MultiPolygon([speck, body]), shapely.Polygon()]

@@ -8,6 +8,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pyogrio
 import pytest
 import shapely
 from archive_scenes import UTM, by_hand, day, table
@@ -170,6 +171,20 @@ def test_a_layer_is_made_once_and_again_when_something_changes(tmp_path: Path) -
     assert written_run(tmp_path / "merged.gpkg")["scenes"] == "3"
     assert [written_run(tmp_path / name)["footprints"] for name in ("merged", "merged.gpkg")] == ["7", "7"]
     assert len(gpd.read_parquet(tmp_path / "merged")) == 7  # as one data set, by a reader that is not ours
+
+
+@pytest.mark.parametrize("target", ["merged.gpkg", "merged.parquet", "merged"])
+def test_what_somebody_drew_in_is_in_the_layer(tmp_path: Path, target: str) -> None:
+    by_hand(tmp_path, overlapping())
+    drawn = gpd.GeoDataFrame({"label": ["box", None, "box"]}, geometry=[box(150, 0), box(32, 0), None], crs=UTM)
+    pyogrio.write_dataframe(
+        drawn, tmp_path / "scenes" / "a.gpkg", layer="footprints", append=True, promote_to_multi=True
+    )
+    found = merged(tmp_path, target)
+    assert sorted(found["id"].dropna()) == ["a0", "b0", "b1", "b2", "c0"]
+    new = found[found["id"].isna()].sort_values("label")
+    assert new["label"].fillna("").tolist() == ["box", ""] and not new["cut_by_edge"].any()
+    assert new["n_tiles"].tolist() == [0, 0] and new["area_m2"].isna().all()
 
 
 def _times(path: Path) -> list[int]:

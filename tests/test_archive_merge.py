@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from geoseg.archive import Manifest
 from geoseg.archive.config import MergeSettings
 from geoseg.archive.merge.merging import merge_scenes
 from geoseg.archive.merge.reading import batches
+from geoseg.archive.merge.spill import Spill
 from geoseg.errors import SinkError
 from geoseg.measures import measure
 from geoseg.sinks import written_run
@@ -185,6 +187,21 @@ def test_what_somebody_drew_in_is_in_the_layer(tmp_path: Path, target: str) -> N
     new = found[found["id"].isna()].sort_values("label")
     assert new["label"].fillna("").tolist() == ["box", ""] and not new["cut_by_edge"].any()
     assert new["n_tiles"].tolist() == [0, 0] and new["area_m2"].isna().all()
+
+
+def test_a_disk_that_is_full_for_the_comparison_is_the_environments_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    by_hand(tmp_path, overlapping())
+    merged(tmp_path)
+    before = (tmp_path / "merged.gpkg").read_bytes()
+    monkeypatch.setattr(Spill, "pair", full)
+    with pytest.raises(SinkError, match=r"merged\.gpkg could not be written .*make room"):
+        merged(tmp_path, iou=0.8)
+    assert (tmp_path / "merged.gpkg").read_bytes() == before and not list(tmp_path.glob(".merge*"))
 
 
 def _times(path: Path) -> list[int]:

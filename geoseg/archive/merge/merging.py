@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from geoseg.archive.record import Record
 from geoseg.ground import parse_crs
 from geoseg.report import versions
 from geoseg.sinks import written_run
+from geoseg.sinks.atomic import write_failed
 from geoseg.turns import first_turn
 from geoseg.vectors import reprojected
 
@@ -50,12 +52,20 @@ def merge_scenes(manifest: Manifest, settings: MergeSettings, target: Path) -> P
         The path written: a file, or a folder of GeoParquet parts where ``target`` has no suffix.
 
     Raises:
-        SinkError: an output cannot be read, or the layer not be written.
+        SinkError: an output cannot be read, or the layer not be written; the one that stands there is intact then.
     """
     run = _identity(manifest, settings)
     if written_run(target).get("run") == run:
         log.info("%s: unchanged", target)
         return target
+    try:
+        _make(manifest, settings, target, run)
+    except (OSError, sqlite3.Error) as error:  # of the spill, too: a full disk is no fault of geoseg's
+        raise write_failed(target, error) from error
+    return target
+
+
+def _make(manifest: Manifest, settings: MergeSettings, target: Path, run: str) -> None:
     work = manifest.folder / WORK
     work.mkdir(exist_ok=True)
     spill = Spill(work / "spill.sqlite")
@@ -66,7 +76,6 @@ def merge_scenes(manifest: Manifest, settings: MergeSettings, target: Path) -> P
     finally:
         spill.close()
         shutil.rmtree(work, ignore_errors=True)
-    return target
 
 
 def _identity(manifest: Manifest, settings: MergeSettings) -> str:

@@ -16,6 +16,7 @@ from archive_scenes import UTM, by_hand, day, table
 from geopandas.testing import assert_geodataframe_equal
 from pyproj import CRS
 
+import geoseg
 from geoseg.archive import Manifest
 from geoseg.archive.config import MergeSettings
 from geoseg.archive.merge.merging import merge_scenes
@@ -173,6 +174,31 @@ def test_a_layer_is_made_once_and_again_when_something_changes(tmp_path: Path) -
     assert written_run(tmp_path / "merged.gpkg")["scenes"] == "3"
     assert [written_run(tmp_path / name)["footprints"] for name in ("merged", "merged.gpkg")] == ["7", "7"]
     assert len(gpd.read_parquet(tmp_path / "merged")) == 7  # as one data set, by a reader that is not ours
+
+
+def test_a_layer_is_made_again_of_an_output_that_changed_within_its_run(tmp_path: Path) -> None:
+    """What failed for once and is found the next time, and what somebody has corrected."""
+    scenes = overlapping()
+    by_hand(tmp_path, scenes)
+    output, gaps = tmp_path / "scenes" / "c.gpkg", table([box(5100, 0)]).assign(reason="failed", detail="")
+    gaps = gaps[["reason", "detail", "area_m2", "geometry"]]
+
+    def written(rows: gpd.GeoDataFrame, gaps: gpd.GeoDataFrame | None, **values: Any) -> None:
+        geoseg.write(rows, output, gaps=gaps)
+        with Manifest.opened(tmp_path, create=True) as manifest:
+            manifest.update(3, footprints=len(rows), **values)
+
+    rows = scenes[2][1]
+    written(rows[:0], gaps, state="parts", figures={"gaps_m2": {"failed": 96.0}})
+    assert len(merged(tmp_path)) == 4 and len(gpd.read_file(tmp_path / "merged.gpkg", layer="gaps")) == 1
+    written(rows, gaps[:0], state="parts", figures={"gaps_m2": {"unreadable": 3.0}})
+    assert len(merged(tmp_path)) == 5 and len(gpd.read_file(tmp_path / "merged.gpkg", layer="gaps")) == 0
+    written(rows, None, state="done", stamp="one")
+    assert len(merged(tmp_path)) == 5
+    written(rows[:0], None, stamp="another")
+    assert len(merged(tmp_path)) == 4
+    before = _times(tmp_path / "merged.gpkg")
+    assert len(merged(tmp_path)) == 4 and _times(tmp_path / "merged.gpkg") == before
 
 
 @pytest.mark.parametrize("target", ["merged.gpkg", "merged.parquet", "merged"])

@@ -66,6 +66,7 @@ class Job:
             )
         info = raster if isinstance(raster, RasterInfo) else opened(raster, settings)
         grid = model_grid(info, card)
+        _ = grid.gsd_xy_m  # a CRS that is tied to no ellipsoid is refused here, not once there is something to measure
         given = None if aoi is None else read_aoi(aoi)
         area, warnings = (None, []) if given is None else load_aoi(given, grid)
         reach = None if area is None else _reach(area, max(tiling.halo_yx))

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pytest
 from archive_scenes import BOXES, KILLER, SLEEPER, Greedy, Hesitant, configured, ground, scene, states
@@ -18,8 +19,9 @@ from conftest import ROOT
 
 from geoseg.archive import Manifest, archive_status, run_archive
 from geoseg.archive.crew import Crew, Hand
+from geoseg.archive.drive import Drive
 from geoseg.archive.heard import Heard
-from geoseg.archive.record import Died, Looked
+from geoseg.archive.record import Died, Done, Looked
 from geoseg.archive.worker import Orders, Task
 from geoseg.config import RasterSettings
 from geoseg.errors import ConfigError
@@ -137,6 +139,29 @@ def test_a_run_that_is_interrupted_says_so_and_goes_on(tmp_path: Path) -> None:
     assert not list((tmp_path / "out" / "scenes").glob(".geoseg*"))
     collection = json.loads((tmp_path / "out" / "collection.json").read_text())
     assert collection["title"] == "Boxes" and len([x for x in collection["links"] if x["rel"] == "item"]) == 2
+
+
+def test_killed_before_it_was_recorded_a_scene_has_no_figures_of_the_run_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(50, 70, (5, 9, 5, 9), (20, 40, 10, 40)))
+    assert run_archive(configured(tmp_path), model=BOXES).footprints == 2
+    larger = configured(tmp_path, vectorize={"min_area_m2": 20.0})
+    hear = Drive._hear
+
+    def killed(drive: Drive, hand: Hand, answer: Any) -> None:
+        if isinstance(answer, Done):
+            raise KeyboardInterrupt
+        hear(drive, hand, answer)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Drive, "_hear", killed)
+        run_archive(larger, model=BOXES)
+    assert len(gpd.read_file(tmp_path / "out" / "scenes" / "a.gpkg", layer="footprints")) == 1
+    done = run_archive(larger, model=BOXES)
+    assert (done.exit_code, done.footprints) == (0, 1)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["scenes"][0]["footprints"] == 1
 
 
 _DRIVER = """

@@ -121,6 +121,20 @@ def test_indexes(folder: Path, suffix: str) -> None:
         found(folder, index=path.name)
 
 
+def test_extents_of_an_index_do_not_go_around_the_earth_or_beyond_it(folder: Path) -> None:
+    cut = shapely.MultiPolygon([shapely.box(179.5, 16, 180, 17), shapely.box(-180, 16, -179, 17)])
+    outlines = gpd.GeoSeries([cut, shapely.box(-180, -80, 180, 80), shapely.Polygon(), None], crs=4326)
+    first = gpd.GeoDataFrame({"path": list("abcd")}, geometry=outlines)
+    first.to_file(folder / "first.gpkg")
+    extents = [scene.extra.get("extent") for scene in found(folder, index="first.gpkg")]
+    assert extents == [[179.5, 16, -179, 17], [-180, -80, 180, 80], None, None]
+    around = gpd.GeoSeries([shapely.Point(180, 16)], crs=4326).to_crs(32601).buffer(5000)
+    other = gpd.GeoSeries([around[0], shapely.box(1e30, 1e30, 2e30, 2e30)], crs=32601)
+    gpd.GeoDataFrame({"path": list("ab")}, geometry=other).to_file(folder / "other.gpkg")
+    across, beyond = (scene.extra.get("extent") for scene in found(folder, index="other.gpkg"))
+    assert across == pytest.approx([179.953, 15.955, -179.953, 16.045], abs=0.001) and beyond is None
+
+
 def test_an_index_that_is_none(folder: Path) -> None:
     (folder / "index.geojson").write_text("<OGRVRTDataSource/>")
     with pytest.raises(ConfigError, match="index"):

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pyogrio
 import pytest
 import shapely
 from archive_scenes import UTM, by_hand, day, table
 from geopandas.testing import assert_geodataframe_equal
 from pyproj import CRS
 
+import geoseg
 from geoseg.archive import Manifest
 from geoseg.archive.config import MergeSettings
 from geoseg.archive.merge.merging import merge_scenes
 from geoseg.archive.merge.reading import batches
+from geoseg.archive.merge.spill import Spill
 from geoseg.errors import SinkError
 from geoseg.measures import measure
 from geoseg.sinks import written_run
@@ -170,6 +174,60 @@ def test_a_layer_is_made_once_and_again_when_something_changes(tmp_path: Path) -
     assert written_run(tmp_path / "merged.gpkg")["scenes"] == "3"
     assert [written_run(tmp_path / name)["footprints"] for name in ("merged", "merged.gpkg")] == ["7", "7"]
     assert len(gpd.read_parquet(tmp_path / "merged")) == 7  # as one data set, by a reader that is not ours
+
+
+def test_a_layer_is_made_again_of_an_output_that_changed_within_its_run(tmp_path: Path) -> None:
+    """What failed for once and is found the next time, and what somebody has corrected."""
+    scenes = overlapping()
+    by_hand(tmp_path, scenes)
+    output, gaps = tmp_path / "scenes" / "c.gpkg", table([box(5100, 0)]).assign(reason="failed", detail="")
+    gaps = gaps[["reason", "detail", "area_m2", "geometry"]]
+
+    def written(rows: gpd.GeoDataFrame, gaps: gpd.GeoDataFrame | None, **values: Any) -> None:
+        geoseg.write(rows, output, gaps=gaps)
+        with Manifest.opened(tmp_path, create=True) as manifest:
+            manifest.update(3, footprints=len(rows), **values)
+
+    rows = scenes[2][1]
+    written(rows[:0], gaps, state="parts", figures={"gaps_m2": {"failed": 96.0}})
+    assert len(merged(tmp_path)) == 4 and len(gpd.read_file(tmp_path / "merged.gpkg", layer="gaps")) == 1
+    written(rows, gaps[:0], state="parts", figures={"gaps_m2": {"unreadable": 3.0}})
+    assert len(merged(tmp_path)) == 5 and len(gpd.read_file(tmp_path / "merged.gpkg", layer="gaps")) == 0
+    written(rows, None, state="done", stamp="one")
+    assert len(merged(tmp_path)) == 5
+    written(rows[:0], None, stamp="another")
+    assert len(merged(tmp_path)) == 4
+    before = _times(tmp_path / "merged.gpkg")
+    assert len(merged(tmp_path)) == 4 and _times(tmp_path / "merged.gpkg") == before
+
+
+@pytest.mark.parametrize("target", ["merged.gpkg", "merged.parquet", "merged"])
+def test_what_somebody_drew_in_is_in_the_layer(tmp_path: Path, target: str) -> None:
+    by_hand(tmp_path, overlapping())
+    drawn = gpd.GeoDataFrame({"label": ["box", None, "box"]}, geometry=[box(150, 0), box(32, 0), None], crs=UTM)
+    pyogrio.write_dataframe(
+        drawn, tmp_path / "scenes" / "a.gpkg", layer="footprints", append=True, promote_to_multi=True
+    )
+    found = merged(tmp_path, target)
+    assert sorted(found["id"].dropna()) == ["a0", "b0", "b1", "b2", "c0"]
+    new = found[found["id"].isna()].sort_values("label")
+    assert new["label"].fillna("").tolist() == ["box", ""] and not new["cut_by_edge"].any()
+    assert new["n_tiles"].tolist() == [0, 0] and new["area_m2"].isna().all()
+
+
+def test_a_disk_that_is_full_for_the_comparison_is_the_environments_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    by_hand(tmp_path, overlapping())
+    merged(tmp_path)
+    before = (tmp_path / "merged.gpkg").read_bytes()
+    monkeypatch.setattr(Spill, "pair", full)
+    with pytest.raises(SinkError, match=r"merged\.gpkg could not be written .*make room"):
+        merged(tmp_path, iou=0.8)
+    assert (tmp_path / "merged.gpkg").read_bytes() == before and not list(tmp_path.glob(".merge*"))
 
 
 def _times(path: Path) -> list[int]:

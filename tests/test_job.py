@@ -14,6 +14,7 @@ from painted import Painted, write_raster
 import geoseg.job
 from geoseg import Settings
 from geoseg.carrying import open_engine
+from geoseg.errors import RasterError
 from geoseg.gaps import Gap
 from geoseg.job import Job, opened
 from geoseg.outlines import Outlines
@@ -78,6 +79,12 @@ def test_a_threshold_that_the_detector_never_goes_down_to_is_told(
         model = kind(card=replace(Painted.card, score_threshold=card))
         job = Job.of(raster, model, aoi=None, tiling=None, settings=settings)
         assert any("gives none below 0.1" in warning for warning in job.warnings) == expected
+
+
+def test_a_crs_that_is_tied_to_no_ellipsoid_is_refused_before_any_work(tmp_path: Path) -> None:
+    local = write_raster(tmp_path / "a.tif", np.zeros((50, 70), np.uint8), crs='LOCAL_CS["site",UNIT["metre",1]]')
+    with pytest.raises(RasterError, match="tied to no ellipsoid"):
+        _job(local)
 
 
 def test_a_raster_that_is_open_is_not_opened_again(raster: Path, monkeypatch: pytest.MonkeyPatch) -> None:

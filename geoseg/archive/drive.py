@@ -144,7 +144,8 @@ class Drive:
             stamp = signature(self.manifest.folder / record.output)
             self._finish(number, "done", unchanged=True, run=looked.run, stamp=stamp, **facts)
         else:
-            self.manifest.update(number, run=looked.run, **facts)
+            # Its last figures are not those of what will stand there: killed before it is recorded, it is not "done".
+            self.manifest.update(number, run=looked.run, last=None, **facts)
             hand.send(True)
 
     def _stands(self, record: Record, looked: Looked) -> bool:

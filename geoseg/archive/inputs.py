@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import shapely
+from pyproj import CRS
 
 from geoseg.archive.config import RunConfig
 from geoseg.errors import ConfigError, GeosegError
@@ -21,7 +23,8 @@ from geoseg.raster.access import is_remote
 from geoseg.stac.scene import Scene
 from geoseg.stac.search import search
 from geoseg.stac.settings import StacSettings
-from geoseg.vectors import read_table
+from geoseg.turns import moved
+from geoseg.vectors import LONLAT, read_table
 
 log = logging.getLogger("geoseg")
 
@@ -126,10 +129,23 @@ def _passed_by(item: str, error: GeosegError) -> None:
 
 
 def _extents(table: Any) -> list[list[float] | None]:
-    """West, south, east, north of each footprint, in degrees; None where it has none."""
-    geometry = table.geometry if table.crs is None else table.geometry.to_crs(4326)
-    bounds = shapely.bounds(geometry.to_numpy())
-    return [None if pd.isna(row).any() else [float(edge) for edge in row] for row in bounds]
+    """West, south, east, north of each footprint, in degrees, west being east of east across the antimeridian; None
+    where it has none, or lies nowhere on the earth."""
+    bounds = shapely.bounds((table.geometry if table.crs is None else table.geometry.to_crs(4326)).to_numpy())
+    bounds[~np.isfinite(bounds)] = np.nan
+    for i in np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180):
+        shape = table.geometry.iloc[i]
+        bounds[i, [0, 2]] = _span(shape if table.crs is None else moved(shape, CRS(table.crs), LONLAT))
+    return [None if np.isnan(row).any() else [float(edge) for edge in row] for row in bounds]
+
+
+def _span(shape: Any) -> tuple[float, float]:
+    """West and east of degrees; of what is cut at the antimeridian as of one piece."""
+    west, _, east, _ = shapely.bounds(shapely.get_parts(shape)).T
+    if west.min() + 180 < east.max() and (east - west <= 180).all():
+        on = 360 * (east <= 0)
+        west, east = west + on, east + on
+    return float(west.min() + 360 * (west.min() < -180)), float(east.max() - 360 * (east.max() > 180))
 
 
 def _moment(value: Any) -> datetime | None:

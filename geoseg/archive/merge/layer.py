@@ -19,7 +19,6 @@ from pyproj import CRS
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.merge.reading import gaps_of
 from geoseg.archive.record import Record
-from geoseg.errors import SinkError
 from geoseg.footprints import COLUMNS, empty
 from geoseg.measures import measure
 from geoseg.report import EXPECTED
@@ -35,6 +34,7 @@ def write_layer(target: Path, rows: _Rows, *, manifest: Manifest, crs: CRS, run:
     """Write the rows that are kept; what stood there stays until all is written.
 
     Raises:
+        OSError: there is no room for what lies in ``work``.
         SinkError: it cannot be written.
     """
     facts = {
@@ -47,17 +47,14 @@ def write_layer(target: Path, rows: _Rows, *, manifest: Manifest, crs: CRS, run:
         "versions": manifest.fact("versions"),
     }
     gaps = gaps_table(manifest, crs)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if is_dataset(target):
-            check_dataset(target, force=False)
-            count = _write_parts(rows, crs, work / "parts")
-            finish(work / "parts", target, gaps=gaps, run={**facts, "footprints": count})
-        else:
-            spool = _Spool(work / "rows.arrow", (table for _, table in rows), crs)
-            write_stream(spool, target, gaps=gaps, run={**facts, "footprints": len(spool)})
-    except OSError as error:
-        raise SinkError(f"{target} could not be written ({error})", remedy="The old one is intact") from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if is_dataset(target):
+        check_dataset(target, force=False)
+        count = _write_parts(rows, crs, work / "parts")
+        finish(work / "parts", target, gaps=gaps, run={**facts, "footprints": count})
+    else:
+        spool = _Spool(work / "rows.arrow", (table for _, table in rows), crs)
+        write_stream(spool, target, gaps=gaps, run={**facts, "footprints": len(spool)})
 
 
 def _write_parts(rows: _Rows, crs: CRS, folder: Path) -> int:

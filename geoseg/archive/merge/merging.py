@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from geoseg.archive.record import Record
 from geoseg.ground import parse_crs
 from geoseg.report import versions
 from geoseg.sinks import written_run
+from geoseg.sinks.atomic import write_failed
 from geoseg.turns import first_turn
 from geoseg.vectors import reprojected
 
@@ -50,12 +53,21 @@ def merge_scenes(manifest: Manifest, settings: MergeSettings, target: Path) -> P
         The path written: a file, or a folder of GeoParquet parts where ``target`` has no suffix.
 
     Raises:
-        SinkError: an output cannot be read, or the layer not be written.
+        SinkError: an output cannot be read, or the layer not be written; the one that stands there is intact then.
     """
-    run = _identity(manifest, settings)
-    if written_run(target).get("run") == run:
+    run, outputs = _identity(manifest, settings), _outputs(manifest, target)
+    if written_run(target).get("run") == run and manifest.fact("merged_of") == outputs:
         log.info("%s: unchanged", target)
         return target
+    try:
+        _make(manifest, settings, target, run)
+    except (OSError, sqlite3.Error) as error:  # of the spill, too: a full disk is no fault of geoseg's
+        raise write_failed(target, error) from error
+    manifest.note(merged_of=outputs)
+    return target
+
+
+def _make(manifest: Manifest, settings: MergeSettings, target: Path, run: str) -> None:
     work = manifest.folder / WORK
     work.mkdir(exist_ok=True)
     spill = Spill(work / "spill.sqlite")
@@ -66,14 +78,28 @@ def merge_scenes(manifest: Manifest, settings: MergeSettings, target: Path) -> P
     finally:
         spill.close()
         shutil.rmtree(work, ignore_errors=True)
-    return target
 
 
 def _identity(manifest: Manifest, settings: MergeSettings) -> str:
     """16 hex digits: the same for the same outputs, states and rule."""
     digest = hashlib.sha256(json.dumps([_RULE, settings.model_dump(), versions().get("geoseg")], default=str).encode())
     for record in manifest.records():
-        digest.update(json.dumps([record.id, record.state, record.run, record.seen], default=str).encode())
+        facts = [record.id, record.state, record.run, record.seen]
+        if record.state == "parts":  # what is missing may be less than the last time, in the same run
+            facts += [record.footprints, record.figures.get("gaps_m2")]
+        digest.update(json.dumps(facts, default=str).encode())
+    return digest.hexdigest()[:16]
+
+
+def _outputs(manifest: Manifest, target: Path) -> str:
+    """16 hex digits that change with the outputs that a layer is made of, also where somebody has corrected one.
+
+    Not of the layer's identity, which says nothing of when and where files were written. Outputs with parts missing
+    are written by every run, whether it finds more or not.
+    """
+    digest = hashlib.sha256(os.fsencode(target))
+    for record in manifest.records("done"):
+        digest.update(f"{record.id} {record.stamp}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -21,6 +21,8 @@ from geoseg.vectors import gdal_name
 
 BATCH = 20_000
 """Rows that are in memory at a time."""
+_UNSAID: dict[str, Any] = {"n_tiles": 0, "cut_by_edge": False}
+"""What a footprint has that somebody drew, in columns that hold no null: no tile saw it, no edge cut it."""
 
 
 def batches(path: Path, *, rows: int = BATCH) -> Iterator[gpd.GeoDataFrame]:
@@ -101,6 +103,8 @@ def _by_gdal(path: Path, rows: int) -> Iterator[gpd.GeoDataFrame]:
 
 def _frame(table: pa.Table, name: str, crs: CRS | None) -> gpd.GeoDataFrame:
     geometry = shapely.from_wkb(table[name].to_numpy(zero_copy_only=False))
+    shown = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))  # an editor saves rows without a shape, too
+    table, geometry = table.filter(shown), geometry[shown]
     columns = [c for c in table.column_names if c in COLUMNS]
     return _as_schema(gpd.GeoDataFrame(table.select(columns).to_pandas(), geometry=geometry, crs=crs))
 
@@ -118,6 +122,8 @@ def _column(table: gpd.GeoDataFrame, name: str) -> Any:
     values = table[name]
     if name == "acquired":
         return pd.to_datetime(values, utc=True).astype("datetime64[ms, UTC]").array
+    if name in _UNSAID:
+        values = values.where(values.notna(), _UNSAID[name])
     return values.to_numpy()
 
 

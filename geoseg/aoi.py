@@ -27,6 +27,7 @@ _ALLOWED = (
 )
 _NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*"
 _BBOX = re.compile(rf"{_NUMBER}(?:,{_NUMBER}){{3}}")
+_NUMBERS = re.compile(rf"{_NUMBER}(?:,{_NUMBER})+")
 _WKT = re.compile(r"\s*(?:SRID=\d+;)?\s*(MULTI)?(POLYGON|POINT|LINESTRING|GEOMETRYCOLLECTION)\b", re.IGNORECASE)
 _TOLD = 10_000
 """An AOI of more vertices is summed up in a report, not told."""
@@ -114,6 +115,8 @@ def _understood(aoi: Any) -> Shapes:
         return Shapes(geometries=np.array([aoi], object), crs=LONLAT, what="the AOI geometry")
     if isinstance(aoi, str) and _BBOX.fullmatch(aoi):
         return _box([float(part) for part in aoi.split(",")])
+    if isinstance(aoi, str) and _NUMBERS.fullmatch(aoi):
+        raise ConfigError(f"an AOI of {aoi.count(',') + 1} numbers ({aoi[:80]})", allowed=_ALLOWED)
     if isinstance(aoi, str) and _WKT.match(aoi):
         return _wkt(aoi)
     if isinstance(aoi, str | os.PathLike):

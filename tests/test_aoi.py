@@ -88,6 +88,12 @@ def test_a_box_as_text_tuple_and_array() -> None:
     assert same(load_aoi(np.array([west, south, east, north]), grid)[0], expected, 1e-6)
 
 
+@pytest.mark.parametrize("given", ["85.5, 27.6,85.6", "1,2,3,4,5"])
+def test_numbers_that_are_no_box_are_told_as_such(given: str) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)an AOI of [35] numbers.*bounding box"):
+        load_aoi(given, GRIDS["degrees"])
+
+
 def test_a_box_over_the_antimeridian() -> None:
     grid = Grid(crs=CRS("EPSG:32601"), transform=Affine(10, 0, 335_000, 0, -10, 7_000_000), height=900, width=4000)
     found, _ = load_aoi("179.5,62,-179.5,64", grid)

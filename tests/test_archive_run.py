@@ -102,6 +102,9 @@ def test_the_merged_layer_has_each_object_once(ran: tuple[Path, Any, Any]) -> No
     assert boxes.loc[boxes["raster"] == "wide.tif", "area_m2"].sort_values().round().tolist() == [35, 150]
     # Of a: two, the second of which b sees too; of b: another one.
     assert len(boxes[boxes["raster"] != "wide.tif"]) == 3 and done.footprints == len(found) + 1
+    assert done.merged_footprints == len(found)
+    assert json.loads((done.folder / "summary.json").read_text())["merged_footprints"] == len(found)
+    assert f"One layer over all scenes, {len(found)} footprints" in (done.folder / "summary.html").read_text()
     gaps = gpd.read_file(done.merged, layer="gaps")
     assert set(gaps["raster"]) >= {"short.tif", "zkiller.tif"}
 

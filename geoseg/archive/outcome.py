@@ -32,6 +32,8 @@ class Outcome:
     """Wall time."""
     merged: Path | None
     """The layer over all scenes; None: not asked for, or not come to."""
+    merged_footprints: int | None
+    """In that layer, each object once; None where there is no layer."""
     stopped: str
     """Why it ended before its end; empty: it did not."""
 

@@ -94,7 +94,8 @@ def _write_head(out: TextIO, title: str, head: Mapping[str, Any]) -> None:
     out.writelines(f"<span style='flex:{number};background:{COLOURS[state]}'></span>" for state, number in shown)
     out.write(f"</div>{legend((state, f'{number:,} ') for state, number in shown)}")
     if head["merged"]:
-        out.write(f"<p>One layer over all scenes: {escape(str(head['merged']))}</p>\n")
+        count = f"{head['merged_footprints']:,} footprints, each object once"
+        out.write(f"<p>One layer over all scenes, {count}: {escape(str(head['merged']))}</p>\n")
 
 
 def _write_gaps(out: TextIO, head: Mapping[str, Any]) -> None:

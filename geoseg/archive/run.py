@@ -29,7 +29,7 @@ from geoseg.ground import parse_crs
 from geoseg.job import card_of, tiling_of
 from geoseg.locks import output_lock
 from geoseg.report import versions
-from geoseg.sinks import check_output, check_suffix
+from geoseg.sinks import check_output, check_suffix, written_run
 from geoseg.stac.writing import CollectionNote
 
 log = logging.getLogger("geoseg")
@@ -210,5 +210,6 @@ def _ended(manifest: Manifest, stopped: int, why: str, merged: Path | None, seco
         footprints=round(manifest.total("footprints")),
         seconds=seconds,
         merged=merged,
+        merged_footprints=None if merged is None else int(written_run(merged).get("footprints") or 0),
         stopped=why,
     )

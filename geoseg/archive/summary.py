@@ -68,6 +68,7 @@ def _head(manifest: Manifest, outcome: Outcome) -> dict[str, Any]:
         **tiles,
         "gaps_m2": {reason: round(area, 2) for reason, area in sorted(gaps.items())},
         "merged": None if outcome.merged is None else str(outcome.merged),
+        "merged_footprints": outcome.merged_footprints,
         "warnings": manifest.fact("warnings") or [],
         "versions": manifest.fact("versions"),
         "config": manifest.fact("config"),

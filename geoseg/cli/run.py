@@ -66,10 +66,17 @@ def _summarise(done: Outcome) -> None:
     if done.unchanged:
         said += f" ({done.unchanged:,} unchanged)"
     page = done.folder / "summary.html"
-    fields = {"counts": counts, "footprints": done.footprints, "exit_code": done.exit_code, "summary": str(page)}
+    fields = {
+        "counts": counts,
+        "footprints": done.footprints,
+        "merged_footprints": done.merged_footprints,
+        "exit_code": done.exit_code,
+        "summary": str(page),
+    }
     if done.stopped:
         log.error("stopped: %s", done.stopped)
     if done.counts.get("parts"):
         log.warning("run the same again to try the parts that are missing, and only those")
-    text = f"scenes: {said}; {done.footprints:,} footprints in {done.seconds:.1f} s; see {page}"
+    once = "" if done.merged_footprints is None else f" ({done.merged_footprints:,} in the merged layer)"
+    text = f"scenes: {said}; {done.footprints:,} footprints{once} in {done.seconds:.1f} s; see {page}"
     log.info("%s", text, extra={"fields": fields})

@@ -72,7 +72,11 @@ def _have_crs(tables: list[gpd.GeoDataFrame]) -> bool:
     """
     for table in tables:
         if not isinstance(table, gpd.GeoDataFrame):
-            raise ConfigError(f"a {type(table).__name__} to compare", allowed="a GeoDataFrame")
+            raise ConfigError(
+                f"a {type(table).__name__} to compare",
+                allowed="a GeoDataFrame",
+                remedy="Read it first, e.g. with geopandas.read_file",
+            )
     known = {table.crs is not None for table in tables}
     if len(known) > 1:
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geoseg.detectors import ModelCard, bundled_models
-from geoseg.detectors.cards import SUFFIXES, card_file, card_file_text, user_folder
+from geoseg.detectors.cards import SUFFIXES, card_file, card_file_text, read_card, user_folder
 from geoseg.errors import ModelError
 from geoseg.instances import Chip
 from geoseg.sinks.atomic import replacing
@@ -25,7 +26,7 @@ TRIAL = (128, 160)
 """Rows and columns of the chip that a new model is tried on, where it takes any size."""
 
 
-def add_model(file: str | Path, card: str | Path, *, pickled: bool = False, force: bool = False) -> Path:
+def add_model(file: str | Path, card: str | Path | None = None, *, pickled: bool = False, force: bool = False) -> Path:
     """Check a model, and keep it with its card so that its name means it from now on.
 
     The card's family says what ``file`` is: a safetensors state dict (``maskrcnn``, ``torchvision``), an ONNX file
@@ -35,6 +36,7 @@ def add_model(file: str | Path, card: str | Path, *, pickled: bool = False, forc
     Args:
         file: the weights.
         card: TOML file with the fields of :class:`~geoseg.detectors.ModelCard`; templates are in configs/models.
+            None: the card that is with the weights, as ``geoseg train`` and ``geoseg models export`` leave it.
         pickled: whether ``file`` may be a pickle (``.pth``), of which only tensors are read.
         force: replace a model of the same name that was added before.
 
@@ -49,7 +51,8 @@ def add_model(file: str | Path, card: str | Path, *, pickled: bool = False, forc
     # Here, for torch is heavy.
     from geoseg.detectors.families import family_of
 
-    path, what = Path(file).expanduser(), read_card_toml(card)
+    path = Path(file).expanduser()
+    what = read_card(path) if card is None else read_card_toml(card)
     place = _place(what.name, force=force)
     family = family_of(what.architecture).family
     onnx = path.suffix.lower() == ".onnx"
@@ -59,7 +62,9 @@ def add_model(file: str | Path, card: str | Path, *, pickled: bool = False, forc
             allowed="an .onnx file for the family 'onnx', tensors for others",
         )
     place.mkdir(parents=True, exist_ok=True)
-    return _add_onnx(path, what, place) if onnx else _add_tensors(path, what, place, pickled=pickled)
+    if onnx:
+        return _add_onnx(path, what, place)
+    return _add_whole(path, what, place) if card is None else _add_tensors(path, what, place, pickled=pickled)
 
 
 def read_card_toml(path: str | Path) -> ModelCard:
@@ -120,6 +125,18 @@ def _add_onnx(path: Path, card: ModelCard, place: Path) -> Path:
     with replacing(target, card_file(target)) as (draft, beside):
         draft.write_bytes(data)
         beside.write_text(card_file_text(card, detector.digest), encoding="utf-8")
+    _clear(place, target)
+    return target
+
+
+def _add_whole(path: Path, card: ModelCard, place: Path) -> Path:
+    """Weights with their card, as they are."""
+    from geoseg.detectors import load_model
+
+    _try(load_model(path, device="cpu"), TRIAL, None)
+    target = place / f"{card.name}.safetensors"
+    with replacing(target) as (draft,):
+        shutil.copyfile(path, draft)
     _clear(place, target)
     return target
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from geoseg.detectors import added_models, load_model, model_card, model_digest, weights_path
 from geoseg.detectors.cards import user_folder
 from geoseg.detectors.network import build
+from geoseg.detectors.weights import write_weights
 from geoseg.errors import ModelError
 from geoseg.zoo import add_model, read_card_toml
 
@@ -107,6 +109,20 @@ def test_a_state_dict_becomes_a_model(tmp_path: Path, state: dict[str, torch.Ten
     assert len(model_digest("compact")) == 64
     # Stored again as it was, not rounded to 16 bits.
     assert (folder / "compact.safetensors").stat().st_size > 4 * sum(t.numel() for t in state.values()) - 10_000
+
+
+def test_weights_bring_their_own_card(tmp_path: Path, state: dict[str, torch.Tensor], folder: Path) -> None:
+    save_file(state, tmp_path / "bare.safetensors")
+    refused = cli("models", "add", tmp_path / "bare.safetensors")
+    assert refused.exit_code == 2 and "without a model card" in refused.stderr and "--card" in refused.stderr
+    card = replace(read_card_toml(given(tmp_path, "card.toml", COMPACT)), name="sheds")
+    trained = {name: tensor for name, tensor in state.items() if "num_batches_tracked" not in name}
+    write_weights(trained, card, tmp_path / "trained.safetensors")
+    assert cli("models", "add", tmp_path / "trained.safetensors").exit_code == 0
+    assert model_card("sheds") == card and model_digest("sheds") == model_digest(tmp_path / "trained.safetensors")
+    assert cli("models", "export", "sheds", "-o", tmp_path / "out.onnx").exit_code == 0
+    again = cli("models", "add", tmp_path / "out.onnx", "--force")
+    assert again.exit_code == 0 and weights_path("sheds") == folder / "sheds.onnx"
 
 
 def test_a_pickle_is_read_only_where_that_is_said(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:

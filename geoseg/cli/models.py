@@ -43,7 +43,9 @@ def _list(
 @models.command()
 def add(
     file: Annotated[Path, typer.Argument(help="Weights: .safetensors, .onnx, or a folder that transformers saved.")],
-    card: Annotated[Path, typer.Option(help="The model card (TOML); templates are in configs/models.")],
+    card: Annotated[
+        Path | None, typer.Option(help="The model card (TOML; templates are in configs/models); default: FILE's own.")
+    ] = None,
     pickle: Annotated[bool, typer.Option("--pickle", help="FILE may be a .pth: only its tensors are read.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a model of that name that was added before.")] = False,
 ) -> None:

@@ -26,7 +26,6 @@ _ALLOWED = (
     "a GeoDataFrame with a CRS; a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet file"
 )
 _NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*"
-_BBOX = re.compile(rf"{_NUMBER}(?:,{_NUMBER}){{3}}")
 _NUMBERS = re.compile(rf"{_NUMBER}(?:,{_NUMBER})+")
 _WKT = re.compile(r"\s*(?:SRID=\d+;)?\s*(MULTI)?(POLYGON|POINT|LINESTRING|GEOMETRYCOLLECTION)\b", re.IGNORECASE)
 _TOLD = 10_000
@@ -113,10 +112,8 @@ def _understood(aoi: Any) -> Shapes:
         return from_table(aoi, "the AOI table")
     if isinstance(aoi, shapely.Geometry):
         return Shapes(geometries=np.array([aoi], object), crs=LONLAT, what="the AOI geometry")
-    if isinstance(aoi, str) and _BBOX.fullmatch(aoi):
-        return _box([float(part) for part in aoi.split(",")])
     if isinstance(aoi, str) and _NUMBERS.fullmatch(aoi):
-        raise ConfigError(f"an AOI of {aoi.count(',') + 1} numbers ({aoi[:80]})", allowed=_ALLOWED)
+        return _box([float(part) for part in aoi.split(",")])
     if isinstance(aoi, str) and _WKT.match(aoi):
         return _wkt(aoi)
     if isinstance(aoi, str | os.PathLike):
@@ -131,6 +128,8 @@ def _understood(aoi: Any) -> Shapes:
 
 def _box(bounds: list[float]) -> Shapes:
     """West may exceed east: the box then crosses the antimeridian, as in GeoJSON (RFC 7946, section 5.2)."""
+    if len(bounds) != 4:
+        raise ConfigError(f"an AOI of {len(bounds)} numbers ({str(bounds)[:80]})", allowed=_ALLOWED)
     west, south, east, north = bounds
     what = f"the AOI box {west:g},{south:g},{east:g},{north:g}"
     if not all(np.isfinite(bounds)) or south >= north or west == east or max(abs(west), abs(east)) > 360:

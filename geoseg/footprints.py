@@ -19,7 +19,7 @@ from geoseg.errors import ModelError
 from geoseg.grid import Grid
 from geoseg.measures import measure
 from geoseg.outlines import Outlines
-from geoseg.vectorize.outline import valid
+from geoseg.polygons import valid
 from geoseg.window import Window
 
 COLUMNS: dict[str, str] = {

@@ -14,11 +14,11 @@ from geoseg.config import ShapesSettings
 from geoseg.detectors.base import ModelCard
 from geoseg.grid import Grid
 from geoseg.outlines import Outlines
+from geoseg.polygons import gather, valid
 from geoseg.regularize import fit_hulls
 from geoseg.regularize.buildings import reach, redrawn
 from geoseg.regularize.ground import GRID, close_gaps, clusters, neighbours, resolve_overlaps, straight_borders, surface
 from geoseg.seams.merging import canonical_order
-from geoseg.vectorize.outline import valid
 
 SLIVER_PX = 1.0
 """Pixels: what is left of a footprint that lost ground, where it is narrower than this, is no footprint."""
@@ -156,14 +156,13 @@ def _without_specks(geometry: NDArray[Any], share: float) -> NDArray[Any]:
 def _without_pinholes(geometry: NDArray[Any]) -> NDArray[Any]:
     parts, of = shapely.get_parts(geometry, return_index=True)
     rings, of_part = shapely.get_rings(parts, return_index=True)
-    tiny = shapely.area(shapely.polygons(rings)) < PINHOLE_PX
-    geometry = geometry.copy()
-    for row in np.unique(of[of_part[tiny]]).tolist():
-        filled = [
-            shapely.Polygon(part.exterior, [h for h in part.interiors if shapely.Polygon(h).area >= PINHOLE_PX])
-            for part in parts[of == row].tolist()
-        ]
-        geometry[row] = filled[0] if len(filled) == 1 else shapely.multipolygons(filled)
+    hole = np.diff(of_part, prepend=-1) == 0  # the first ring of a part is around it
+    hit = np.unique(of_part[hole & (shapely.area(shapely.polygons(rings)) < PINHOLE_PX)])
+    for i in hit.tolist():
+        kept = [each for each in parts[i].interiors if shapely.Polygon(each).area >= PINHOLE_PX]
+        parts[i] = shapely.Polygon(parts[i].exterior, kept)
+    rows, geometry = np.unique(of[hit]), geometry.copy()
+    geometry[rows] = gather(parts, of, len(geometry))[rows]
     return geometry
 
 

@@ -22,6 +22,7 @@ from pyproj.exceptions import CRSError
 
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
+from geoseg.polygons import valid
 from geoseg.turns import beside, cut, turn
 
 LONLAT = CRS.from_epsg(4326)
@@ -86,8 +87,7 @@ def reprojected(table: geopandas.GeoDataFrame, crs: CRS) -> geopandas.GeoDataFra
     broken = np.flatnonzero(~shapely.is_valid(shapes) & np.isfinite(shapely.bounds(shapes)).all(axis=1))
     if not len(wide) and not len(broken):
         return moved
-    sound = shapely.make_valid(shapes[broken], method="structure", keep_collapsed=False)
-    shapes[broken] = shapely.orient_polygons(sound)
+    shapes[broken] = shapely.orient_polygons(valid(shapes[broken]))
     return moved.set_geometry(geopandas.GeoSeries(shapes, moved.index, moved.crs))
 
 

@@ -16,7 +16,7 @@ from pyproj import CRS
 from geoseg.aoi import load_aoi
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
-from geoseg.vectorize.outline import polygonal
+from geoseg.polygons import polygonal
 
 _log = logging.getLogger(__name__)
 _FAR_M = 10_000.0

@@ -8,7 +8,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.vectorize.outline import gather
+from geoseg.polygons import gather
 from geoseg.vectorize.simplify import simplify_rings
 
 

@@ -15,13 +15,13 @@ from geoseg.aoi import load_aoi
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
+from geoseg.polygons import polygonal
 from geoseg.raster import Scaling, open_raster, source_for
 from geoseg.training.config import TrainConfig
 from geoseg.training.labelled import Labelled
 from geoseg.training.pixels import Windowed, hold
 from geoseg.training.review import judged
 from geoseg.training.source_config import RasterSource, ReviewSource
-from geoseg.vectorize.outline import polygonal
 from geoseg.vectors import from_table, in_pixels, read_layer, read_shapes, read_table
 from geoseg.window import Window
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from geoseg.errors import AnswerError, ModelError
 from geoseg.instances import Instances
 from geoseg.outlines import Outlines
+from geoseg.polygons import gather, polygonal, valid
 from geoseg.tiling import Tile
 from geoseg.vectorize.cells import cell_outlines
 from geoseg.vectorize.mosaic import Parts
@@ -149,29 +150,6 @@ def _from_rings(parts: Parts, n: int) -> NDArray[Any]:
     return gather(polygons, parts.owner, n)
 
 
-def gather(polygons: NDArray[Any], owner: NDArray[np.int64], n: int) -> NDArray[Any]:
-    """``(n,)`` geometries of Polygons and the row that each belongs to: one is kept as it is, several make a
-    MultiPolygon, none an empty Polygon."""
-    geometry = np.full(n, shapely.Polygon(), dtype=object)
-    count = np.bincount(owner, minlength=n)
-    order = np.argsort(owner, kind="stable")
-    single = count[owner] == 1
-    geometry[owner[single]] = polygons[single]
-    order = order[~single[order]]
-    rows, index = np.unique(owner[order], return_inverse=True)
-    if rows.size:
-        geometry[rows] = shapely.multipolygons(polygons[order], indices=index)
-    return geometry
-
-
-def polygonal(geometry: NDArray[Any]) -> NDArray[Any]:
-    """The same with points and lines taken out of collections (what cutting may leave along an edge)."""
-    parts, owner = shapely.get_parts(geometry, return_index=True)
-    inner, of_part = shapely.get_parts(parts, return_index=True)  # MultiPolygons within collections
-    keep = (shapely.get_type_id(inner) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(inner)
-    return gather(inner[keep], owner[of_part[keep]], len(geometry))
-
-
 def _cut(geometry: NDArray[Any], window: Floats) -> NDArray[Any]:
     """Cut to the window (x1, y1, x2, y2): a detector may draw boxes that reach out of its chip."""
     bounds = shapely.bounds(geometry)
@@ -179,13 +157,4 @@ def _cut(geometry: NDArray[Any], window: Floats) -> NDArray[Any]:
         out = np.flatnonzero((bounds[:, :2] < window[:, :2]).any(1) | (bounds[:, 2:] > window[:, 2:]).any(1))
     if out.size:
         geometry[out] = polygonal(shapely.intersection(geometry[out], shapely.box(*window[out].T)))
-    return geometry
-
-
-def valid(geometry: NDArray[Any]) -> NDArray[Any]:
-    """Valid polygons: the few that are not are repaired, keeping only what has area."""
-    bad = np.flatnonzero(~shapely.is_valid(geometry))
-    if bad.size:
-        geometry = geometry.copy()
-        geometry[bad] = polygonal(shapely.make_valid(geometry[bad], method="structure", keep_collapsed=False))
     return geometry

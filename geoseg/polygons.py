@@ -1,0 +1,41 @@
+"""Polygons out of what cutting, moving and repairing make of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+
+def valid(geometry: NDArray[Any]) -> NDArray[Any]:
+    """Valid polygons: the few that are not are repaired, keeping only what has area."""
+    bad = np.flatnonzero(~shapely.is_valid(geometry))
+    if bad.size:
+        geometry = geometry.copy()
+        geometry[bad] = polygonal(shapely.make_valid(geometry[bad], method="structure", keep_collapsed=False))
+    return geometry
+
+
+def polygonal(geometry: NDArray[Any]) -> NDArray[Any]:
+    """Geometries with points and lines taken out of collections (what cutting may leave along an edge)."""
+    parts, owner = shapely.get_parts(geometry, return_index=True)
+    inner, of_part = shapely.get_parts(parts, return_index=True)  # MultiPolygons within collections
+    keep = (shapely.get_type_id(inner) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(inner)
+    return gather(inner[keep], owner[of_part[keep]], len(geometry))
+
+
+def gather(polygons: NDArray[Any], owner: NDArray[np.int64], n: int) -> NDArray[Any]:
+    """``(n,)`` geometries of Polygons and the row that each belongs to: one is kept as it is, several make a
+    MultiPolygon, none an empty Polygon."""
+    geometry = np.full(n, shapely.Polygon(), dtype=object)
+    count = np.bincount(owner, minlength=n)
+    order = np.argsort(owner, kind="stable")
+    single = count[owner] == 1
+    geometry[owner[single]] = polygons[single]
+    order = order[~single[order]]
+    rows, index = np.unique(owner[order], return_inverse=True)
+    if rows.size:
+        geometry[rows] = shapely.multipolygons(polygons[order], indices=index)
+    return geometry

@@ -110,6 +110,9 @@ tilings = st.builds(
 
 @settings(max_examples=25, deadline=None, phases=NO_SHRINK)
 @given(seed=st.integers(0, 10_000), tiling=tilings, apart=st.booleans())
+@example(seed=1204, tiling=Tiling(core=(37, 20), halo=(4, 2), block=3), apart=False)  # two cut pieces, one in parts
+@example(seed=9107, tiling=Tiling(core=(20, 38), halo=(2, 4), block=1), apart=False)
+@example(seed=6745, tiling=Tiling(core=(76, 55), halo=(8, 6), block=1), apart=False)
 def test_tiled_equals_untiled(seed: int, tiling: Tiling, apart: bool) -> None:
     objects = things(seed, gap=0.5 if tiling.halo else 4.0)  # without a halo, pieces are matched by contact alone
     plan = tiling.plan(AREA)

@@ -175,7 +175,9 @@ def _judged(outlines: Outlines, views: Views, i: Index, j: Index, slack: float) 
     for part, k, host in ((out.i_part, i, j), (out.j_part, j, i)):
         mute = np.flatnonzero(out.same | part)
         mute = mute[_mute(outlines, views, k[mute], host[mute])]
-        out.same[mute] = part[mute] = False
+        part[mute] = False
+        # Two cut pieces that are tied both give their ground; a whole one would stand for both.
+        out.same[mute[views.whole[host[mute]]]] = False
     for part, k, host in ((out.i_part, i, j), (out.j_part, j, i)):
         part |= _under(outlines, views, k, host, shared, slack, ~(out.same | part))
     return out

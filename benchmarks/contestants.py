@@ -15,7 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 import geoseg
 from geoseg.detectors import maskrcnn
-from geoseg.detectors.canvas import not_elsewhere
+from geoseg.detectors.canvas import cores_of, not_elsewhere
 from geoseg.detectors.maskrcnn import MaskRCNNDetector
 from geoseg.instances import Chip, Instances
 
@@ -71,7 +71,7 @@ def of_planes(outputs: list[dict[str, torch.Tensor]], chips: list[Chip]) -> list
     """What torchvision found, as far as the tile is the one to say so; its planes cut to their boxes."""
     found = []
     for out, chip in zip(outputs, chips, strict=True):
-        mine = not_elsewhere(out["boxes"], chip.tile).nonzero().flatten().tolist()
+        mine = not_elsewhere(out["boxes"], cores_of([chip.tile], out["boxes"].device)[0]).nonzero().flatten().tolist()
         boxes, scores = out["boxes"].float(), out["scores"].float()
         crops = [roi_align(out["masks"][i][None].float(), [boxes[i][None]], 28, aligned=True)[0, 0].cpu() for i in mine]
         masks = torch.stack(crops) if crops else torch.zeros(0, 28, 28)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from networks import chips
+from pretended import GPU, Pretended, put_module
 from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 from torchvision.ops import box_iou
 
@@ -193,6 +194,21 @@ def test_mask2former_travels_and_ignores_its_neighbours(mask2former: tuple[Any, 
     for chip, expected in zip(some, there.predict(some), strict=True):
         [alone] = detector.predict([chip])
         np.testing.assert_allclose(alone.scores, expected.scores, atol=1e-3)
+
+
+def test_mask2former_keeps_to_its_device(mask2former: tuple[Any, ModelCard], monkeypatch: pytest.MonkeyPatch) -> None:
+    from geoseg.detectors import mask2former as module
+
+    monkeypatch.setattr(module, "reduced_precision", lambda where: torch.autocast("cpu", enabled=False))
+    net, card = mask2former
+    detector = module.Mask2FormerDetector.of(copy.deepcopy(net), card, device="cpu")
+    some = chips(96, 128)
+    [expected] = detector.predict(some)
+    put_module(detector.net)
+    with Pretended() as gpu:
+        [found] = replace(detector, device=GPU).predict(some)
+    assert sum(gpu.calls.values()) > 100
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
 
 
 def test_a_config_of_a_giant_is_refused_before_it_is_built(mask2former: tuple[Any, ModelCard]) -> None:

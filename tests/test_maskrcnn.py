@@ -17,9 +17,9 @@ from torch.utils.hooks import RemovableHandle
 
 import geoseg
 from geoseg import scenes
-from geoseg.detectors import maskrcnn, suppression
+from geoseg.detectors import maskrcnn, regions, suppression
 from geoseg.detectors.base import Detector, ModelCard
-from geoseg.detectors.canvas import MOVES, may_be_here, not_elsewhere, prepared
+from geoseg.detectors.canvas import MOVES, cores_of, may_be_here, not_elsewhere, prepared
 from geoseg.detectors.maskrcnn import MaskRCNNDetector, _instances
 from geoseg.detectors.network import build, full_precision
 from geoseg.detectors.suppression import mask_doubles
@@ -191,8 +191,9 @@ def test_boxes_keep_their_precision_under_autocast() -> None:
 def test_only_boxes_inside_another_core_are_left_out(raw: list[tuple[float, float, float, float]]) -> None:
     plan = Tiling(core=64, halo=24).plan(Window(row_off=0, col_off=0, height=192, width=256))
     tile = plan.tile(1, 1)
+    [core] = cores_of([tile], torch.device("cpu"))
     boxes = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in raw]).clamp(0, 112)
-    kept = not_elsewhere(boxes, tile)
+    kept = not_elsewhere(boxes, core)
     for box, keep in zip((boxes + 40).tolist(), kept.tolist(), strict=True):
         inside_another = any(
             t != tile
@@ -210,13 +211,14 @@ def test_a_proposal_that_may_become_a_box_of_this_tile_is_looked_at(seed: int) -
     """Whatever a network makes of it, as long as it stays within reach."""
     g = torch.Generator().manual_seed(seed)
     tile = Tiling(core=64, halo=24).plan(Window(row_off=0, col_off=0, height=192, width=256)).tile(1, 1)
+    [core] = cores_of([tile], torch.device("cpu"))
     corner = torch.rand(50, 2, generator=g) * 112
     proposals = torch.cat([corner, corner + 1 + 60 * torch.rand(50, 2, generator=g) ** 2], dim=1).clamp(0, 112)
     side = (proposals[:, 2:] - proposals[:, :2]).repeat(1, 2)
     moved = proposals + MOVES * side * (2 * torch.rand(50, 4, generator=g) - 1)
     boxes = torch.cat([torch.minimum(moved[:, :2], moved[:, 2:]), torch.maximum(moved[:, :2], moved[:, 2:])], dim=1)
-    looked_at = may_be_here(proposals, tile)
-    assert looked_at[not_elsewhere(boxes.clamp(0, 112), tile)].all()
+    looked_at = may_be_here(proposals, core)
+    assert looked_at[not_elsewhere(boxes.clamp(0, 112), core)].all()
 
 
 def test_proposals_that_other_tiles_own_are_not_looked_at_and_nothing_is_missed(
@@ -231,7 +233,7 @@ def test_proposals_that_other_tiles_own_are_not_looked_at_and_nothing_is_missed(
     heads = town.ready.roi_heads
     counting = heads.box_roi_pool.register_forward_pre_hook(lambda _, given: asked.append(sum(map(len, given[1]))))
     found = town.predict(some)
-    monkeypatch.setattr(maskrcnn, "may_be_here", lambda proposals, tile: torch.ones(len(proposals), dtype=torch.bool))
+    monkeypatch.setattr(regions, "may_be_here", lambda proposals, cores: torch.ones(len(proposals), dtype=torch.bool))
     every = town.predict(some)
     counting.remove()
     half = len(asked) // 2
@@ -245,7 +247,7 @@ def test_proposals_that_other_tiles_own_are_not_looked_at_and_nothing_is_missed(
 def test_a_tile_whose_proposals_are_all_of_others_is_empty(
     detector: MaskRCNNDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maskrcnn, "may_be_here", lambda proposals, tile: torch.zeros(len(proposals), dtype=torch.bool))
+    monkeypatch.setattr(regions, "may_be_here", lambda proposals, cores: torch.zeros(len(proposals), dtype=torch.bool))
     assert [len(found) for found in detector.predict(chips()[:3])] == [0, 0, 0]
 
 

@@ -149,12 +149,22 @@ def check_finite(what: str, *tensors: Tensor) -> None:
         )
 
 
-def not_elsewhere(boxes: Tensor, tile: Tile) -> Tensor:
+def cores_of(tiles: Sequence[Tile], device: torch.device) -> Tensor:
+    """``(n, 4)`` float32 xyxy of the core of each tile, in pixels of its own window."""
+    corner = [(tile.window.col_off, tile.window.row_off) * 2 for tile in tiles]
+    whole = np.array([tile.core.xyxy for tile in tiles]) - np.array(corner)
+    return torch.from_numpy(whole.astype(np.float32)).to(device)
+
+
+def not_elsewhere(boxes: Tensor, cores: Tensor) -> Tensor:
     """``(n,)`` False for boxes ``(n, 4)`` xyxy in window pixels that lie wholly in the core of one neighbouring tile,
-    which sees them at least as well."""
-    core, window = tile.core, tile.window
-    left, top = core.col_off - window.col_off, core.row_off - window.row_off
-    right, bottom = left + core.width, top + core.height
+    which sees them at least as well.
+
+    Args:
+        boxes: of one tile, or of several.
+        cores: ``(4,)`` of the tile, or ``(n, 4)`` of each box's own (:func:`cores_of`).
+    """
+    left, top, right, bottom = cores.unbind(dim=-1)
     x1, y1, x2, y2 = boxes.unbind(dim=1)
     beside = (x2 < left) | (x1 > right)
     one_column = beside | ((x1 >= left) & (x2 <= right))
@@ -163,16 +173,18 @@ def not_elsewhere(boxes: Tensor, tile: Tile) -> Tensor:
     return ~((beside & one_row) | (above & one_column))
 
 
-def may_be_here(proposals: Tensor, tile: Tile) -> Tensor:
+def may_be_here(proposals: Tensor, cores: Tensor) -> Tensor:
     """``(n,)`` False for proposals ``(n, 4)`` of which nothing would be kept: so far inside the core of one
     neighbouring tile that a box made of one would lie wholly in there, too (:func:`not_elsewhere`)."""
     reach = MOVES * (proposals[:, 2:] - proposals[:, :2])
-    return not_elsewhere(torch.cat([proposals[:, :2] - reach, proposals[:, 2:] + reach], dim=1), tile)
+    return not_elsewhere(torch.cat([proposals[:, :2] - reach, proposals[:, 2:] + reach], dim=1), cores)
 
 
 def of_this_tile(boxes: Tensor, tile: Tile) -> Tensor:
     """``(n,)`` True for boxes ``(n, 4)`` that hold something and that no neighbour reports instead."""
-    return ((boxes[:, 2:] - boxes[:, :2]) > SMALLEST).all(dim=1) & not_elsewhere(boxes, tile)
+    return ((boxes[:, 2:] - boxes[:, :2]) > SMALLEST).all(dim=1) & not_elsewhere(
+        boxes, cores_of([tile], boxes.device)[0]
+    )
 
 
 def without_doubles(found: Instances, overlap: float) -> Instances:

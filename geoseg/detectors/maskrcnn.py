@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.image_list import ImageList
 
 from geoseg.detectors.base import InSteps, ModelCard
 from geoseg.detectors.canvas import (
     FLOOR,
     SMALLEST,
     by_canvas,
-    check_finite,
-    may_be_here,
     normalised,
-    not_elsewhere,
     packed,
     warn_full,
 )
@@ -27,6 +23,7 @@ from geoseg.detectors.device import pick_device, reduced_precision
 from geoseg.detectors.folding import folded
 from geoseg.detectors.openvino_core import asks_for_openvino
 from geoseg.detectors.openvino_parts import on_openvino
+from geoseg.detectors.regions import Regions, Sight, detect, propose
 from geoseg.detectors.suppression import mask_doubles
 from geoseg.errors import ModelError
 from geoseg.instances import Chip, Instances
@@ -111,7 +108,6 @@ class MaskRCNNDetector(InSteps):
         ready = folded(net)
         if compiled:
             ready = on_openvino(ready, len(card.mean or ()), device)
-        ready.rpn.head = _Finite(ready.rpn.head)
         return cls(net=net, ready=ready, card=card, where=where, wanted=device, digest=digest)
 
     @property
@@ -155,73 +151,41 @@ class MaskRCNNDetector(InSteps):
     @torch.inference_mode()
     def _seen(self, batch: _Batch) -> _Seen:
         shapes = [(chip.pixels.shape[1], chip.pixels.shape[2]) for chip in batch.chips]
+        sight = Sight.of(shapes, [chip.tile for chip in batch.chips], self.where)
         images = normalised(batch.pixels, shapes, self.card, self.where).contiguous(memory_format=torch.channels_last)
+        heads, sizes = self.ready.roi_heads, [batch.size] * len(shapes)
         with reduced_precision(self.where):
             features = self.ready.backbone(images)
-            proposals, _ = self.ready.rpn(ImageList(images, shapes), features)
-            proposals = [p[may_be_here(p, chip.tile)] for p, chip in zip(proposals, batch.chips, strict=True)]
-            boxes, scores, labels = self._boxes(features, proposals, shapes, batch.size)
-            for i, chip in enumerate(batch.chips):
-                if len(boxes[i]) >= self.ready.roi_heads.detections_per_img:
-                    warn_full(self.card.name, len(boxes[i]), chip.tile)
-                mine = not_elsewhere(boxes[i], chip.tile)
-                boxes[i], scores[i], labels[i] = boxes[i][mine], scores[i][mine], labels[i][mine]
-            masks = self._masks(features, boxes, labels, batch.size)
+            proposals = propose(self.ready.rpn, images, features, sight)
+            # The padded size, not the chips': pooling infers, once for all, the strides of the pyramid from it.
+            pooled = heads.box_head(heads.box_roi_pool(features, proposals.each(), sizes))
+            logits, deltas = heads.box_predictor(pooled)
+            found = detect(heads, logits, deltas, proposals, sight)
+            for chip, candidates in zip(batch.chips, found.candidates, strict=True):
+                if candidates >= heads.detections_per_img:
+                    warn_full(self.card.name, candidates, chip.tile)
+            masks = self._masks(features, found.regions, found.labels, sizes)
         # One copy of all: the device is waited for at each.
-        counts = [len(each) for each in boxes]
-        boxes, scores, labels = (list(torch.split(torch.cat(p).cpu(), counts)) for p in (boxes, scores, labels))
-        return _Seen(members=batch.members, boxes=boxes, scores=scores, labels=labels, masks=masks)
-
-    def _boxes(
-        self,
-        features: dict[str, Tensor],
-        proposals: list[Tensor],
-        shapes: list[tuple[int, int]],
-        size: tuple[int, int],
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        heads = self.ready.roi_heads
-        # The padded size, not the chips': pooling infers, once for all, the strides of the pyramid from it.
-        pooled = heads.box_head(heads.box_roi_pool(features, proposals, [size] * len(proposals)))
-        logits, deltas = heads.box_predictor(pooled)
-        check_finite("class logits or box deltas", logits, deltas)
-        heads.score_thresh = FLOOR
-        boxes, scores, labels = heads.postprocess_detections(logits.float(), deltas.float(), proposals, shapes)
-        return list(boxes), list(scores), list(labels)
+        columns = torch.cat([found.regions.boxes, found.scores[:, None], found.labels[:, None].float()], dim=1).cpu()
+        each = torch.split(columns, found.regions.counts)
+        return _Seen(
+            members=batch.members,
+            boxes=[rows[:, :4] for rows in each],
+            scores=[rows[:, 4] for rows in each],
+            labels=[rows[:, 5].long() for rows in each],
+            masks=list(torch.split(masks.cpu(), found.regions.counts)),
+        )
 
     def _masks(
-        self, features: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], size: tuple[int, int]
-    ) -> list[Tensor]:
-        """Per chip ``(n, 28, 28)`` probabilities of each instance's own class."""
+        self, features: dict[str, Tensor], regions: Regions, labels: Tensor, sizes: list[tuple[int, int]]
+    ) -> Tensor:
+        """``(n, 28, 28)`` probabilities of each instance's own class."""
         heads = self.ready.roi_heads
-        counts = [len(b) for b in boxes]
-        if not sum(counts):
-            return [torch.zeros((0, 28, 28)) for _ in boxes]
-        logits = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, boxes, [size] * len(boxes))))
-        own = logits[torch.arange(len(logits), device=logits.device), torch.cat(labels)]
-        return list(own.float().sigmoid().cpu().split(counts))
-
-
-class _Finite(nn.Module):
-    """The head of a region proposal network, whose answers are looked at before torchvision drops those that are no
-    numbers, which then look like ground with nothing on it. They depend on all features, and are far fewer.
-
-    Not a forward hook: torch numbers hooks per process, and a network that was unpickled keeps the numbers of the
-    process that it came from. A new hook may get the number of one that is there, and silently takes its place.
-    """
-
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Objectness and box deltas per level.
-
-        Raises:
-            AnswerError: NaN or infinity among them.
-        """
-        objectness, deltas = self.head(features)
-        check_finite("proposals", *objectness, *deltas)
-        return objectness, deltas
+        if not len(labels):
+            return torch.zeros((0, 28, 28))
+        logits = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, regions.each(), sizes)))
+        own: Tensor = logits[torch.arange(len(logits), device=logits.device), labels]
+        return own.float().sigmoid()
 
 
 def _arrive(net: MaskRCNN, card: ModelCard, wanted: str, digest: str) -> MaskRCNNDetector:

@@ -185,7 +185,7 @@ def test_a_missing_crs_may_be_assumed(tmp_path: Path) -> None:
     with pytest.raises(RasterError, match="--assume-crs"):
         open_raster(path)
     assert open_raster(path, assume_crs=UTM).grid.crs.to_epsg() == 32645
-    with pytest.raises(RasterError, match="cannot be understood"):
+    with pytest.raises(RasterError, match=r"'EPSG:nonsense' by --assume-crs, that cannot be understood.*EPSG:\.\.\."):
         open_raster(path, assume_crs="EPSG:nonsense")
     stated = write(tmp_path / "b.tif", texture(3, H, W))
     assert open_raster(stated, assume_crs="EPSG:3857").grid.crs.to_epsg() == 32645
@@ -196,6 +196,15 @@ def test_pixels_of_types_that_no_model_reads(tmp_path: Path) -> None:
         path = write(tmp_path / "a.tif", np.ones((1, H, W), dtype), **options)
         with pytest.raises(RasterError, match=message):
             open_raster(path)
+
+
+def test_radar_in_pairs_of_integers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "slc.tif"
+    profile = {"crs": UTM, "transform": NORTH_UP, "dtype": "complex_int16"}
+    with rasterio.open(path, "w", driver="GTiff", height=H, width=W, count=1, **profile) as out:
+        out.write(np.ones((1, H, W), "complex64"))
+    with pytest.raises(RasterError, match=r"complex_int16 pixels.*amplitude"):
+        open_raster(path)
 
 
 def test_huge_rasters_and_blocks_are_refused_until_allowed(tmp_path: Path) -> None:

@@ -195,9 +195,10 @@ def _grid(dataset: DatasetReader, name: str, assume_crs: str | None) -> Grid:
             width=dataset.width,
         )
     except CRSError as error:
+        given = "" if dataset.crs else f", {assume_crs!r} by --assume-crs,"
         raise RasterError(
-            f"{name} with a CRS that cannot be understood ({str(error)[:200]})",
-            remedy="Set it with gdal_edit -a_srs",
+            f"{name} with a CRS{given} that cannot be understood ({str(error)[:200]})",
+            remedy="Name it as EPSG:..., WKT or PROJ text" if given else "Set it with gdal_edit -a_srs",
         ) from error
 
 

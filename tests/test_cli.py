@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import pyogrio
 import pytest
 import shapely
 import typer
+from affine import Affine
 from commands import cli
+from pyproj import Transformer
 from rasters import DEGREES, ROTATED, SOUTH_UP, UTM, texture, write
 from rich.text import Text
 from typer.testing import CliRunner
@@ -153,6 +156,27 @@ def test_plan_in_one_layer(tmp_path: Path, raster: Path) -> None:
     tiles = gpd.read_file(tmp_path / "tiles.geojson")
     assert tiles.kind.value_counts().to_dict() == {"core": 6, "window": 6}
     assert tiles.crs.to_epsg() == 4326
+
+
+def test_plan_in_degrees_is_cut_at_the_antimeridian(tmp_path: Path) -> None:
+    east, north = Transformer.from_crs(4326, 32760, always_xy=True).transform(180.0, -17.0)
+    transform = Affine(5, 0, east - 500, 0, -5, north)
+    raster = write(tmp_path / "fiji.tif", texture(3, HEIGHT, WIDTH), transform=transform, crs="EPSG:32760")
+    assert cli("plan", raster, "-o", tmp_path / "tiles.geojson", "--core", 64, "--halo", 8).exit_code == 0
+    tiles = gpd.read_file(tmp_path / "tiles.geojson")
+    parts = tiles.geometry.explode().bounds
+    assert {-180.0, 180.0} < set(parts[["minx", "maxx"]].to_numpy().ravel())
+    assert (parts.maxx - parts.minx).max() < 0.01
+    cores = tiles[tiles.kind == "core"].to_crs(32760)
+    assert cores.area.sum() == pytest.approx(HEIGHT * WIDTH * 25, rel=1e-4)
+
+
+def test_plan_asks_not_for_what_only_pixels_tell(tmp_path: Path) -> None:
+    raster = write(tmp_path / "r.tif", np.zeros((4, HEIGHT, WIDTH), np.uint16), nodata=0)
+    for rule in ("low = [0, 0, 0], high = [9, 9, 9]", "percentiles = [2, 98]"):  # of three bands; of valid pixels
+        (tmp_path / "run.toml").write_text(f"[raster]\nscaling = {{ {rule} }}\n")
+        result = cli("plan", raster, "-o", tmp_path / "t.gpkg", "--config", tmp_path / "run.toml")
+        assert result.exit_code == 0, result.output
 
 
 def test_plan_takes_core_and_halo_from_the_model(tmp_path: Path, raster: Path, weights: Path) -> None:

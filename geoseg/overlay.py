@@ -71,14 +71,14 @@ def preview(
     picture = np.where(valid[..., None], pixels, np.array(_NO_DATA, np.uint8)).astype(np.float32)
     entries, drawn = [], 0
     for name, colour, shapes in _by_label(footprints):
-        places = to_picture(shapes, grid)
+        places = to_picture(shapes, grid, "footprints")
         drawn += len(places)
         _blend(picture, _filled(places, grid), colour, _FILL)
         _blend(picture, _lines(places, grid, _LINE), darker(colour, 0.9), 1.0)
         entries.append(_Entry(text=f"{name} ({len(places):,})", colour=colour, framed=False))
     _say_if_apart("footprints", len(footprints), drawn)
     if truth is not None:
-        places = to_picture(_ground(truth, "truth"), grid)
+        places = to_picture(_ground(truth, "truth"), grid, "truth")
         _say_if_apart("truth", len(truth), len(places))
         _blend(picture, _lines(places, grid, _TRUTH_LINE + 1.2), (0, 0, 0), 0.55)
         _blend(picture, _lines(places, grid, _TRUTH_LINE), _TRUTH, 1.0)
@@ -128,9 +128,9 @@ def read_view(
     return np.broadcast_to(colours, (*colours.shape[:2], 3)), chips[0].valid, shrunk.crop(part)
 
 
-def to_picture(shapes: gpd.GeoSeries, grid: Grid) -> NDArray[Any]:
+def to_picture(shapes: gpd.GeoSeries, grid: Grid, what: str = "shapes") -> NDArray[Any]:
     """Those of the shapes (with a CRS) that touch the picture, in its pixels (x = column, y = row)."""
-    moved = in_pixels(from_table(shapes, "shapes"), grid)
+    moved = in_pixels(from_table(shapes, what), grid)
     frame = shapely.box(0, 0, grid.width, grid.height)
     return np.asarray(moved[shapely.intersects(moved, frame)], dtype=object)
 
@@ -170,8 +170,7 @@ def _scaled(area: Window, grid: Grid, shrunk: Grid) -> Window:
 
 
 def _ground(table: gpd.GeoDataFrame, name: str) -> gpd.GeoSeries:
-    if table.crs is None:
-        raise ConfigError(f"{name} without a CRS", remedy="Set it with set_crs(...)")
+    from_table(table, name)  # refused where it has no CRS
     return table.geometry[~(table.geometry.isna() | table.geometry.is_empty)]
 
 

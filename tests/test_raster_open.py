@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
@@ -205,6 +206,16 @@ def test_radar_in_pairs_of_integers_is_refused(tmp_path: Path) -> None:
         out.write(np.ones((1, H, W), "complex64"))
     with pytest.raises(RasterError, match=r"complex_int16 pixels.*amplitude"):
         open_raster(path)
+
+
+def test_further_images_in_a_file_are_told(tmp_path: Path) -> None:
+    whole = write(tmp_path / "a.tif", texture(3, H, W), mask=np.arange(H * W).reshape(H, W) % 9 > 0, tiled=True)
+    with rasterio.open(whole, "r+") as out:
+        out.build_overviews([2, 4])
+    assert open_raster(whole).warnings == ()  # masks and overviews are images of the file, too
+    rasterio.shutil.copy(write(tmp_path / "b.tif", texture(1, H, W)), whole, driver="GTiff", APPEND_SUBDATASET="YES")
+    (said,) = open_raster(whole).warnings
+    assert "2 images: the first is examined" in said and "GTIFF_DIR:" in said
 
 
 def test_huge_rasters_and_blocks_are_refused_until_allowed(tmp_path: Path) -> None:

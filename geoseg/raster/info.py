@@ -119,7 +119,7 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
             access=access,
             mask_file=mask_file,
             data_end=None if mosaic or mask_file else written_end(dataset, name),
-            warnings=checked_sources(mosaic, dataset, access, has_mask=bool(mask_file)) if mosaic else (),
+            warnings=checked_sources(mosaic, dataset, access, has_mask=bool(mask_file)) if mosaic else _pages(dataset),
         )
 
 
@@ -140,6 +140,17 @@ def open_source(name: str, driver: str, access: Access) -> Iterator[tuple[Datase
     mosaic = read_vrt(name, access) if driver == "VRT" else None
     with open_dataset(mosaic.xml if mosaic else name, driver) as dataset:
         yield dataset, mosaic
+
+
+def _pages(dataset: DatasetReader) -> tuple[str, ...]:
+    """A warning of what a TIFF holds besides its first image, its masks and overviews."""
+    count = len(dataset.subdatasets)
+    if count < 2:
+        return ()
+    return (
+        f"{dataset.name} holds {count} images: the first is examined, the others are not; write each to a file of its "
+        f"own, e.g. with gdal_translate {dataset.subdatasets[1]} second.tif",
+    )
 
 
 def _nodata(dataset: DatasetReader, roles: tuple[str, ...], name: str) -> float | None:

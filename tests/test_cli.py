@@ -25,7 +25,7 @@ from rich.text import Text
 from typer.testing import CliRunner
 
 from geoseg import job
-from geoseg.cli import app
+from geoseg.cli import app, checks
 from geoseg.cli.exits import Commands
 from geoseg.raster import open_raster
 from geoseg.sinks import written_run
@@ -258,6 +258,13 @@ def test_doctor_finds_this_installation_in_order() -> None:
     checks = {check["name"]: check for check in json.loads(result.output)}
     assert result.exit_code == 0, checks
     assert {"python", "packages", "torch", "torchvision", "gpu", "gdal", "proj", "models", "disk"} <= set(checks)
+
+
+def test_doctor_names_the_variable_that_leads_gdal_astray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROJ_LIB", str(tmp_path))
+    (gdal,) = checks._gdal()
+    assert gdal.status == "broken" and "proj.db" in gdal.found
+    assert gdal.remedy == "Unset PROJ_LIB"
 
 
 def test_doctor_names_a_torchvision_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

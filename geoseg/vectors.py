@@ -163,6 +163,23 @@ def read_layer(path: str | Path, layer: str, kind: str = "vector") -> geopandas.
     return _opened(geopandas.read_file, path, what, layer=layer)
 
 
+def read_gaps(path: str | Path) -> geopandas.GeoDataFrame | None:
+    """The gaps that were written with an output, in it or beside it; None where there are none of polygons.
+
+    Raises:
+        ConfigError: they cannot be read.
+    """
+    output = Path(_absolute(path))
+    if output.suffix.lower() == ".gpkg":
+        table = read_layer(output, "gaps", "footprints")
+    else:
+        beside = output.with_name(f"{output.stem}.gaps{output.suffix}")
+        if not beside.is_file():
+            return None
+        table = read_table(beside, "gaps")
+    return table if table is not None and len(table) and "reason" in table else None
+
+
 @contextmanager
 def gdal_name(path: str | Path) -> Iterator[str]:
     """A name by which pyogrio and GDAL open the file at an absolute ``path`` and no other: its own, or that of a link.

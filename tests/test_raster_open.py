@@ -218,6 +218,12 @@ def test_further_images_in_a_file_are_told(tmp_path: Path) -> None:
     assert "2 images: the first is examined" in said and "GTIFF_DIR:" in said
 
 
+def test_a_negative_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "scan.tif", texture(1, H, W), photometric="MINISWHITE")
+    (said,) = open_raster(path).warnings
+    assert "a negative" in said and "MINISBLACK" in said
+
+
 def test_huge_rasters_and_blocks_are_refused_until_allowed(tmp_path: Path) -> None:
     path = tmp_path / "huge.tif"
     blocks = {"tiled": True, "blockxsize": 20_000, "blockysize": 20_000, "sparse_ok": True}

@@ -119,7 +119,7 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
             access=access,
             mask_file=mask_file,
             data_end=None if mosaic or mask_file else written_end(dataset, name),
-            warnings=checked_sources(mosaic, dataset, access, has_mask=bool(mask_file)) if mosaic else _pages(dataset),
+            warnings=checked_sources(mosaic, dataset, access, has_mask=bool(mask_file)) if mosaic else _told(dataset),
         )
 
 
@@ -142,15 +142,20 @@ def open_source(name: str, driver: str, access: Access) -> Iterator[tuple[Datase
         yield dataset, mosaic
 
 
-def _pages(dataset: DatasetReader) -> tuple[str, ...]:
-    """A warning of what a TIFF holds besides its first image, its masks and overviews."""
-    count = len(dataset.subdatasets)
-    if count < 2:
-        return ()
-    return (
-        f"{dataset.name} holds {count} images: the first is examined, the others are not; write each to a file of its "
-        f"own, e.g. with gdal_translate {dataset.subdatasets[1]} second.tif",
-    )
+def _told(dataset: DatasetReader) -> tuple[str, ...]:
+    """Warnings of what a TIFF holds besides its first image, its masks and overviews; and of a negative."""
+    found, count = [], len(dataset.subdatasets)
+    if count > 1:
+        found.append(
+            f"{dataset.name} holds {count} images: the first is examined, the others are not; write each to a file of "
+            f"its own, e.g. with gdal_translate {dataset.subdatasets[1]} second.tif"
+        )
+    if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
+        found.append(
+            f"{dataset.name} is a negative: its smallest value means white, and the model sees it as black; turn it "
+            "round, e.g. with gdal_translate -scale 0 255 255 0 -co PHOTOMETRIC=MINISBLACK"
+        )
+    return tuple(found)
 
 
 def _nodata(dataset: DatasetReader, roles: tuple[str, ...], name: str) -> float | None:

@@ -27,7 +27,12 @@ _ALLOWED = (
 )
 _NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*"
 _NUMBERS = re.compile(rf"{_NUMBER}(?:,{_NUMBER})+")
-_WKT = re.compile(r"\s*(?:SRID=\d+;)?\s*(MULTI)?(POLYGON|POINT|LINESTRING|GEOMETRYCOLLECTION)\b", re.IGNORECASE)
+# A file may be called polygon.geojson, and "polygon (1).geojson" where a browser had one before: WKT has no suffix.
+_WKT = re.compile(
+    r"\s*(?:SRID=\d+;)?\s*(?:MULTI)?(?:POLYGON|POINT|LINESTRING|GEOMETRYCOLLECTION)\s*[ZM]{0,2}\s*(?:\(|EMPTY\b)"
+    r"(?!.*\.[A-Z]\w*\s*$)",
+    re.IGNORECASE | re.DOTALL,
+)
 _TOLD = 10_000
 """An AOI of more vertices is summed up in a report, not told."""
 _LATTICE = 33

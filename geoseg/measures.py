@@ -43,9 +43,9 @@ def measure(geometry: NDArray[Any], crs: CRS) -> dict[str, Floats]:
     geometry = np.asarray(geometry, dtype=object)
     geod = crs.get_geod() or Geod(ellps="WGS84")
     points = shapely.point_on_surface(geometry)
-    lon0, lat0 = lonlat(crs, shapely.get_x(points), shapely.get_y(points))
+    lon0, lat0 = _on_earth(crs, np.column_stack([shapely.get_x(points), shapely.get_y(points)]))
     xy, owner = shapely.get_coordinates(geometry, return_index=True)
-    lon, lat = lonlat(crs, xy[:, 0], xy[:, 1])
+    lon, lat = _on_earth(crs, xy)
     flat = _with_coordinates(geometry, _tangent(lon, lat, lon0, lat0, owner, geod))
     found = {"area_m2": shapely.area(flat), "perimeter_m": shapely.length(flat), **_rectangle(flat)}
     reach = np.zeros(len(geometry))
@@ -53,6 +53,16 @@ def measure(geometry: NDArray[Any], crs: CRS) -> dict[str, Floats]:
     for i in np.flatnonzero(reach > FAR_M):
         found["area_m2"][i], found["perimeter_m"][i] = _geodesic(geometry[i], crs, geod)
     return {**found, "lon": (lon0 + 180.0) % 360.0 - 180.0, "lat": lat0}
+
+
+def _on_earth(crs: CRS, xy: Floats) -> tuple[Floats, Floats]:
+    """Longitude and latitude of ``(n, 2)`` ground positions.
+
+    What lies beyond a pole, as half of the first row of a global raster does whose pixels are centred on it, is the
+    pole: ground there would count back, or not at all.
+    """
+    lon, lat = lonlat(crs, xy[:, 0], xy[:, 1])
+    return lon, np.where(np.isfinite(lat), np.clip(lat, -90.0, 90.0), lat)
 
 
 def _tangent(lon: Floats, lat: Floats, lon0: Floats, lat0: Floats, owner: NDArray[np.int64], geod: Geod) -> Floats:
@@ -95,7 +105,7 @@ def _geodesic(geometry: Any, crs: CRS, geod: Geod) -> tuple[float, float]:
     area = perimeter = 0.0
     for part in shapely.get_parts(geometry):
         for hole, ring in enumerate([part.exterior, *part.interiors]):
-            lon, lat = lonlat(crs, *shapely.get_coordinates(ring).T)
+            lon, lat = _on_earth(crs, shapely.get_coordinates(ring))
             ring_area, ring_length = geod.polygon_area_perimeter(lon, lat)
             area += -abs(ring_area) if hole else abs(ring_area)
             perimeter += ring_length

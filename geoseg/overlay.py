@@ -33,6 +33,7 @@ _FINER = 4  # shapes are drawn on a lattice this many times finer, then averaged
 _MAGNIFIED = 4.0  # small rasters are enlarged at most this much
 _FILL, _NO_DATA, _TRUTH = 0.25, (228, 228, 228), (255, 255, 255)
 _LINE, _TRUTH_LINE = 2.2, 1.5  # picture pixels
+_OUTSIDE, _LOST, _VEIL = (90, 90, 90), (200, 20, 20), 0.55
 _TEXT, _ROW, _MARGIN = 15, 26, 10  # picture pixels
 
 
@@ -42,17 +43,21 @@ def preview(
     out_png: str | Path,
     *,
     truth: gpd.GeoDataFrame | None = None,
+    gaps: gpd.GeoDataFrame | None = None,
     max_side: int = 1600,
     window: Window | None = None,
     settings: Settings | None = None,
 ) -> Path:
     """Draw footprints over their raster, coloured by label, with the truth as thin white lines on top.
 
+    Ground that was not examined is told from ground where nothing was found: outside the AOI the picture is pale.
+
     Args:
         raster: what the footprints were found in.
         footprints: polygons in any CRS; the colours follow ``label`` where there is such a column.
         out_png: the picture to write (``.png``).
         truth: polygons in any CRS.
+        gaps: those of the run (``Extraction.gaps``): the AOI's border, and what could not be examined.
         max_side: longer side of the picture in pixels, without the legend under it.
         window: the part of the raster to show, in its pixels; None: all of it.
         settings: those of the run, of which ``[raster]`` counts (assumed CRS, bands, limits); None: the defaults.
@@ -69,16 +74,16 @@ def preview(
         raise ConfigError(f"a picture {target.name!r} of {max_side} pixels", allowed="a .png of 1 or more")
     pixels, valid, grid = read_view(raster, window=window, max_side=max_side, settings=settings)
     picture = np.where(valid[..., None], pixels, np.array(_NO_DATA, np.uint8)).astype(np.float32)
-    entries, drawn = [], 0
+    entries, drawn = [] if gaps is None else _draw_gaps(picture, gaps, grid), 0
     for name, colour, shapes in _by_label(footprints):
-        places = to_picture(shapes, grid)
+        places = to_picture(shapes, grid, "footprints")
         drawn += len(places)
         _blend(picture, _filled(places, grid), colour, _FILL)
         _blend(picture, _lines(places, grid, _LINE), darker(colour, 0.9), 1.0)
         entries.append(_Entry(text=f"{name} ({len(places):,})", colour=colour, framed=False))
     _say_if_apart("footprints", len(footprints), drawn)
     if truth is not None:
-        places = to_picture(_ground(truth, "truth"), grid)
+        places = to_picture(_ground(truth, "truth"), grid, "truth")
         _say_if_apart("truth", len(truth), len(places))
         _blend(picture, _lines(places, grid, _TRUTH_LINE + 1.2), (0, 0, 0), 0.55)
         _blend(picture, _lines(places, grid, _TRUTH_LINE), _TRUTH, 1.0)
@@ -87,6 +92,23 @@ def preview(
     with replacing(target) as (draft,):
         whole.save(draft, format="PNG", optimize=False)
     return target
+
+
+def _draw_gaps(picture: NDArray[np.float32], gaps: gpd.GeoDataFrame, grid: Grid) -> list[_Entry]:
+    """Lay gaps on the picture, and tell them; what holds nothing has a colour of its own already."""
+    shapes, entries = _ground(gaps, "gaps"), []
+    reasons = gaps.reason.loc[shapes.index]
+    lost = sorted({str(reason) for reason in reasons} - {"outside_aoi", "nodata"})
+    for text, which, veil, line in (
+        ("outside the AOI", ["outside_aoi"], _TRUTH, _OUTSIDE),
+        (f"not examined ({', '.join(lost)})", lost, _LOST, _LOST),
+    ):
+        places = to_picture(shapes[reasons.isin(which).to_numpy()], grid, "gaps")
+        if len(places):
+            _blend(picture, _filled(places, grid), veil, _VEIL)
+            _blend(picture, _lines(places, grid, _TRUTH_LINE), line, 1.0)
+            entries.append(_Entry(text=text, colour=line, framed=False))
+    return entries
 
 
 def _say_if_apart(name: str, given: int, drawn: int) -> None:
@@ -128,9 +150,9 @@ def read_view(
     return np.broadcast_to(colours, (*colours.shape[:2], 3)), chips[0].valid, shrunk.crop(part)
 
 
-def to_picture(shapes: gpd.GeoSeries, grid: Grid) -> NDArray[Any]:
+def to_picture(shapes: gpd.GeoSeries, grid: Grid, what: str = "shapes") -> NDArray[Any]:
     """Those of the shapes (with a CRS) that touch the picture, in its pixels (x = column, y = row)."""
-    moved = in_pixels(from_table(shapes, "shapes"), grid)
+    moved = in_pixels(from_table(shapes, what), grid)
     frame = shapely.box(0, 0, grid.width, grid.height)
     return np.asarray(moved[shapely.intersects(moved, frame)], dtype=object)
 
@@ -170,8 +192,7 @@ def _scaled(area: Window, grid: Grid, shrunk: Grid) -> Window:
 
 
 def _ground(table: gpd.GeoDataFrame, name: str) -> gpd.GeoSeries:
-    if table.crs is None:
-        raise ConfigError(f"{name} without a CRS", remedy="Set it with set_crs(...)")
+    from_table(table, name)  # refused where it has no CRS
     return table.geometry[~(table.geometry.isna() | table.geometry.is_empty)]
 
 

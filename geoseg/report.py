@@ -13,10 +13,12 @@ from typing import Any, get_args
 import geopandas as gpd
 import numpy as np
 import shapely
+from pyproj.exceptions import ProjError
 
 from geoseg.gaps import Gap, Reason
 from geoseg.grid import Grid
 from geoseg.measures import measure
+from geoseg.vectors import LONLAT, reprojected
 
 _VERSIONS = ("geoseg", "numpy", "shapely", "rasterio", "pyproj", "torch", "torchvision")
 EXPECTED: tuple[Reason, ...] = ("nodata", "outside_aoi")
@@ -75,7 +77,8 @@ class Report:
     gaps_m2: Mapping[str, float]
     """Square metres not examined, by reason."""
     extent: str | None = None
-    """The raster's outline as WKT with its EPSG code (longitude and latitude where its CRS has none)."""
+    """The raster's outline as WKT with its EPSG code (longitude and latitude where its CRS has none); None where
+    those would be of another planet."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The settings of the run."""
     warnings: tuple[str, ...] = ()
@@ -134,14 +137,18 @@ def versions() -> dict[str, str]:
     return dict(_versions())
 
 
-def extent_text(grid: Grid) -> str:
-    """The outline of a grid as WKT with an EPSG code; its own, or else in longitude and latitude, finely cut."""
+def extent_text(grid: Grid) -> str | None:
+    """The outline of a grid as WKT with an EPSG code; its own, or else in longitude and latitude, finely cut, in two at
+    180 degrees. None where that code is none of its planet's."""
     frame, epsg = shapely.box(0, 0, grid.width, grid.height), grid.crs.to_epsg()
     if not epsg:
         frame = shapely.segmentize(frame, max(grid.height, grid.width) / 16)
     [ground] = grid.geometry_to_world(np.array([frame], dtype=object))
     if not epsg:
-        ground = gpd.GeoSeries([ground], crs=grid.crs).to_crs(4326).iloc[0]
+        try:
+            ground = reprojected(gpd.GeoDataFrame(geometry=[ground], crs=grid.crs), LONLAT).geometry.iloc[0]
+        except ProjError:
+            return None
     return f"SRID={epsg or 4326};{shapely.to_wkt(ground, rounding_precision=-1)}"
 
 

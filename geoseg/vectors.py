@@ -18,7 +18,7 @@ import shapely
 from numpy.typing import NDArray
 from pyogrio.util import vsi_path
 from pyproj import CRS
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import CRSError, ProjError
 
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
@@ -52,7 +52,11 @@ def from_table(table: Any, what: str) -> Shapes:
         ConfigError: it has no CRS.
     """
     if table.crs is None:
-        raise ConfigError(f"{what} without a CRS", allowed="a CRS", remedy="Set it, e.g. table.set_crs(4326)")
+        raise ConfigError(
+            f"{what} without a CRS",
+            allowed="a CRS",
+            remedy="Set it: of a file with ogr2ogr -a_srs EPSG:... new.gpkg <it>, of a table with set_crs(...)",
+        )
     geometries = np.asarray(table.geometry.array, object)
     return Shapes(geometries=geometries, crs=CRS.from_user_input(table.crs), what=what)
 
@@ -60,14 +64,35 @@ def from_table(table: Any, what: str) -> Shapes:
 def in_pixels(shapes: Shapes, grid: Grid) -> NDArray[Any]:
     """``(n,)`` geometries in the pixels of ``grid`` (x = column, y = row), 2-D, on its side of the antimeridian.
 
-    Parts of one that was cut there become one again.
+    Parts of one that was cut there become one again. None for one that lies where the grid's CRS has no place at all:
+    far away, or metres that are said to be degrees.
+
+    Raises:
+        ConfigError: nothing leads from their CRS to the grid's, or not all of a shape.
     """
     middle_x, middle_y = grid.to_world(grid.height / 2, grid.width / 2)
-    moved, cut = beside(shapes.geometries, shapes.crs, grid.crs, (float(middle_x), float(middle_y)))
+    try:
+        moved, cut = beside(shapes.geometries, shapes.crs, grid.crs, (float(middle_x), float(middle_y)))
+    except ProjError as error:
+        raise _unreached(shapes, grid, str(error)) from error
+    xy, owner = shapely.get_coordinates(moved, return_index=True)
+    placed = np.isfinite(xy).all(axis=1)
+    lost = np.setdiff1d(owner[~placed], owner[placed])
+    if np.isin(owner[~placed], lost, invert=True).any():
+        raise _unreached(shapes, grid, "of one shape only a part does")
+    moved[lost] = None
     pixels = grid.geometry_to_pixel(moved)
     for i in np.flatnonzero(cut):
         pixels[i] = shapely.union_all(shapely.make_valid(shapely.get_parts(pixels[i])), grid_size=_JOINT_PX)
     return pixels
+
+
+def _unreached(shapes: Shapes, grid: Grid, why: str) -> ConfigError:
+    return ConfigError(
+        f"{shapes.what} in {shapes.crs.name}, which does not lead to {grid.crs.name} ({why[:200]})",
+        allowed="shapes near the raster, in the CRS that they are said to be in",
+        remedy="State their true CRS, or leave out what reaches far away",
+    )
 
 
 def reprojected(table: geopandas.GeoDataFrame, crs: CRS) -> geopandas.GeoDataFrame:
@@ -136,6 +161,23 @@ def read_layer(path: str | Path, layer: str, kind: str = "vector") -> geopandas.
     if _driver(_head(path, what)) != "GPKG" or not any(name == layer and form for name, form in _layers(path, what)):
         return None
     return _opened(geopandas.read_file, path, what, layer=layer)
+
+
+def read_gaps(path: str | Path) -> geopandas.GeoDataFrame | None:
+    """The gaps that were written with an output, in it or beside it; None where there are none of polygons.
+
+    Raises:
+        ConfigError: they cannot be read.
+    """
+    output = Path(_absolute(path))
+    if output.suffix.lower() == ".gpkg":
+        table = read_layer(output, "gaps", "footprints")
+    else:
+        beside = output.with_name(f"{output.stem}.gaps{output.suffix}")
+        if not beside.is_file():
+            return None
+        table = read_table(beside, "gaps")
+    return table if table is not None and len(table) and "reason" in table else None
 
 
 @contextmanager

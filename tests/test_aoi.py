@@ -65,6 +65,22 @@ def test_vector_files_in_any_crs(tmp_path: Path, suffix: str, crs: int) -> None:
     assert same(load_aoi(str(path), grid)[0], found, 1e-9)
 
 
+@pytest.mark.parametrize("name", ["polygon.geojson", "Point 1.gpkg", "multipolygon-a.fgb", "POLYGON (1).geojson"])
+def test_a_file_may_be_called_as_wkt_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    grid = GRIDS["rotated"]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_aoi(name, grid)
+    geopandas.GeoDataFrame(geometry=[on_ground(grid, WANTED)], crs=4326).to_file(name)
+    assert same(load_aoi(name, grid)[0], WANTED, 0.1)
+
+
+@pytest.mark.parametrize("text", ["POLYGON((0 0,1 1", "POLYGON ((0 0, 1 0, 1 1.5", "SRID=4326; POINT (1 x)"])
+def test_broken_wkt_is_told_as_such(text: str) -> None:
+    with pytest.raises(ConfigError, match="WKT that cannot be read"):
+        load_aoi(text, GRIDS["rotated"])
+
+
 def test_a_box_follows_its_parallels_on_a_big_grid() -> None:
     grid = Grid(crs=CRS(UTM), transform=Affine(100, 0, 200_000, 0, -100, 6_600_000), height=3000, width=6000)
     found, _ = load_aoi("84,57,90,59", grid)

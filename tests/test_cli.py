@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import pyogrio
 import pytest
 import shapely
 import typer
+from affine import Affine
 from commands import cli
+from pyproj import Transformer
 from rasters import DEGREES, ROTATED, SOUTH_UP, UTM, texture, write
 from rich.text import Text
 from typer.testing import CliRunner
 
 from geoseg import job
-from geoseg.cli import app
+from geoseg.cli import app, checks
 from geoseg.cli.exits import Commands
 from geoseg.raster import open_raster
 from geoseg.sinks import written_run
@@ -155,6 +158,27 @@ def test_plan_in_one_layer(tmp_path: Path, raster: Path) -> None:
     assert tiles.crs.to_epsg() == 4326
 
 
+def test_plan_in_degrees_is_cut_at_the_antimeridian(tmp_path: Path) -> None:
+    east, north = Transformer.from_crs(4326, 32760, always_xy=True).transform(180.0, -17.0)
+    transform = Affine(5, 0, east - 500, 0, -5, north)
+    raster = write(tmp_path / "fiji.tif", texture(3, HEIGHT, WIDTH), transform=transform, crs="EPSG:32760")
+    assert cli("plan", raster, "-o", tmp_path / "tiles.geojson", "--core", 64, "--halo", 8).exit_code == 0
+    tiles = gpd.read_file(tmp_path / "tiles.geojson")
+    parts = tiles.geometry.explode().bounds
+    assert {-180.0, 180.0} < set(parts[["minx", "maxx"]].to_numpy().ravel())
+    assert (parts.maxx - parts.minx).max() < 0.01
+    cores = tiles[tiles.kind == "core"].to_crs(32760)
+    assert cores.area.sum() == pytest.approx(HEIGHT * WIDTH * 25, rel=1e-4)
+
+
+def test_plan_asks_not_for_what_only_pixels_tell(tmp_path: Path) -> None:
+    raster = write(tmp_path / "r.tif", np.zeros((4, HEIGHT, WIDTH), np.uint16), nodata=0)
+    for rule in ("low = [0, 0, 0], high = [9, 9, 9]", "percentiles = [2, 98]"):  # of three bands; of valid pixels
+        (tmp_path / "run.toml").write_text(f"[raster]\nscaling = {{ {rule} }}\n")
+        result = cli("plan", raster, "-o", tmp_path / "t.gpkg", "--config", tmp_path / "run.toml")
+        assert result.exit_code == 0, result.output
+
+
 def test_plan_takes_core_and_halo_from_the_model(tmp_path: Path, raster: Path, weights: Path) -> None:
     assert cli("plan", raster, "-o", tmp_path / "t.gpkg", "--model", weights).exit_code == 0
     cores = gpd.read_file(tmp_path / "t.gpkg", layer="cores")
@@ -234,6 +258,13 @@ def test_doctor_finds_this_installation_in_order() -> None:
     checks = {check["name"]: check for check in json.loads(result.output)}
     assert result.exit_code == 0, checks
     assert {"python", "packages", "torch", "torchvision", "gpu", "gdal", "proj", "models", "disk"} <= set(checks)
+
+
+def test_doctor_names_the_variable_that_leads_gdal_astray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROJ_LIB", str(tmp_path))
+    (gdal,) = checks._gdal()
+    assert gdal.status == "broken" and "proj.db" in gdal.found
+    assert gdal.remedy == "Unset PROJ_LIB"
 
 
 def test_doctor_names_a_torchvision_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -248,3 +248,12 @@ def test_what_cannot_be_compared_is_refused() -> None:
         evaluate("pred.gpkg", table(shapes))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="threshold of 0"):
         match(shapes, shapes, iou=0.0)
+
+
+def test_metres_that_are_said_to_be_degrees_are_refused() -> None:
+    """As in GeoJSON written without a CRS."""
+    found = table(boxes((350_010, 3_049_950, 350_050, 3_049_990)))
+    truth = found.set_crs(4326, allow_override=True)
+    for pair in ((found, truth), (truth, found)):
+        with pytest.raises(ConfigError, match=r"cannot be laid in one plane.*true CRS"):
+            evaluate(*pair)

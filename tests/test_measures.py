@@ -192,3 +192,17 @@ def test_a_crs_without_an_ellipsoid_is_refused() -> None:
     local = CRS.from_wkt('LOCAL_CS["site grid",UNIT["metre",1]]')
     with pytest.raises(RasterError, match="tied to no ellipsoid"):
         measure(np.array([shapely.box(0, 0, 1, 1)]), local)
+
+
+@pytest.mark.parametrize("step", [0.25, 0.001, 1e-5])  # measured along geodesics, and in a plane
+@pytest.mark.parametrize("crs", [4326, 4267])
+def test_what_lies_beyond_a_pole_is_the_pole(step: float, crs: int) -> None:
+    """The first row of a global raster whose pixels are centred on the pole."""
+    south, north = [90 - 5 * step, -90 - step / 2], [90 + step / 2, -90 + 5 * step]
+    boxes = shapely.box(10, south, 10 + step, north)
+    cut = shapely.clip_by_rect(boxes, -180, -90, 180, 90)
+    found, expected = (measure(shapes, CRS.from_epsg(crs)) for shapes in (boxes, cut))
+    for name in ("area_m2", "perimeter_m", "length_m", "width_m"):
+        assert (expected[name] > 0).all()
+        assert found[name] == pytest.approx(expected[name], rel=1e-6), name
+    assert (np.abs(found["lat"]) <= 90).all()

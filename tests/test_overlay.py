@@ -10,6 +10,7 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from commands import cli
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,6 +19,7 @@ from pyproj import CRS
 from geoseg.errors import ConfigError, RasterError
 from geoseg.grid import Grid
 from geoseg.overlay import preview, read_view, scale_bar, to_picture
+from geoseg.sinks import write
 from geoseg.sinks.colours import label_colours
 from geoseg.window import Window
 
@@ -127,6 +129,24 @@ def test_what_has_no_value_is_grey(tmp_path: Path) -> None:
         raster.nodata = 20
     picture = np.asarray(Image.open(preview(made.path, made.footprints[:0], tmp_path / "a.png", max_side=420)))
     assert (picture[:40] == 228).all() and (picture[70, 110:250] == 220).all()
+
+
+def test_what_was_not_examined_is_told_from_where_nothing_was_found(tmp_path: Path) -> None:
+    made = scene(tmp_path)
+    kinds = ["outside_aoi", "failed", "nodata"]
+    boxes = shapely.box([0, 350, 60], [0, 0, 250], [50, 420, 90], [300, 60, 290])
+    crs, transform = GRIDS["north-up"]
+    ground = shapely.transform(boxes, lambda xy: np.column_stack(transform @ (xy[:, 0], xy[:, 1])))
+    gaps = gpd.GeoDataFrame({"reason": kinds}, geometry=list(ground), crs=crs).to_crs(4326)
+    found = tmp_path / "found.gpkg"
+    write(made.footprints.to_crs(crs), found, gaps=gaps.to_crs(crs))
+    pictures = [preview(made.path, made.footprints, tmp_path / "a.png", gaps=gaps, max_side=420), tmp_path / "b.png"]
+    assert cli("preview", made.path, found, "-o", pictures[1], "--max-side", 420).exit_code == 0
+    for picture in (np.asarray(Image.open(path)) for path in pictures):
+        assert (picture[150, 10:40] == 149).all(), "pale outside the AOI"
+        assert (picture[30, 360:410] == (119, 20, 20)).all(), "red where the detector failed"
+        assert (picture[270, 55:85] == 20).all() and (picture[100, 300:340] == 20).all()
+        assert (picture[100:200, 50] == 90).all(), "a border between"
 
 
 @pytest.mark.parametrize(("dtype", "bands"), [("uint16", 4), ("uint16", 1), ("uint8", 1), ("float32", 3)])

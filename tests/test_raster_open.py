@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
@@ -185,7 +186,7 @@ def test_a_missing_crs_may_be_assumed(tmp_path: Path) -> None:
     with pytest.raises(RasterError, match="--assume-crs"):
         open_raster(path)
     assert open_raster(path, assume_crs=UTM).grid.crs.to_epsg() == 32645
-    with pytest.raises(RasterError, match="cannot be understood"):
+    with pytest.raises(RasterError, match=r"'EPSG:nonsense' by --assume-crs, that cannot be understood.*EPSG:\.\.\."):
         open_raster(path, assume_crs="EPSG:nonsense")
     stated = write(tmp_path / "b.tif", texture(3, H, W))
     assert open_raster(stated, assume_crs="EPSG:3857").grid.crs.to_epsg() == 32645
@@ -196,6 +197,31 @@ def test_pixels_of_types_that_no_model_reads(tmp_path: Path) -> None:
         path = write(tmp_path / "a.tif", np.ones((1, H, W), dtype), **options)
         with pytest.raises(RasterError, match=message):
             open_raster(path)
+
+
+def test_radar_in_pairs_of_integers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "slc.tif"
+    profile = {"crs": UTM, "transform": NORTH_UP, "dtype": "complex_int16"}
+    with rasterio.open(path, "w", driver="GTiff", height=H, width=W, count=1, **profile) as out:
+        out.write(np.ones((1, H, W), "complex64"))
+    with pytest.raises(RasterError, match=r"complex_int16 pixels.*amplitude"):
+        open_raster(path)
+
+
+def test_further_images_in_a_file_are_told(tmp_path: Path) -> None:
+    whole = write(tmp_path / "a.tif", texture(3, H, W), mask=np.arange(H * W).reshape(H, W) % 9 > 0, tiled=True)
+    with rasterio.open(whole, "r+") as out:
+        out.build_overviews([2, 4])
+    assert open_raster(whole).warnings == ()  # masks and overviews are images of the file, too
+    rasterio.shutil.copy(write(tmp_path / "b.tif", texture(1, H, W)), whole, driver="GTiff", APPEND_SUBDATASET="YES")
+    (said,) = open_raster(whole).warnings
+    assert "2 images: the first is examined" in said and "GTIFF_DIR:" in said
+
+
+def test_a_negative_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "scan.tif", texture(1, H, W), photometric="MINISWHITE")
+    (said,) = open_raster(path).warnings
+    assert "a negative" in said and "MINISBLACK" in said
 
 
 def test_huge_rasters_and_blocks_are_refused_until_allowed(tmp_path: Path) -> None:

@@ -80,6 +80,20 @@ def test_a_truncated_source_is_unreadable(tmp_path: Path) -> None:
     assert {gap.reason for gap in gaps} == {"unreadable"}
 
 
+def test_a_source_of_another_size_than_when_the_mosaic_was_built_is_refused(tmp_path: Path) -> None:
+    """A sheet that was delivered anew, coarser or finer: GDAL takes its pixels one to one, and they lie elsewhere."""
+    said = f'<SourceProperties RasterXSize="{W}" RasterYSize="{H}" DataType="Byte" BlockXSize="{W}" BlockYSize="1"/>'
+    for properties in ("", said):
+        path = vrt(tmp_path / "m.vrt", source("a.tif").replace("<SrcRect", f"{properties}<SrcRect"))
+        for height, width in ((H, W), (H // 2, W // 2), (2 * H, 2 * W)):
+            write(tmp_path / "a.tif", texture(1, height, width))
+            if height == H or (height > H and not properties):  # without sizes, it may be a part of a larger sheet
+                assert open_raster(path).grid.height == H
+                continue
+            with pytest.raises(RasterError, match=rf"{height} x {width} pixels where the mosaic goes by {H} x {W}"):
+                open_raster(path)
+
+
 def test_a_source_with_huge_blocks_or_no_header_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.tif", texture(3, H, W), tiled=True, blockxsize=64, blockysize=48)
     path = vrt(tmp_path / "m.vrt", source("a.tif"))

@@ -250,3 +250,20 @@ def test_shapes_of_the_other_side_of_the_earth_stay_there() -> None:
     for shapes in (lonlat, lonlat.to_crs(32760)):
         far, none, empty = in_pixels(from_table(shapes, "the labels"), grid)
         assert far.bounds[0] > 4e7 and none is None and empty.is_empty
+
+
+def test_shapes_that_have_no_place_in_the_grids_crs() -> None:
+    """Metres that are said to be degrees, as in GeoJSON without a CRS, are nowhere; what reaches there is refused."""
+    grid = Grid(crs=CRS(UTM), transform=Affine(0.5, 0, 500_000, 0, -0.5, 3_060_100), height=300, width=400)
+    near = gpd.GeoSeries([SHAPES[0]], crs=UTM).to_crs(4326).iloc[0]
+    guinea = shapely.box(-3.1, 0.1, -2.9, 0.2)  # a quarter of the globe from the zone
+    table = gpd.GeoSeries([*SHAPES, near, guinea, None], crs=4326)
+    *wrong, right, far, none = in_pixels(from_table(table, "the labels"), grid)
+    assert wrong == [None, None] and far is None and none is None
+    assert np.allclose(right.bounds, (0, 180, 60, 200), atol=1e-3)
+    for shape in (shapely.MultiPolygon([near, guinea]), shapely.Polygon([(87, 27), (88, 27), (-2.9, 0.1)])):
+        with pytest.raises(ConfigError, match=r"the labels in WGS 84, .* not lead to WGS 84 / UTM.*only a part"):
+            in_pixels(from_table(gpd.GeoSeries([shape], crs=4326), "the labels"), grid)
+    undefined = 'LOCAL_CS["Undefined Cartesian SRS",UNIT["Meter",1]]'  # QGIS's layers without a CRS
+    with pytest.raises(ConfigError, match="the labels in Undefined Cartesian SRS, which does not lead"):
+        in_pixels(from_table(gpd.GeoSeries(SHAPES, crs=undefined), "the labels"), grid)

@@ -184,13 +184,15 @@ def _gdal() -> Iterator[Check]:
         yield Check(name="gdal", status="ok", found=text)
         return
     remedy = "Reinstall rasterio, pyogrio and geopandas from their wheels"
+    if "proj" in error.lower() and _strangers():  # another installation's data, where GDAL looks first
+        remedy = f"Unset {' and '.join(_strangers())}"
     if "libexpat" in error:
         remedy = "Install the system's expat library (Debian, Ubuntu: apt-get install libexpat1)"
     yield Check(name="gdal", status="broken", found=error, remedy=remedy)
 
 
 def _proj() -> Iterator[Check]:
-    strangers = [name for name in ("PROJ_LIB", "PROJ_DATA", "GDAL_DATA", "GDAL_DRIVER_PATH") if os.environ.get(name)]
+    strangers = _strangers()
     try:
         import pyproj
 
@@ -212,6 +214,11 @@ def _proj() -> Iterator[Check]:
         + (f"; {', '.join(strangers)} set" if strangers else ""),
         remedy=f"Unset {' and '.join(strangers)} if coordinates look wrong" if strangers else "",
     )
+
+
+def _strangers() -> list[str]:
+    """Variables that lead GDAL and PROJ to data of another installation."""
+    return [name for name in ("PROJ_LIB", "PROJ_DATA", "GDAL_DATA", "GDAL_DRIVER_PATH") if os.environ.get(name)]
 
 
 def _models() -> Iterator[Check]:

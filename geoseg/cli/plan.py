@@ -75,8 +75,11 @@ def _job(raster: str, model: str | None, aoi: str | None, settings: Settings) ->
     from geoseg.job import Job, Sketch
 
     card = model_card(model) if model else ModelCard(classes=("any",))
-    # Tiles depend on the GSD alone: the bands and values that the model wants are no reason to refuse.
+    # Tiles depend on the GSD alone: the bands and values that the model wants are no reason to refuse, nor are those of
+    # the settings, which are the model's, and whose percentiles would have to be measured.
     sketch = Sketch(card=replace(card, bands=None, mean=None, std=None), digest=model_digest(model) if model else "")
+    raster_settings = settings.raster.model_copy(update={"bands": None, "scaling": None})
+    settings = settings.model_copy(update={"raster": raster_settings})
     job = Job.of(raster, sketch, aoi=aoi, tiling=None, settings=settings)
     for warning in job.warnings:
         log.warning("%s", warning)
@@ -123,11 +126,12 @@ def write_tiles(layers: dict[str, gpd.GeoDataFrame], output: Path, *, force: boo
     from geoseg.sinks.atomic import replacing
     from geoseg.sinks.gpkg import replacing_geopackage
     from geoseg.sinks.tables import GDAL_ERRORS, write_layer
+    from geoseg.vectors import LONLAT, reprojected
 
     driver = _DRIVERS[output.suffix.lower()]
     if driver != "GPKG":
         both = pd.concat(list(layers.values()), ignore_index=True)
-        layers = {"tiles": both.to_crs(4326) if driver == "GeoJSON" else both}
+        layers = {"tiles": reprojected(both, LONLAT) if driver == "GeoJSON" else both}
         with replacing(output, library_errors=GDAL_ERRORS) as (draft,):
             write_layer(layers["tiles"], draft, layer="tiles", driver=driver, multi=False)
         return

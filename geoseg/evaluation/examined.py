@@ -12,7 +12,7 @@ import geopandas as gpd
 from geoseg.aoi import read_aoi
 from geoseg.errors import GeosegError
 from geoseg.sinks import written_run
-from geoseg.vectors import read_layer, read_table
+from geoseg.vectors import read_gaps
 
 _log = logging.getLogger(__name__)
 _NOTED = re.compile(r"\s*(SRID=\d+;)?\s*(MULTI)?POLYGON\s*\(", re.IGNORECASE)
@@ -39,7 +39,7 @@ def examined(path: str | Path) -> Examined | None:
     run = written_run(path)
     if not run.get("run"):
         return None
-    gaps = _gaps(Path(path).expanduser())
+    gaps = read_gaps(path)
     aoi, what = _area(run.get("aoi"), "its AOI")
     if aoi is None:
         if run.get("aoi"):
@@ -67,15 +67,3 @@ def _area(text: str | None, what: str) -> tuple[gpd.GeoDataFrame | None, str]:
     except GeosegError:  # summed up: of too many vertices, or without an EPSG code
         return None, ""
     return gpd.GeoDataFrame(geometry=[area.geometry], crs=area.crs), what
-
-
-def _gaps(path: Path) -> gpd.GeoDataFrame | None:
-    """The gaps that were written with an output; None where there are none of polygons."""
-    if path.suffix.lower() == ".gpkg":
-        table = read_layer(path, "gaps", "footprints")
-    else:
-        beside = path.with_name(f"{path.stem}.gaps{path.suffix}")
-        if not beside.is_file():
-            return None
-        table = read_table(beside, "gaps")
-    return table if table is not None and len(table) and "reason" in table else None

@@ -178,6 +178,12 @@ def _pieces(geometry: NDArray[Any], parts: NDArray[Any]) -> tuple[NDArray[np.int
 def _polygons(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """The rows with polygons of some area, repaired where they were invalid."""
     geometry = np.array(table.geometry.array, dtype=object)
+    if not np.isfinite(shapely.get_coordinates(geometry)).all():
+        raise ConfigError(
+            "footprints that cannot be laid in one plane",
+            allowed="coordinates inside the CRS's area of use, on one side of the globe",
+            remedy="Check that both files state their true CRS",
+        )
     bad = ~(shapely.is_missing(geometry) | shapely.is_valid(geometry))
     if bad.any():
         _log.warning("%d invalid geometries repaired", int(bad.sum()))
@@ -187,12 +193,6 @@ def _polygons(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     keep = np.isin(shapely.get_type_id(geometry), (3, 6)) & (shapely.area(geometry) > 0)
     if not keep.all():
         _log.warning("%d rows without a polygon left out", int((~keep).sum()))
-    if not np.isfinite(shapely.get_coordinates(geometry[keep])).all():
-        raise ConfigError(
-            "footprints that cannot be laid in one plane",
-            allowed="coordinates inside the CRS's area of use, on one side of the globe",
-            remedy="Check that both files state their true CRS",
-        )
     return table.loc[keep].set_geometry(geometry[keep], crs=table.crs)
 
 

@@ -119,7 +119,7 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
             access=access,
             mask_file=mask_file,
             data_end=None if mosaic or mask_file else written_end(dataset, name),
-            warnings=checked_sources(mosaic, dataset, access, has_mask=bool(mask_file)) if mosaic else (),
+            warnings=checked_sources(mosaic, dataset, access, has_mask=bool(mask_file)) if mosaic else _told(dataset),
         )
 
 
@@ -140,6 +140,22 @@ def open_source(name: str, driver: str, access: Access) -> Iterator[tuple[Datase
     mosaic = read_vrt(name, access) if driver == "VRT" else None
     with open_dataset(mosaic.xml if mosaic else name, driver) as dataset:
         yield dataset, mosaic
+
+
+def _told(dataset: DatasetReader) -> tuple[str, ...]:
+    """Warnings of what a TIFF holds besides its first image, its masks and overviews; and of a negative."""
+    found, count = [], len(dataset.subdatasets)
+    if count > 1:
+        found.append(
+            f"{dataset.name} holds {count} images: the first is examined, the others are not; write each to a file of "
+            f"its own, e.g. with gdal_translate {dataset.subdatasets[1]} second.tif"
+        )
+    if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
+        found.append(
+            f"{dataset.name} is a negative: its smallest value means white, and the model sees it as black; turn it "
+            "round, e.g. with gdal_translate -scale 0 255 255 0 -co PHOTOMETRIC=MINISBLACK"
+        )
+    return tuple(found)
 
 
 def _nodata(dataset: DatasetReader, roles: tuple[str, ...], name: str) -> float | None:
@@ -195,9 +211,10 @@ def _grid(dataset: DatasetReader, name: str, assume_crs: str | None) -> Grid:
             width=dataset.width,
         )
     except CRSError as error:
+        given = "" if dataset.crs else f", {assume_crs!r} by --assume-crs,"
         raise RasterError(
-            f"{name} with a CRS that cannot be understood ({str(error)[:200]})",
-            remedy="Set it with gdal_edit -a_srs",
+            f"{name} with a CRS{given} that cannot be understood ({str(error)[:200]})",
+            remedy="Name it as EPSG:..., WKT or PROJ text" if given else "Set it with gdal_edit -a_srs",
         ) from error
 
 

@@ -11,7 +11,7 @@ from rasterio.io import DatasetReader
 from geoseg.errors import RasterError
 from geoseg.raster.access import Access, is_remote, is_tiff, one_line, open_dataset
 from geoseg.raster.missing import suspicious_end
-from geoseg.raster.vrt import Mosaic
+from geoseg.raster.vrt import Mosaic, check_extent
 
 _INNER = 256
 """Most images that are looked at in one TIFF. A COG has some 20: overviews, and masks of them."""
@@ -32,7 +32,9 @@ def check_size(dataset: DatasetReader, access: Access, name: str) -> None:
         )
     rows, cols = dataset.block_shapes[0]
     together = dataset.count if str(getattr(dataset.interleaving, "value", "")).lower() == "pixel" else 1
-    cost = rows * cols * together * np.dtype(dataset.dtypes[0].replace("_int", "")).itemsize
+    kind = dataset.dtypes[0]
+    # Radar's pairs of int16, which NumPy has no type for.
+    cost = rows * cols * together * (4 if kind == "complex_int16" else np.dtype(kind).itemsize)
     if cost > access.max_block_bytes:
         raise RasterError(
             f"{name} stored in blocks of {rows} x {cols} pixels, {cost} bytes each once decoded",
@@ -97,7 +99,8 @@ def has_own_mask(dataset: DatasetReader) -> bool:
 
 
 def checked_sources(mosaic: Mosaic, dataset: DatasetReader, access: Access, *, has_mask: bool) -> tuple[str, ...]:
-    """Refuse sources that cost too much or whose masks GDAL would leave out; warn of those never written to their end.
+    """Refuse sources that cost too much, have changed since, or whose masks GDAL would leave out; warn of those never
+    written to their end.
 
     Raises:
         RasterError: a source is refused.
@@ -106,6 +109,7 @@ def checked_sources(mosaic: Mosaic, dataset: DatasetReader, access: Access, *, h
     for path in mosaic.sources:
         with open_dataset(path, "GTiff") as part:
             check_size(part, access, path)
+            check_extent(mosaic, path, part.width, part.height)
             check_inner(part, access, path)
             if not has_mask and mask_file_of(path, part, access):
                 raise RasterError(

@@ -10,6 +10,8 @@ import math
 import os
 import re
 import xml.etree.ElementTree as ET
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +55,7 @@ _SOURCES = ("SimpleSource", "ComplexSource")
 _RESAMPLINGS = ("", "near", "nearest", "bilinear", "cubic", "cubicspline", "lanczos")
 """Of which GDAL places the kernel by the mosaic's pixels. Its average, RMS and Gauss begin theirs anew at each window
 that is read, and its mode decides ties by the window, so that pixels would follow from how tiles are grouped."""
+_COUNTS = {2: "two", 4: "four"}
 _SAME_PX = 1e-3
 """Rectangles that differ by less than this are one to GDAL."""
 
@@ -67,6 +70,10 @@ class Mosaic:
     """Absolute paths of the source rasters, in order of first mention."""
     covered: tuple[tuple[float, float, float, float], ...]
     """Where any source lies, as (col_off, row_off, col_end, row_end) in pixels of the mosaic."""
+    stated: Mapping[str, frozenset[tuple[float, float]]]
+    """Widths and heights that each source is said to have."""
+    reached: Mapping[str, tuple[float, float]]
+    """How far into each source the mosaic reaches: column and row."""
 
 
 def read_vrt(path: str, access: Access) -> Mosaic:
@@ -84,6 +91,8 @@ def read_vrt(path: str, access: Access) -> Mosaic:
         xml=ET.tostring(clean, encoding="unicode"),
         sources=tuple(reader.sources),
         covered=tuple(dict.fromkeys(reader.covered)),
+        stated={path: frozenset(sizes) for path, sizes in reader.stated.items()},
+        reached=dict(reader.reached),
     )
 
 
@@ -112,6 +121,8 @@ class _Rewriter:
         self.roots = [self.folder, *(os.path.realpath(root) for root in access.roots)]
         self.sources: dict[str, None] = {}
         self.covered: list[tuple[float, float, float, float]] = []
+        self.stated: defaultdict[str, set[tuple[float, float]]] = defaultdict(set)
+        self.reached: dict[str, tuple[float, float]] = {}
 
     def rewrite(self, element: ET.Element) -> ET.Element:
         if element.tag not in _KEPT:
@@ -132,6 +143,8 @@ class _Rewriter:
             if child.tag in _DROPPED or (child.tag == "Metadata" and child.get("domain")):
                 continue
             clean.append(self.rewrite(child))
+        if element.tag in _SOURCES:
+            self._extent(clean)
         return clean
 
     def _source(self, element: ET.Element, clean: ET.Element) -> None:
@@ -151,6 +164,19 @@ class _Rewriter:
             self.sources[real] = None
         clean.text = real
         clean.attrib = {"relativeToVRT": "0", "shared": "0"}
+
+    def _extent(self, clean: ET.Element) -> None:
+        """Note what a source is said to hold, to be compared with what it holds."""
+        path, properties = clean.findtext("SourceFilename"), clean.find("SourceProperties")
+        if path is None:
+            return
+        if properties is not None:
+            width, height = self._numbers(properties, "RasterXSize", "RasterYSize")
+            self.stated[path].add((width, height))
+        if (taken := self._rect(clean, "SrcRect")) is not None:
+            x, y, w, h = taken
+            far = self.reached.get(path, (0.0, 0.0))
+            self.reached[path] = (max(far[0], x + w), max(far[1], y + h))
 
     def _destination(self, element: ET.Element) -> tuple[float, float, float, float]:
         """Where a source lands; without a DstRect, everywhere."""
@@ -178,13 +204,17 @@ class _Rewriter:
         rect = element.find(tag)
         if rect is None:
             return None
+        x, y, w, h = self._numbers(rect, "xOff", "yOff", "xSize", "ySize")
+        return (x, y, w, h)
+
+    def _numbers(self, element: ET.Element, *names: str) -> tuple[float, ...]:
         try:
-            x, y, w, h = (float(rect.attrib[key]) for key in ("xOff", "yOff", "xSize", "ySize"))
-            if not math.isfinite(x + y + w + h):
+            values = tuple(float(element.attrib[name]) for name in names)
+            if not all(map(math.isfinite, values)):
                 raise ValueError
         except (KeyError, ValueError) as error:
-            raise _refused(self.path, f"a {tag} that is not four numbers") from error
-        return (x, y, w, h)
+            raise _refused(self.path, f"a {element.tag} that is not {_COUNTS[len(names)]} numbers") from error
+        return values
 
 
 def _pixel_on_pixel(
@@ -195,6 +225,26 @@ def _pixel_on_pixel(
         return taken is laid  # GDAL lays a source without rectangles where the mosaic begins
     x, y, w, h = (there - here for here, there in zip(taken, laid, strict=True))
     return max(abs(x - round(x)), abs(y - round(y)), abs(w), abs(h)) < _SAME_PX
+
+
+def check_extent(mosaic: Mosaic, path: str, width: int, height: int) -> None:
+    """Refuse a source that has changed since the mosaic was built.
+
+    GDAL would take its pixels one to one, as if they were as many as before, so that they lie elsewhere, and give zeros
+    beyond its end.
+
+    Raises:
+        RasterError: it has another size than is stated, or ends before what is taken of it.
+    """
+    stated, (right, bottom) = mosaic.stated.get(path, frozenset()), mosaic.reached.get(path, (0.0, 0.0))
+    if stated <= {(width, height)} and right < width + _SAME_PX and bottom < height + _SAME_PX:
+        return
+    asked = " and ".join(f"{h:g} x {w:g}" for w, h in sorted(stated or {(right, bottom)}))
+    raise RasterError(
+        f"{path}, a source of the mosaic, with {height} x {width} pixels where the mosaic goes by {asked}",
+        allowed="sources that are as they were when the mosaic was built",
+        remedy="Build it again with gdalbuildvrt",
+    )
 
 
 def _refused(path: str, what: str, remedy: str = "") -> RasterError:

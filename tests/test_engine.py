@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import socket
@@ -168,6 +169,17 @@ def test_an_accident_is_tried_again_and_then_told() -> None:
     results = {_place(b): r for b, r in map_blocks(fails, _plan(2, 3).blocks(), workers=1, retries=2)}
     assert results[0, 0] == 2 and results[0, 2] == 1
     assert isinstance(results[1, 1], ValueError) and tries[1, 1] == 3
+
+
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_what_would_end_a_worker_is_an_accident_of_its_block(end: type[BaseException]) -> None:
+    def ends(block: Block) -> None:
+        if block.row == 1:
+            raise end(3)
+
+    told = {block.row: said for block, said in map_blocks(ends, _plan(3, 1).blocks(), workers=1, retries=1)}
+    assert told[0] is None and told[2] is None
+    assert end.__name__ in str(told[1])
 
 
 def test_an_answer_of_geoseg_is_not_tried_again() -> None:

@@ -39,12 +39,15 @@ def call(token: str, item: Any) -> Any:
     except HungError as error:
         error.worker = get_worker().address
         return error
-    except Exception as error:
+    except BaseException as error:
         if isinstance(error, GeosegError) and not isinstance(error, RasterError):
             return error
+        # What is no Exception, such as a detector's sys.exit(), ends dask's worker and, in this process, the event loop
+        # for which all would then wait.
+        told = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
         # What it came from need not be picklable, and dask would then say that and not what happened.
-        error.__cause__ = error.__context__ = None
-        raise
+        told.__cause__ = told.__context__ = None
+    raise told
 
 
 class _Install(WorkerPlugin):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from typer.testing import CliRunner
 
 from geoseg import job
 from geoseg.cli import app
+from geoseg.cli.console import any_name
 from geoseg.cli.exits import Commands
 from geoseg.raster import open_raster
 from geoseg.sinks import written_run
@@ -542,6 +544,26 @@ def test_sigterm_exits_130_and_leaves_nothing(tmp_path: Path, raster: Path, weig
     _, said = run.communicate(timeout=120)
     assert run.returncode == 130, said
     assert not out.exists()
+
+
+def test_sigterm_ends_every_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = sys.modules["geoseg.cli.doctor"]
+    monkeypatch.setattr(checks, "all_checks", lambda: signal.raise_signal(signal.SIGTERM))
+    done = cli("doctor")
+    assert done.exit_code == 130 and "interrupted" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name", "told"),
+    [("utf-8", b"\xff.gpkg", b"\xff.gpkg"), ("latin-1", "\u0436.gpkg".encode(), rb"\u0436.gpkg")],
+)
+def test_stdout_takes_any_name_of_a_file(encoding: str, name: bytes, told: bytes) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding)
+    any_name(out)
+    out.write(os.fsdecode(name))
+    out.flush()
+    assert out.buffer.getvalue() == told  # type: ignore[attr-defined]
+    any_name(None)  # closed
 
 
 def test_a_traceback_only_when_asked_for(tmp_path: Path, weights: Path) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
-from geoseg.cli.exits import stoppable
 from geoseg.cli.options import (
     Again,
     Aoi,
@@ -100,7 +99,7 @@ def extract(
     # What is refused is refused at once, before the network is loaded.
     weights_path(model)
     info = opened(raster, settings)
-    with stoppable(), nullcontext() if dry_run else output_lock(output):
+    with nullcontext() if dry_run else output_lock(output):
         if not again:
             job = sketched(info, model, aoi=aoi, settings=settings)
             if unchanged(job, output, report=report, store=store):

@@ -149,7 +149,7 @@ def write_report(done: Report, output: Path, target: Path) -> None:
 
 
 def summarise(done: Report, output: Path) -> None:
-    """The run in a line, and what is missing in another."""
+    """The run in a line, what is missing in another, and where the output is on stdout."""
     lost = {reason: area for reason, area in done.gaps_m2.items() if reason not in ("nodata", "outside_aoi")}
     if lost:
         areas = ", ".join(f"{area:,.0f} m2 {reason}" for reason, area in lost.items())
@@ -160,3 +160,4 @@ def summarise(done: Report, output: Path) -> None:
         *(f"{done.footprints:,}", output, done.megapixels, done.seconds, done.mp_per_s),
         extra={"fields": {"output": str(output), "footprints": done.footprints, "exit_code": done.exit_code}},
     )
+    typer.echo(output)

@@ -16,6 +16,7 @@ from geoseg.archive.beat import beating
 from geoseg.archive.config import RunConfig
 from geoseg.archive.describing import describe
 from geoseg.archive.drive import Drive, Stopped
+from geoseg.archive.heard import hearing
 from geoseg.archive.inputs import scenes
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.merge import merge_scenes
@@ -70,8 +71,9 @@ def run_archive(
     with output_lock(folder / "run"), beating(folder), Manifest.opened(folder, create=True) as manifest:
         began = time.monotonic()
         archive = config.archive
-        manifest.begin(scenes(config), archive.name, f".{archive.format}", **_facts(config, orders, plan))
-        manifest.note(warnings=warned(manifest, plan))
+        with hearing() as heard:
+            manifest.begin(scenes(config), archive.name, f".{archive.format}", **_facts(config, orders, plan))
+        manifest.note(warnings=[*heard.taken(), *warned(manifest, plan)])
         stopped, why, merged = 0, "", None
         try:
             with Drive(manifest, orders, config, plan, progress) as drive:

@@ -230,6 +230,23 @@ class Settings(Section):
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
+def settled(settings: Settings | None) -> Settings:
+    """The settings, or the defaults.
+
+    Raises:
+        ConfigError: they are something else, such as a mapping.
+    """
+    if settings is None:
+        return Settings()
+    if not isinstance(settings, Settings):
+        raise ConfigError(
+            f"settings of type {type(settings).__name__}",
+            allowed="geoseg.Settings, e.g. Settings(detect={'score_threshold': 0.6})",
+            remedy="Make them of a mapping with geoseg.Settings.model_validate(...)",
+        )
+    return settings
+
+
 def read_settings(path: str | Path) -> Settings:
     """Settings from a TOML file.
 

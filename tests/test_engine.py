@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from dask.utils import key_split
 from distributed import Client, LocalCluster
 
-from geoseg.engine import IN_FLIGHT, map_blocks, memory
+from geoseg.engine import IN_FLIGHT, clusters, map_blocks, memory
 from geoseg.engine.room import Room
 from geoseg.errors import ModelError, RasterError, ResourceError
 from geoseg.tiling import Block, Plan, Tiling
@@ -253,6 +254,18 @@ def test_a_block_that_hangs_on_a_cluster_is_told_and_the_rest_goes_on(cluster: L
 def _threads() -> set[str]:
     # The pool that dask offloads serialisation to belongs to the process, and idles.
     return {t.name for t in threading.enumerate() if not t.name.startswith("Dask-Offload")}
+
+
+def test_runs_on_several_threads_leave_dask_as_they_found_it() -> None:
+    name = "distributed.worker.profile.enabled"
+    before = logging.getLogger("distributed").level, dask.config.get(name)
+    first, second = clusters.threads(1), clusters.threads(1)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not dask.config.get(name)  # the other is at work still
+    second.__exit__(None, None, None)
+    assert (logging.getLogger("distributed").level, dask.config.get(name)) == before
 
 
 def test_nothing_stays_behind_when_the_reader_stops_early() -> None:

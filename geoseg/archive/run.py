@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import socket
 import time
@@ -14,6 +15,7 @@ from typing import Any
 from geoseg.aoi import Area, read_aoi
 from geoseg.archive.beat import beating
 from geoseg.archive.config import RunConfig
+from geoseg.archive.crew import NAME
 from geoseg.archive.describing import describe
 from geoseg.archive.drive import Drive, Stopped
 from geoseg.archive.heard import hearing
@@ -64,6 +66,11 @@ def run_archive(
         SinkError: the folder, the manifest or the summary cannot be written.
         KeyboardInterrupt: it was stopped; what was done is recorded.
     """
+    if multiprocessing.current_process().name == NAME:  # which imports the script that began it
+        raise ConfigError(
+            "run_archive called where a script is imported by the processes that run_archive starts",
+            allowed='a call under if __name__ == "__main__":',
+        )
     config = config.scheduled(scheduler)
     orders = ordered(config, model)
     plan = Plan.of(orders, config)

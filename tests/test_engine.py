@@ -392,6 +392,12 @@ def test_a_function_that_a_cluster_cannot_take_is_told(cluster: LocalCluster) ->
         list(map_blocks(holds, _plan(1, 2).blocks(), scheduler=cluster.scheduler_address))
 
 
+def test_a_worker_of_another_version_takes_no_job(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoseg.engine.functions.own_version", lambda: "0.0.1")  # here, not where the workers are
+    with pytest.raises(ResourceError, match=r"geoseg .* on the worker tcp://.*, 0\.0\.1 where the run began"):
+        list(map_blocks(_place, _plan(1, 2).blocks(), scheduler=cluster.scheduler_address))
+
+
 class _Unsendable:
     """Pickled without a word, and never unpickled."""
 

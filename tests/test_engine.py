@@ -256,6 +256,14 @@ def _threads() -> set[str]:
     return {t.name for t in threading.enumerate() if not t.name.startswith("Dask-Offload")}
 
 
+def test_dask_is_free_for_others_while_blocks_are_at_work() -> None:
+    def computes(block: Block) -> int:
+        time.sleep(0.2)  # until its result is waited for
+        return int(dask.delayed(sum)([block.row, 1]).compute())
+
+    assert {block.row: told for block, told in map_blocks(computes, _plan(2, 1).blocks(), workers=1)} == {0: 1, 1: 2}
+
+
 def test_runs_on_several_threads_leave_dask_as_they_found_it() -> None:
     name = "distributed.worker.profile.enabled"
     before = logging.getLogger("distributed").level, dask.config.get(name)

@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PlainValidator,
     TypeAdapter,
     ValidationError,
@@ -53,6 +54,8 @@ def _sides(least: int) -> PlainValidator:
     return PlainValidator(checked, json_schema_input_type=number | tuple[number, number])
 
 
+# Without it pydantic tells two numbers twice, the second time not as it expects them, and warns of that.
+_SIDES_TOLD = PlainSerializer(lambda sides: sides)
 Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_as_numbers)]
 Pair = Annotated[tuple[float, float], BeforeValidator(as_tuple)]
@@ -70,10 +73,10 @@ class Section(BaseModel):
 class TilingSettings(Section):
     """How the raster is cut."""
 
-    core: Annotated[int | tuple[int, int], _sides(1)] | None = None
+    core: Annotated[int | tuple[int, int], _sides(1), _SIDES_TOLD] | None = None
     """Side of a tile's core, in pixels of the grid that the model sees; [384, 640]: rows, columns. Unset: the
     model's."""
-    halo: Annotated[int | tuple[int, int], _sides(0)] | None = None
+    halo: Annotated[int | tuple[int, int], _sides(0), _SIDES_TOLD] | None = None
     """Rim around the core, in the same pixels, at most core; [48, 64]: rows, columns. Unset: the model's."""
     block: Annotated[int, Field(ge=1, le=64)] = 4
     """Side of a block (the unit of work), in tiles."""
@@ -228,6 +231,23 @@ class Settings(Section):
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def settled(settings: Settings | None) -> Settings:
+    """The settings, or the defaults.
+
+    Raises:
+        ConfigError: they are something else, such as a mapping.
+    """
+    if settings is None:
+        return Settings()
+    if not isinstance(settings, Settings):
+        raise ConfigError(
+            f"settings of type {type(settings).__name__}",
+            allowed="geoseg.Settings, e.g. Settings(detect={'score_threshold': 0.6})",
+            remedy="Make them of a mapping with geoseg.Settings.model_validate(...)",
+        )
+    return settings
 
 
 def read_settings(path: str | Path) -> Settings:

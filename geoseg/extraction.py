@@ -15,7 +15,7 @@ from typing import Any
 import geopandas as gpd
 
 from geoseg.carrying import Progress, carry_out, open_engine, report_of, write_pieces
-from geoseg.config import Settings
+from geoseg.config import Settings, settled
 from geoseg.detectors.base import Detector
 from geoseg.errors import ConfigError
 from geoseg.ground import in_crs
@@ -88,7 +88,7 @@ def extract(
     Warns:
         IncompleteWarning: some ground could not be examined. :func:`run` also returns which, and why.
     """
-    settings = _scheduled(settings or Settings(), scheduler)
+    settings = _scheduled(settled(settings), scheduler)
     done = run(raster, model, aoi=aoi, tiling=tiling, settings=settings, store=store, progress=progress)
     _warn(done.report)
     return done.footprints
@@ -123,7 +123,7 @@ def extract_to(
         GeosegError: as :func:`extract` and :func:`geoseg.write`.
         LockedError: another run is writing that output.
     """
-    settings = _scheduled(settings or Settings(), scheduler)
+    settings = _scheduled(settled(settings), scheduler)
     with output_lock(Path(output).expanduser()):
         report = run_to(
             raster,
@@ -161,7 +161,7 @@ def run(
     Raises:
         GeosegError: as :func:`extract`.
     """
-    job = Job.of(raster, model, aoi=aoi, tiling=tiling, settings=settings or Settings())
+    job = Job.of(raster, model, aoi=aoi, tiling=tiling, settings=settled(settings))
     return _in_memory(job, _kept(job, store), progress)
 
 
@@ -183,7 +183,7 @@ def run_to(
     Raises:
         GeosegError: as :func:`extract_to`.
     """
-    job = Job.of(raster, model, aoi=aoi, tiling=tiling, settings=settings or Settings())
+    job = Job.of(raster, model, aoi=aoi, tiling=tiling, settings=settled(settings))
     return _to_disk(job, output, store, force=force, progress=progress)
 
 
@@ -201,7 +201,7 @@ def run_store(store: str | Path, *, settings: Settings | None = None, progress: 
         StoreError: there is no such store.
     """
     kept = Store.open(store)
-    return _in_memory(Job.of_store(kept, settings or Settings()), kept, progress)
+    return _in_memory(Job.of_store(kept, settled(settings)), kept, progress)
 
 
 def run_store_to(
@@ -218,7 +218,7 @@ def run_store_to(
         GeosegError: as :func:`run_store` and :func:`run_to`.
     """
     kept = Store.open(store)
-    return _to_disk(Job.of_store(kept, settings or Settings()), output, kept, force=force, progress=progress)
+    return _to_disk(Job.of_store(kept, settled(settings)), output, kept, force=force, progress=progress)
 
 
 def _in_memory(job: Job, store: Store | None, progress: Progress | None) -> Extraction:

@@ -130,7 +130,7 @@ def predict(detector: Detector, chips: Sequence[Chip], health: Health) -> list[I
         return _in_parts(detector, chips, health, room)
     try:
         found = _asked(detector, list(chips))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # some code, called as if it were a command, ends with sys.exit()
         if isinstance(error, GeosegError) and not isinstance(error, AnswerError):
             raise
         failure = Failure.of(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import subprocess
 import sys
 import time
@@ -14,11 +15,11 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pytest
-from archive_scenes import BOXES, KILLER, SLEEPER, Greedy, Hesitant, configured, ground, scene, states
+from archive_scenes import BOXES, KILLER, SLEEPER, Boxes, Greedy, Hesitant, configured, ground, scene, states
 from conftest import ROOT
 
 from geoseg.archive import Manifest, archive_status, run_archive
-from geoseg.archive.crew import Crew, Hand
+from geoseg.archive.crew import NAME, Crew, Hand
 from geoseg.archive.drive import Drive
 from geoseg.archive.heard import Heard
 from geoseg.archive.record import Died, Done, Looked
@@ -43,6 +44,24 @@ def test_what_is_locked_is_told_and_enough_failures_stop_a_run(tmp_path: Path) -
     assert found == {"a.tif": "locked", "c.tif": "failed", "cc.tif": "refused", "d.tif": "failed", "e.tif": "pending"}
     status = archive_status(tmp_path / "out")
     assert (status.state, status.left, status.exit_code) == ("stopped", 1, 4)
+
+
+def test_a_detector_that_cannot_be_pickled_is_told(tmp_path: Path) -> None:
+    class Local(Boxes):
+        """Known by no name that another process could import it by."""
+
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(50, 70, (5, 9, 5, 9)))
+    done = run_archive(configured(tmp_path), model=Local(card=BOXES.card))
+    assert done.exit_code == 2 and "a detector that cannot be pickled" in done.stopped
+    assert states(tmp_path / "out") == {"a.tif": "pending"}
+
+
+def test_a_script_that_its_own_processes_would_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").mkdir()
+    monkeypatch.setattr(multiprocessing.current_process(), "name", NAME)
+    with pytest.raises(ConfigError, match="__main__"):
+        run_archive(configured(tmp_path), model=BOXES)
 
 
 def test_what_hangs_is_ended(tmp_path: Path) -> None:

@@ -133,6 +133,9 @@ def test_extents_of_an_index_do_not_go_around_the_earth_or_beyond_it(folder: Pat
     gpd.GeoDataFrame({"path": list("ab")}, geometry=other).to_file(folder / "other.gpkg")
     across, beyond = (scene.extra.get("extent") for scene in found(folder, index="other.gpkg"))
     assert across == pytest.approx([179.953, 15.955, -179.953, 16.045], abs=0.001) and beyond is None
+    metres = gpd.GeoDataFrame({"path": ["a"]}, geometry=[shapely.box(5e5, 3e6, 5.1e5, 3.1e6)])
+    metres.to_parquet(folder / "metres.parquet")
+    assert [scene.extra for scene in found(folder, index="metres.parquet")] == [{}]
 
 
 def test_an_index_that_is_none(folder: Path) -> None:

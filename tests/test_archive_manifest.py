@@ -51,6 +51,19 @@ def test_scenes_keep_number_and_output_from_round_to_round(tmp_path: Path) -> No
         assert record.figures == {"gaps_m2": {"nodata": 2.5}} and manifest.total("footprints") == 0
 
 
+def test_what_stands_from_an_earlier_round_counts_until_it_is_done_anew(tmp_path: Path) -> None:
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        begin(manifest, "a.tif", "b.tif", "gone.tif")
+        for number in (1, 2, 3):
+            manifest.update(number, state="done", footprints=10 * number)
+        begin(manifest, "a.tif", "b.tif")
+        assert (manifest.standing(), manifest.total("footprints")) == (30, 0)
+        manifest.update(1, state="running", last=None)
+        assert manifest.standing() == 20
+        manifest.update(1, state="done", footprints=7)
+        assert manifest.standing() == 27
+
+
 def test_pages_see_every_scene_once_while_states_change(tmp_path: Path) -> None:
     with Manifest.opened(tmp_path, create=True) as manifest:
         count = 1203

@@ -45,7 +45,10 @@ def test_templates() -> None:
     assert named("{date}-{name}", scene, 7) == "20260304-b.c.tif"
     assert named("{number}", scene, 7) == "000007"
     assert named("{date}_{stem}", Scene(href="x", name="S2/item.1"), 1) == "undated_S2_item.1"
-    for wrong in ("all", "{date}", "{path}", "{stem", "{}", "{stem}{0}"):
+    for right in ("{stem}", "{date}-{name}", "{number:>8}", "{stem:.20}-{number}"):
+        check_template(right)
+    odd = ("{number:d}", "{stem}{date:%Y}", "{stem!x}", "{stem:{name}}")
+    for wrong in ("all", "{date}", "{path}", "{stem", "{}", "{stem}{0}", *odd):
         with pytest.raises(ValueError, match=r"archive\.name|expected|Single"):
             check_template(wrong)
 

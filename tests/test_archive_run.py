@@ -181,7 +181,8 @@ def test_one_run_at_a_time_and_nothing_to_do(tmp_path: Path) -> None:
         run_archive(config, model=BOXES)
     done = run_archive(config, model=BOXES)
     assert (done.exit_code, dict(done.counts)) == (0, {})
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["warnings"]
+    said = json.loads((tmp_path / "out" / "summary.json").read_text())["warnings"]
+    assert len(said) == 2 and "no file matches" in said[0]  # what was said while scenes were looked for, too
 
 
 def test_the_example_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from typer.testing import CliRunner
 
 from geoseg import job
 from geoseg.cli import app, checks
+from geoseg.cli.console import any_name
 from geoseg.cli.exits import Commands
 from geoseg.raster import open_raster
 from geoseg.sinks import written_run
@@ -311,23 +313,26 @@ def test_extract_writes_the_format_of_the_suffix_and_knows_it_again(
     tmp_path: Path, small: Path, weights: Path, suffix: str
 ) -> None:
     out = tmp_path / f"found{suffix}"
-    arguments = ("extract", small, "-o", out, "--model", weights, "-q")
+    arguments = ("extract", small, "-o", out, "--model", weights, "--log-format", "json")
     first = cli(*arguments)
-    assert (first.exit_code, first.stdout) == (0, ""), first.output
+    assert (first.exit_code, first.stdout) == (0, f"{out}\n"), first.output
     assert "area_m2" in (gpd.read_parquet(out) if suffix == ".parquet" else gpd.read_file(out))
     again = cli(*arguments)
-    assert again.exit_code == 0 and again.stdout.strip().endswith(f"found{suffix}: unchanged")
+    assert (again.exit_code, again.stdout) == (0, f"{out}\n"), again.output
+    made, left = (json.loads(each.stderr.splitlines()[-1]) for each in (first, again))
+    told = ("output", "footprints", "exit_code")
+    assert left["unchanged"] and [left[name] for name in told] == [made[name] for name in told]
 
 
 def test_extract_runs_again_for_whatever_changes_the_result(tmp_path: Path, small: Path, weights: Path) -> None:
     out, model = tmp_path / "found.gpkg", tmp_path / "mine.safetensors"
     model.write_bytes(weights.read_bytes())
-    arguments = ("extract", small, "-o", out, "--model", model, "-q", "--core", 50)
+    arguments = ("extract", small, "-o", out, "--model", model, "--core", 50)
 
     def skipped(*further: object) -> bool:
         result = cli(*arguments, *further)
         assert result.exit_code == 0, result.output
-        return result.stdout.strip().endswith(": unchanged")
+        return ": unchanged" in result.stderr
 
     assert not skipped()
     assert skipped("--workers", 1)
@@ -343,14 +348,14 @@ def test_extract_runs_again_for_whatever_changes_the_result(tmp_path: Path, smal
 
 def test_an_unchanged_output_is_left_as_it_is_unless_asked(tmp_path: Path, small: Path, weights: Path) -> None:
     out, report, store = tmp_path / "found.gpkg", tmp_path / "report.json", tmp_path / "store"
-    arguments = ("extract", small, "-o", out, "--model", weights, "-q")
+    arguments = ("extract", small, "-o", out, "--model", weights)
     assert cli(*arguments).exit_code == 0
     before = out.read_bytes()
 
     def skipped(*further: object) -> bool:
         result = cli(*arguments, *further)
         assert result.exit_code == 0, result.output
-        return result.stdout.strip().endswith(": unchanged")
+        return ": unchanged" in result.stderr
 
     assert skipped() and out.read_bytes() == before
     assert not skipped("--again")
@@ -369,9 +374,8 @@ def test_vectorize_leaves_alone_what_it_would_make_again(tmp_path: Path, small: 
     def skipped(output: Path, *further: object) -> bool:
         result = cli("vectorize", store, "-o", output, *further)
         assert result.exit_code == 0, result.output
-        said = result.stdout.strip() == f"{output}: unchanged"
-        assert ("--again" in result.stderr) == said
-        return said
+        assert result.stdout == f"{output}\n"
+        return "unchanged" in result.stderr and "--again" in result.stderr
 
     assert skipped(first)  # an extract of the same settings has written it
     assert not skipped(other)
@@ -573,6 +577,26 @@ def test_sigterm_exits_130_and_leaves_nothing(tmp_path: Path, raster: Path, weig
     _, said = run.communicate(timeout=120)
     assert run.returncode == 130, said
     assert not out.exists()
+
+
+def test_sigterm_ends_every_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = sys.modules["geoseg.cli.doctor"]
+    monkeypatch.setattr(checks, "all_checks", lambda: signal.raise_signal(signal.SIGTERM))
+    done = cli("doctor")
+    assert done.exit_code == 130 and "interrupted" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name", "told"),
+    [("utf-8", b"\xff.gpkg", b"\xff.gpkg"), ("latin-1", "\u0436.gpkg".encode(), rb"\u0436.gpkg")],
+)
+def test_stdout_takes_any_name_of_a_file(encoding: str, name: bytes, told: bytes) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding)
+    any_name(out)
+    out.write(os.fsdecode(name))
+    out.flush()
+    assert out.buffer.getvalue() == told  # type: ignore[attr-defined]
+    any_name(None)  # closed
 
 
 def test_a_traceback_only_when_asked_for(tmp_path: Path, weights: Path) -> None:

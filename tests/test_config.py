@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,3 +198,12 @@ def test_a_range_is_short_for_low_and_high() -> None:
     assert short == long
     with pytest.raises(ValidationError):
         Settings.model_validate({"raster": {"scaling": [1, 2, 3]}})
+
+
+def test_two_sides_of_a_tile_are_told_without_a_warning() -> None:
+    settings = Settings.model_validate({"tiling": {"core": [384, 640], "halo": (48, 64)}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = settings.model_dump(mode="json")["tiling"]
+        assert Settings.model_validate(settings.model_dump()) == settings
+    assert (told["core"], told["halo"]) == ([384, 640], [48, 64])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import gc
+import logging
 import os
 import socket
 import subprocess
@@ -15,7 +17,7 @@ import pytest
 from dask.utils import key_split
 from distributed import Client, LocalCluster
 
-from geoseg.engine import IN_FLIGHT, map_blocks, memory
+from geoseg.engine import IN_FLIGHT, clusters, map_blocks, memory
 from geoseg.engine.room import Room
 from geoseg.errors import ModelError, RasterError, ResourceError
 from geoseg.tiling import Block, Plan, Tiling
@@ -170,6 +172,17 @@ def test_an_accident_is_tried_again_and_then_told() -> None:
     assert isinstance(results[1, 1], ValueError) and tries[1, 1] == 3
 
 
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_what_would_end_a_worker_is_an_accident_of_its_block(end: type[BaseException]) -> None:
+    def ends(block: Block) -> None:
+        if block.row == 1:
+            raise end(3)
+
+    told = {block.row: said for block, said in map_blocks(ends, _plan(3, 1).blocks(), workers=1, retries=1)}
+    assert told[0] is None and told[2] is None
+    assert end.__name__ in str(told[1])
+
+
 def test_an_answer_of_geoseg_is_not_tried_again() -> None:
     tries = 0
 
@@ -241,6 +254,26 @@ def test_a_block_that_hangs_on_a_cluster_is_told_and_the_rest_goes_on(cluster: L
 def _threads() -> set[str]:
     # The pool that dask offloads serialisation to belongs to the process, and idles.
     return {t.name for t in threading.enumerate() if not t.name.startswith("Dask-Offload")}
+
+
+def test_dask_is_free_for_others_while_blocks_are_at_work() -> None:
+    def computes(block: Block) -> int:
+        time.sleep(0.2)  # until its result is waited for
+        return int(dask.delayed(sum)([block.row, 1]).compute())
+
+    assert {block.row: told for block, told in map_blocks(computes, _plan(2, 1).blocks(), workers=1)} == {0: 1, 1: 2}
+
+
+def test_runs_on_several_threads_leave_dask_as_they_found_it() -> None:
+    name = "distributed.worker.profile.enabled"
+    before = logging.getLogger("distributed").level, dask.config.get(name)
+    first, second = clusters.threads(1), clusters.threads(1)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not dask.config.get(name)  # the other is at work still
+    second.__exit__(None, None, None)
+    assert (logging.getLogger("distributed").level, dask.config.get(name)) == before
 
 
 def test_nothing_stays_behind_when_the_reader_stops_early() -> None:
@@ -365,6 +398,12 @@ def test_a_function_that_a_cluster_cannot_take_is_told(cluster: LocalCluster) ->
 
     with pytest.raises(ResourceError, match="pickle"):
         list(map_blocks(holds, _plan(1, 2).blocks(), scheduler=cluster.scheduler_address))
+
+
+def test_a_worker_of_another_version_takes_no_job(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoseg.engine.functions.own_version", lambda: "0.0.1")  # here, not where the workers are
+    with pytest.raises(ResourceError, match=r"geoseg .* on the worker tcp://.*, 0\.0\.1 where the run began"):
+        list(map_blocks(_place, _plan(1, 2).blocks(), scheduler=cluster.scheduler_address))
 
 
 class _Unsendable:

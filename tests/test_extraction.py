@@ -601,6 +601,8 @@ def test_a_class_is_no_detector_and_a_number_no_tiling(town: Path) -> None:
         geoseg.extract(town, Blind)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"a tiling of type int.*Tiling\(core=512"):
         geoseg.extract(town, Blind(), tiling=256)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"settings of type dict.*model_validate"):
+        geoseg.extract(town, Blind(), settings={"detect": {"batch": 2}})  # type: ignore[arg-type]
 
 
 # --- settings ---------------------------------------------------------------------------------------------

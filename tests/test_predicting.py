@@ -57,6 +57,12 @@ def test_only_memory_halves_the_batch(error: Exception) -> None:
     assert model.calls == [[0, 1, 2, 3, 4, 5], [0, 1, 2], [0], [1], [2], [3], [4], [5]]
 
 
+def test_a_detector_that_would_end_the_program_fails_on_its_chip_alone() -> None:
+    model = Asked(lambda cols: SystemExit("no such weights") if 1 in cols else None)  # type: ignore[arg-type,return-value]
+    told = predict(model, _chips(3), Health())
+    assert [each.said for each in told if isinstance(each, Failure)] == ["SystemExit: no such weights"]
+
+
 def test_a_batch_stays_halved_and_each_halving_is_told_once() -> None:
     model, health = Asked(lambda cols: MemoryError() if len(cols) > 2 else None), Health()
     for _ in range(3):

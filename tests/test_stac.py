@@ -278,6 +278,20 @@ def test_assets_that_it_may_name(href: str, whole: str) -> None:
     assert reach.asset(href, "https://example.com/stac/") == whole
 
 
+def test_one_item_that_says_nonsense_is_passed_by_and_its_box_left_out(tmp_path: Path) -> None:
+    metres = item(0, bbox=[500000.0, 3000000.0, 500100.0, 3000100.0])
+    endless = item(1, bbox=[float("-inf"), 0, 1, 1])
+    early = item(2)
+    early["properties"]["datetime"] = "0001-01-01T00:00:00+10:00"
+    named = item(3, assets={"image": {"href": "a\0.tif", "type": GEOTIFF}})
+    sound = item(4, bbox=[179.5, 1, -179.5, 3])
+    path = item_collection([metres, endless, early, named, sound], tmp_path / "items.json")
+    passed: list[str] = []
+    found = list(search(StacSettings(url=str(path)), passed_by=lambda name, _: passed.append(name)))
+    assert passed == ["scene-02", "scene-03"]
+    assert [scene.extra.get("extent") for scene in found] == [None, None, [179.5, 1, -179.5, 3]]
+
+
 @pytest.mark.parametrize("href", ["../secret.tif", "/etc/passwd", "file:///etc/passwd", "link.tif", "..%2Fsecret.tif"])
 def test_a_local_catalogue_reaches_no_file_outside_its_folder(
     href: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

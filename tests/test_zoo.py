@@ -249,6 +249,13 @@ def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert added_models() == ([], []) or user_folder().exists()
 
 
+def test_a_user_without_a_home_has_the_bundled_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GEOSEG_MODELS", "XDG_DATA_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # as for a user id that the system has no name for
+    assert weights_path("buildings").is_file() and added_models() == ([], [])
+
+
 @pytest.mark.parametrize("template", sorted((ROOT / "configs" / "models").glob("*.toml")), ids=lambda p: p.stem)
 def test_templates_are_cards_of_families_that_there_are(template: Path) -> None:
     from geoseg.detectors.families import family_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import signal
 import time
 from collections.abc import Iterator
@@ -11,7 +12,10 @@ from typing import Any
 
 from geoseg.archive.record import Died, Done, Failed, Looked
 from geoseg.archive.worker import Orders, Task, work
+from geoseg.errors import ModelError
 
+NAME = "geoseg-scenes"
+"""Of these processes."""
 RENEWED_AFTER = 500
 """Scenes after which a process is replaced: what libraries leak does not add up."""
 _STOP_S = 8.0
@@ -25,8 +29,16 @@ class Hand:
         # Spawned, not forked: threads and a device that are open here would not survive a fork.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, orders), name="geoseg-scenes")
-        self.process.start()
+        self.process = context.Process(target=work, args=(theirs, orders), name=NAME)
+        try:
+            self.process.start()
+        except (TypeError, AttributeError, pickle.PicklingError) as error:  # all the same to pickle
+            raise ModelError(
+                f"a detector that cannot be pickled ({error})",
+                allowed="one that can: it goes to the processes that work on scenes",
+                remedy="Define its class in a module or at the top of the script, and have it open locks, files and "
+                "sessions at its first call",
+            ) from error
         theirs.close()
         self.task: Task | None = None
         self.count, self.began = 0, 0.0

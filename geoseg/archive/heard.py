@@ -1,12 +1,25 @@
-"""What is said in the log while a scene is worked on, kept for its record: its process speaks to nobody."""
+"""What is said in the log while scenes are looked for or worked on, kept for the record of a run: a process speaks to
+nobody, and a log may be read by nobody."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 SHOWN = 20
 """Warnings of a scene that are kept; of more, their number."""
+
+
+@contextmanager
+def hearing() -> Iterator[Heard]:
+    """Listen while the block runs."""
+    log, heard = logging.getLogger("geoseg"), Heard()
+    log.addHandler(heard)
+    try:
+        yield heard
+    finally:
+        log.removeHandler(heard)
 
 
 class Heard(logging.Handler):

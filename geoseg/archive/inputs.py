@@ -20,6 +20,7 @@ from geoseg.archive.config import RunConfig
 from geoseg.errors import ConfigError, GeosegError
 from geoseg.job import access_of
 from geoseg.raster.access import is_remote
+from geoseg.stac.filters import on_earth
 from geoseg.stac.scene import Scene
 from geoseg.stac.search import search
 from geoseg.stac.settings import StacSettings
@@ -136,7 +137,7 @@ def _extents(table: Any) -> list[list[float] | None]:
     for i in np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180):
         shape = table.geometry.iloc[i]
         bounds[i, [0, 2]] = _span(shape if table.crs is None else moved(shape, CRS(table.crs), LONLAT))
-    return [None if np.isnan(row).any() else [float(edge) for edge in row] for row in bounds]
+    return [[float(edge) for edge in row] if on_earth(row) else None for row in bounds]
 
 
 def _span(shape: Any) -> tuple[float, float]:

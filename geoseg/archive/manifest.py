@@ -203,6 +203,15 @@ class Manifest:
         states = " WHERE state IN ('done', 'parts')" if what == "footprints" else " WHERE state != 'gone'"
         return float(self._db.execute(f"SELECT total({what}) FROM scene{states}").fetchone()[0])
 
+    def standing(self) -> int:
+        """Footprints in the outputs that stand, as far as is known: those that an earlier round wrote of scenes that
+        this one has not come to yet are there, too."""
+        query = (
+            "SELECT total(footprints) FROM scene WHERE state IN ('done', 'parts')"
+            " OR (state IN ('pending', 'running') AND last IN ('done', 'parts'))"
+        )
+        return int(self._db.execute(query).fetchone()[0])
+
     def fact(self, key: str) -> Any:
         """What was noted under ``key``; None: nothing."""
         found = self._db.execute("SELECT value FROM fact WHERE key = ?", (key,)).fetchone()

@@ -20,13 +20,18 @@ def check_template(template: str) -> None:
     """Refuse a template that names no raster apart.
 
     Raises:
-        ValueError: unknown or no fields, or braces that do not pair.
+        ValueError: unknown or no fields, a format that text does not have, or braces that do not pair.
     """
-    fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
-    unknown = [field for field in fields if field not in FIELDS]
-    if unknown or not set(fields) & {"stem", "name", "number"}:
+    found = [(field, spec) for _, field, spec, _ in string.Formatter().parse(template) if field is not None]
+    fields = {field for field, _ in found}
+    unknown = fields - set(FIELDS) or any("{" in (spec or "") for _, spec in found)
+    if unknown or not fields & {"stem", "name", "number"}:
         allowed = ", ".join(f"{{{field}}}" for field in FIELDS)
         raise ValueError(f"archive.name {template!r} should be text with some of {allowed}, the date never alone")
+    try:
+        named(template, Scene(href="town.tif", name="town.tif"), 1)
+    except ValueError as error:  # {number:d}, {date:%Y}: all of them are text
+        raise ValueError(f"archive.name {template!r} cannot be filled in ({error})") from error
 
 
 def named(template: str, scene: Scene, number: int) -> str:

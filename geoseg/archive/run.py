@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import socket
 import time
@@ -14,8 +15,10 @@ from typing import Any
 from geoseg.aoi import Area, read_aoi
 from geoseg.archive.beat import beating
 from geoseg.archive.config import RunConfig
+from geoseg.archive.crew import NAME
 from geoseg.archive.describing import describe
 from geoseg.archive.drive import Drive, Stopped
+from geoseg.archive.heard import hearing
 from geoseg.archive.inputs import scenes
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.merge import merge_scenes
@@ -63,6 +66,11 @@ def run_archive(
         SinkError: the folder, the manifest or the summary cannot be written.
         KeyboardInterrupt: it was stopped; what was done is recorded.
     """
+    if multiprocessing.current_process().name == NAME:  # which imports the script that began it
+        raise ConfigError(
+            "run_archive called where a script is imported by the processes that run_archive starts",
+            allowed='a call under if __name__ == "__main__":',
+        )
     config = config.scheduled(scheduler)
     orders = ordered(config, model)
     plan = Plan.of(orders, config)
@@ -70,8 +78,9 @@ def run_archive(
     with output_lock(folder / "run"), beating(folder), Manifest.opened(folder, create=True) as manifest:
         began = time.monotonic()
         archive = config.archive
-        manifest.begin(scenes(config), archive.name, f".{archive.format}", **_facts(config, orders, plan))
-        manifest.note(warnings=warned(manifest, plan))
+        with hearing() as heard:
+            manifest.begin(scenes(config), archive.name, f".{archive.format}", **_facts(config, orders, plan))
+        manifest.note(warnings=[*heard.taken(), *warned(manifest, plan)])
         stopped, why, merged = 0, "", None
         try:
             with Drive(manifest, orders, config, plan, progress) as drive:

@@ -42,7 +42,7 @@ class Status:
     left: int
     """Scenes not begun yet."""
     footprints: int
-    """Found so far."""
+    """In the outputs that stand, those of an earlier run that this one has not come to yet among them."""
     running: tuple[Mapping[str, Any], ...]
     """Scenes at work: ``name``, ``seconds``, ``tiles_done``, ``tiles``."""
     failed: tuple[Mapping[str, Any], ...]
@@ -82,7 +82,7 @@ def archive_status(folder: str | Path) -> Status:
             counts=counts,
             unchanged=round(manifest.total("unchanged")),
             left=left,
-            footprints=round(manifest.total("footprints")),
+            footprints=manifest.standing(),
             running=tuple(_at_work(manifest)) if state == "running" else (),
             failed=tuple(bad),
             eta_s=_eta(manifest, counts) if state == "running" else None,

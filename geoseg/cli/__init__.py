@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from typing import Annotated
 
 import typer
 
 from geoseg.allocator import keep_freed
+from geoseg.cli.console import any_name
 from geoseg.cli.doctor import doctor
 from geoseg.cli.evaluate import evaluate
 from geoseg.cli.exits import ENVIRONMENT, INTERRUPTED, Commands, leave
@@ -42,6 +44,7 @@ app.add_typer(models, name="models")
 def main() -> None:
     """The command ``geoseg``."""
     keep_freed()
+    any_name(sys.stdout)
     try:
         app()
     except SystemExit as end:

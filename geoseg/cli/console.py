@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -50,6 +51,14 @@ def start(*, verbose: bool = False, quiet: bool = False, log_format: LogFormat =
     log.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers[:] = [handler] if verbose else [logging.NullHandler()]
+
+
+def any_name(stream: object) -> None:
+    """Have a stream take any file's name: bytes that are no UTF-8 as they are, and as an escape what the encoding of a
+    locale does not have. Python would end the command instead; its stderr it sets up so by itself."""
+    if isinstance(stream, io.TextIOWrapper):  # None where it is closed
+        utf8 = stream.encoding.lower().replace("-", "") == "utf8"
+        stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
 
 
 def show(table: Table) -> None:

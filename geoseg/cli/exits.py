@@ -64,7 +64,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
+            with stoppable():
+                return super().invoke(ctx)
         except (_UsageError, typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt as stop:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
-from geoseg.cli.exits import stoppable
 from geoseg.cli.options import (
     Again,
     Aoi,
@@ -100,7 +99,7 @@ def extract(
     # What is refused is refused at once, before the network is loaded.
     weights_path(model)
     info = opened(raster, settings)
-    with stoppable(), nullcontext() if dry_run else output_lock(output):
+    with nullcontext() if dry_run else output_lock(output):
         if not again:
             job = sketched(info, model, aoi=aoi, settings=settings)
             if unchanged(job, output, report=report, store=store):
@@ -150,7 +149,7 @@ def write_report(done: Report, output: Path, target: Path) -> None:
 
 
 def summarise(done: Report, output: Path) -> None:
-    """The run in a line, and what is missing in another."""
+    """The run in a line, what is missing in another, and where the output is on stdout."""
     lost = {reason: area for reason, area in done.gaps_m2.items() if reason not in ("nodata", "outside_aoi")}
     if lost:
         areas = ", ".join(f"{area:,.0f} m2 {reason}" for reason, area in lost.items())
@@ -161,3 +160,4 @@ def summarise(done: Report, output: Path) -> None:
         *(f"{done.footprints:,}", output, done.megapixels, done.seconds, done.mp_per_s),
         extra={"fields": {"output": str(output), "footprints": done.footprints, "exit_code": done.exit_code}},
     )
+    typer.echo(output)

@@ -65,6 +65,7 @@ def plan(
         "%s tiles of core %s + halo %s px at %.3g m: %s",
         *(len(layers["cores"]), said(tiling.core), said(tiling.halo), job.scope.grid.gsd_m, output),
     )
+    typer.echo(output)
 
 
 def _job(raster: str, model: str | None, aoi: str | None, settings: Settings) -> Job:

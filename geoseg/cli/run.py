@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
-from geoseg.cli.exits import stoppable
 from geoseg.cli.options import Scheduler
 from geoseg.cli.progress import progress
 
@@ -34,10 +33,7 @@ def run(
         return
     from geoseg.archive import run_archive
 
-    with (
-        stoppable(),
-        progress(quiet=quiet, plain=log_format is LogFormat.json, unit="scenes") as advance,
-    ):
+    with progress(quiet=quiet, plain=log_format is LogFormat.json, unit="scenes") as advance:
         done = run_archive(settings, scheduler=scheduler, progress=advance)
     _summarise(done)
     raise typer.Exit(done.exit_code)

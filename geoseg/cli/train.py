@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
-from geoseg.cli.exits import stoppable
 
 
 def train(
@@ -37,9 +36,8 @@ def train(
     config = config.expanduser()
     target = (output or Path(f"{config.stem}.safetensors")).expanduser()
     try:
-        with stoppable():
-            settings = read_train_config(config)
-            run(settings, target, device=device, log=log.info, tensorboard=tensorboard, stop_after_min=stop_after)
+        settings = read_train_config(config)
+        run(settings, target, device=device, log=log.info, tensorboard=tensorboard, stop_after_min=stop_after)
     except KeyboardInterrupt:
         kept = "training goes on from its checkpoint" if checkpoint_of(target).exists() else "no step is kept yet"
         raise KeyboardInterrupt(kept) from None

@@ -37,7 +37,7 @@ def sketched(raster: RasterInfo, model: str, *, aoi: str | None, settings: Setti
 
 def unchanged(job: Job, output: Path, *, report: Path | None = None, store: str | None = None) -> bool:
     """True where the output, and its report if one is asked for, come from the very run that is asked for, no part of
-    it is missing, and the store is there. It is said then.
+    it is missing, and the store is there. It is told then as where it is made.
 
     The very run is: the same raster content, model card, digest of the weights, AOI, settings and version of geoseg.
 
@@ -57,8 +57,9 @@ def unchanged(job: Job, output: Path, *, report: Path | None = None, store: str 
     kept = job.store(store)
     if kept is not None and not _keeps(kept, job.predictions_key):
         return False
-    typer.echo(f"{output}: unchanged")
-    log.info("it is whole and of this very run: --again makes it anew")
+    fields = {"output": str(output), "footprints": int(found.get("footprints") or 0), "exit_code": 0, "unchanged": True}
+    log.info("%s: unchanged, whole and of this very run: --again makes it anew", output, extra={"fields": fields})
+    typer.echo(output)
     return True
 
 

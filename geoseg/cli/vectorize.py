@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, start
-from geoseg.cli.exits import stoppable
 from geoseg.cli.extract import summarise, write_report
 from geoseg.cli.options import (
     Again,
@@ -69,7 +68,7 @@ def vectorize(
     from geoseg.store import Store
 
     kept = Store.open(store)
-    with stoppable(), output_lock(output):
+    with output_lock(output):
         if not again and unchanged(Job.of_store(kept, settings), output, report=report):
             return
         with progress(quiet=quiet, plain=log_format is LogFormat.json) as advance:

@@ -44,7 +44,8 @@ def user_folder() -> Path:
     """Where the models that the user adds are: ``$GEOSEG_MODELS``, else a folder of the user's own data."""
     named = os.environ.get("GEOSEG_MODELS")
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(named or f"{data}/geoseg/models").expanduser()
+    # Not Path.expanduser, which raises where a user has no home, as in a container with a user id of its own.
+    return Path(os.path.expanduser(named or f"{data}/geoseg/models"))
 
 
 def _added() -> dict[str, Path]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from dask import config as dask_config
@@ -40,6 +41,7 @@ _OPTIONS = {
 # Spans, for dashboards, keep a note of every task that ever was; workers' extensions report to them, and nothing else.
 _SCHEDULER = {"extensions": {name: each for name, each in DEFAULT_EXTENSIONS.items() if name != "spans"}}
 _WORKER: dict[str, Any] = {"extensions": {}}
+_LOCK, _HUSHED, _wanted = threading.Lock(), ExitStack(), 0
 
 
 @contextmanager
@@ -96,7 +98,8 @@ def processes(count: int, threads: int) -> Iterator[Client]:
         except (OSError, TimeoutError, RuntimeError) as error:
             raise ResourceError(
                 f"{count} processes that could not be started ({error})",
-                remedy="Take fewer ([engine] processes), or none: threads of this process then do the work",
+                remedy="Take fewer ([engine] processes), or none: threads of this process then do the work. In a "
+                'script of your own the call has to stand under if __name__ == "__main__":, for they import it',
             ) from error
         with cluster, Client(cluster, set_as_default=False) as client:
             try:
@@ -162,6 +165,24 @@ def threads(count: int) -> Iterator[Client]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
+    """:func:`_hushed` for as long as anybody wants it: it is of the whole process, where runs on several threads end in
+    any order."""
+    global _wanted
+    with _LOCK:
+        if not _wanted:
+            _HUSHED.enter_context(_hushed())
+        _wanted += 1
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _wanted -= 1
+            if not _wanted:
+                _HUSHED.close()
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
     """No log lines of dask's, and no statistical profiler: it walks every thread's stack each 10 ms."""
     logger = logging.getLogger("distributed")
     level = logger.level

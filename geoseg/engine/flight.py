@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-from distributed import CancelledError, Client, Future, KilledWorker, wait
+from distributed import CancelledError, Client, Future, KilledWorker
+from distributed.client import _wait
 
 from geoseg.engine.asking import POLL_S, ask, ask_patiently, rpc
 from geoseg.engine.functions import call
@@ -144,8 +145,10 @@ class Flight(Generic[Item]):
     def _done(self) -> set[Future[Any]]:
         """Those that are done: none after a while, in which the workers were looked after."""
         try:
-            with self.client.as_current():
-                done: set[Future[Any]] = wait(list(self.running), POLL_S, return_when="FIRST_COMPLETED").done
+            # Not dask's wait, which asks for the client to be the current one: while it is, all that a detector or a
+            # user's other threads do with dask would be sent to it.
+            told = self.client.sync(_wait, list(self.running), timeout=POLL_S, return_when="FIRST_COMPLETED")
+            done: set[Future[Any]] = told.done
             return {future for future in done if future.status != "lost"}
         except CancelledError as error:
             raise gone() from error

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from distributed import Client, Scheduler, Worker, WorkerPlugin, get_worker
@@ -39,12 +40,15 @@ def call(token: str, item: Any) -> Any:
     except HungError as error:
         error.worker = get_worker().address
         return error
-    except Exception as error:
+    except BaseException as error:
         if isinstance(error, GeosegError) and not isinstance(error, RasterError):
             return error
+        # What is no Exception, such as a detector's sys.exit(), ends dask's worker and, in this process, the event loop
+        # for which all would then wait.
+        told = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
         # What it came from need not be picklable, and dask would then say that and not what happened.
-        error.__cause__ = error.__context__ = None
-        raise
+        told.__cause__ = told.__context__ = None
+    raise told
 
 
 class _Install(WorkerPlugin):
@@ -52,9 +56,13 @@ class _Install(WorkerPlugin):
 
     def __init__(self, client: Client, token: str, function: Watched) -> None:
         self.name, self.token, self.function = f"{_JOB}{token}@{client.id}", token, function
+        self.version = own_version()
         self._spared = ExitStack()
 
     def setup(self, worker: Worker) -> None:
+        # What it is sent it may well understand, and then do as its version does: no error, and no result of either.
+        if (here := own_version()) != self.version:
+            raise RuntimeError(f"geoseg {here} on the worker {worker.address}, {self.version} where the run began")
         give_back()
         self._spared.enter_context(spared())
         _FUNCTIONS[self.token] = self.function
@@ -63,6 +71,13 @@ class _Install(WorkerPlugin):
         self._spared.close()
         if (function := _FUNCTIONS.pop(self.token, None)) is not None:
             function.close()
+
+
+def own_version() -> str:
+    """Of this geoseg; empty where it was not installed."""
+    with suppress(PackageNotFoundError):
+        return version("geoseg")
+    return ""
 
 
 def forget_the_dead(client: Client) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -129,15 +129,25 @@ def outline(item: Mapping[str, Any]) -> shapely.Geometry | None:
 
 
 def extent(item: Mapping[str, Any]) -> list[float] | None:
-    """West, south, east, north of an item in degrees (west is the greater across the antimeridian), if it says.
+    """West, south, east, north of an item in degrees (west is the greater across the antimeridian); None where it says
+    nothing, or no place on the earth: some catalogues have metres there.
 
     Raises:
         TypeError, ValueError: it says something else.
     """
-    if box := _box(item.get("bbox")):
-        return list(box)
-    geometry = outline(item)
-    return None if geometry is None else [float(edge) for edge in geometry.bounds]
+    box = _box(item.get("bbox"))
+    if box is None and (geometry := outline(item)) is not None:
+        box = geometry.bounds
+    if box is None:
+        return None
+    edges = [float(edge) for edge in box]
+    return edges if on_earth(edges) else None
+
+
+def on_earth(edges: Sequence[float]) -> bool:
+    """Whether west, south, east, north are degrees of a place on the earth: what is in metres is not, nor NaN."""
+    west, south, east, north = edges
+    return abs(west) <= 180 and abs(east) <= 180 and -90 <= south <= north <= 90
 
 
 def _box(values: Any) -> tuple[float, float, float, float] | None:
@@ -152,7 +162,10 @@ def _moment(text: Any) -> datetime | None:
     if text is None:
         return None
     moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:  # the year 0, or 10,000, in UTC
+        raise ValueError(f"a date {text!r}") from error
 
 
 def _interval(text: str | None) -> tuple[datetime | None, datetime | None]:

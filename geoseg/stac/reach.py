@@ -157,6 +157,8 @@ def _parts(url: str) -> SplitResult:
 
 def _local(href: str, base: str) -> str:
     """A path; percent signs are undone for file: URLs, and elsewhere where no file has them in its name."""
+    if "\0" in unquote(href):
+        raise ConfigError(f"the href {shown(href)!r}", allowed="paths, which hold no character 0")
     if href.lower().startswith("file:"):
         parts = _parts(href)
         if parts.netloc not in ("", "localhost"):

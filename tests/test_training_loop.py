@@ -388,6 +388,29 @@ def test_an_annotation_around_nothing_moves_no_other(tmp_path: Path) -> None:
         source_mix.draw(i)
 
 
+def test_boxes_alone_are_told_and_teach_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Annotations without a segmentation were left out unsaid: all was taught as free of objects."""
+    Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    boxes = [{"id": i, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 15]} for i in (1, 2)]
+    whole = {"id": 3, "image_id": 1, "category_id": 1, "segmentation": [[5, 5, 25, 5, 25, 20, 5, 20]]}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 50, "width": 70}],
+        "categories": [{"id": 1, "name": "building"}],
+    }
+    path = tmp_path / "coco.toml"
+    source = '[[sources]]\nkind = "coco"\nannotations = "c.json"\ngsd_m = 0.3\n'
+    path.write_text(TINY.format(steps=1).split("[[sources]]")[0] + source)
+    (tmp_path / "c.json").write_text(json.dumps({**content, "annotations": boxes}))
+    with pytest.raises(ConfigError, match=r"outline nothing: 2 annotations left out: no segmentation.*boxes alone"):
+        mix(read_train_config(path))
+    (tmp_path / "c.json").write_text(json.dumps({**content, "annotations": [*boxes, whole]}))
+    caplog.clear()
+    assert len(mix(read_train_config(path)).pools[0].image(0).polygons) == 1
+    assert caplog.messages == ["c.json: 2 annotations left out: no segmentation"]
+    (tmp_path / "c.json").write_text(json.dumps({**content, "annotations": []}))  # bare ground may be a source
+    assert not len(mix(read_train_config(path)).pools[0].image(0).polygons)
+
+
 def test_jpeg_of_images_is_not_needed_to_be_georeferenced(tmp_path: Path) -> None:
     Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "c.json").write_text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import geopandas as gpd
@@ -146,3 +147,31 @@ def test_a_feature_of_several_parts_is_one_object(tmp_path: Path) -> None:
     wide = sorted(round(float(right - left)) for left, _, right, _ in target["boxes"])
     # 1e-4 degrees of longitude are 5.58 m here.
     assert wide == pytest.approx([5.58 / GSD, 3 * 5.58 / GSD, 4 * 5.58 / GSD], abs=2)
+
+
+def test_points_and_lines_are_no_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """They were taken for features that meet the raster, outlined nothing, and their ground was taught as bare."""
+    square(tmp_path, *PLACES["degrees"])
+    boxes = [shapely.box(10 + i * 2e-4, 59.9997, 10 + i * 2e-4 + 1e-4, 59.9999) for i in range(3)]
+    (tmp_path / "labels.gpkg").unlink()
+    labels, config = tmp_path / "labels.geojson", settings(tmp_path)
+    for features, objects in (
+        ([shapely.LineString(box.exterior) for box in boxes], 0),
+        ([boxes[0].centroid, *boxes[1:]], 2),
+    ):
+        caplog.clear()
+        labels.write_text(gpd.GeoSeries(features, crs=4326).to_json())
+        source = config.sources[0].model_copy(update={"labels": "labels.geojson"})
+        with nullcontext() if objects else pytest.raises(ConfigError, match="none of whose polygons"):
+            assert len(labelled_raster(source, config).polygons) == objects  # type: ignore[arg-type]
+        [told] = caplog.messages
+        assert told == f"labels.geojson: {3 - objects} of 3 features are points or lines, not polygons, and left out"
+
+
+def test_labels_without_a_crs_are_named(tmp_path: Path) -> None:
+    square(tmp_path, *PLACES["degrees"])
+    gpd.GeoDataFrame(geometry=[shapely.box(10, 59.9, 10.1, 60)]).to_parquet(tmp_path / "bare.parquet")
+    config = settings(tmp_path)
+    source = config.sources[0].model_copy(update={"labels": "bare.parquet"})
+    with pytest.raises(ConfigError, match=r"bare\.parquet without a CRS"):
+        labelled_raster(source, config)  # type: ignore[arg-type]

@@ -219,6 +219,8 @@ def test_notes_of_somebody_else_are_shown_as_they_are(tmp_path: Path, yolo: byte
         (YOLO.replace("= 96", '= "96"'), "whole pixels"),
         (YOLO.replace("= 0.3", '= "0.3"'), "a number"),
         (YOLO.replace('"shed"', '"sh\\u001b[31med"'), "control characters"),
+        ("version = 2\n" + YOLO, r"2 as version.*in quotes"),
+        (YOLO.replace("[0, 0, 0]", f"[0, 0, {10**400}]"), "as mean.*a number"),
         (YOLO + 'notes = "x"', "notes"),
         (YOLO.replace("[0, 0, 0]", "[0, 0]"), "means"),
     ],
@@ -229,6 +231,17 @@ def test_cards_that_cannot_be_right_are_refused_before_anything_is_written(
     with pytest.raises(ModelError, match=said):
         add_model(given(tmp_path, "x.onnx", yolo), given(tmp_path, "card.toml", text))
     assert not list(folder.glob("*"))
+
+
+def test_a_card_without_end_spoils_no_list(folder: Path) -> None:
+    """A whole number beyond all floats, or half a character, ended `geoseg models` with exit code 70."""
+    folder.mkdir()
+    for name, part in (("huge", f'"mean": [{10**400}], "std": [1]'), ("half", '"notes": "\\ud800"')):
+        given(folder, f"{name}.onnx", b"")
+        given(folder, f"{name}.onnx.json", f'{{"card": {{"name": "{name}", "classes": ["a"], {part}}}}}')
+    listed = cli("models")
+    assert listed.exit_code == 0 and "buildings" in listed.stdout
+    assert "as mean" in listed.stderr and "as notes" in listed.stderr
 
 
 def test_a_network_of_one_size_needs_tiles_that_fit(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from geoseg.detectors.device import reduced_precision
 from geoseg.detectors.weights import save_weights
 from geoseg.durations import duration
 from geoseg.errors import ConfigError, GeosegError
+from geoseg.locks import output_lock
 from geoseg.sinks.atomic import replacing
 from geoseg.training.checkpoint import State, Trained, checkpoint_of, load_checkpoint, save_checkpoint
 from geoseg.training.chips import Example
@@ -75,6 +76,7 @@ def train(
 
     Raises:
         ConfigError: another suffix; settings or sources that cannot be used; a loss that is no longer finite.
+        LockedError: another training is writing that file.
         ResourceError: no such device, or TensorBoard is not installed.
         SinkError: the page at the end cannot be written.
     """
@@ -85,7 +87,7 @@ def train(
     if target.suffix != ".safetensors":
         raise ConfigError(f"the weights file {target}", allowed="a name that ends in .safetensors")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with crew(device) as (processes, where):
+    with crew(device) as (processes, where), output_lock(target) if processes.leads else nullcontext():
         board = None if tensorboard is None else Path(tensorboard)
         journal = Journal(target.with_name(target.name + ".jsonl") if processes.leads else None, board)
         try:

@@ -147,6 +147,9 @@ def test_progress_is_told_early_and_at_the_end_and_is_that_of_the_steps_done(
     assert _told(lines) == [(1, 100)] and "0:00 to go" in lines[-2]
     assert lines[-1] == "drawing the report"  # which takes a while
     assert [row["step"] for row in read_rows(Path(f"{out}.jsonl"))["training"]] == [1]
+    lines.clear()
+    train(config, out, device="cpu", log=lines.append)
+    assert "its 1e-09 minutes are over already: nothing is trained. Raise [schedule] minutes" in lines[1]
 
 
 def _trained(seed: int) -> Trained:

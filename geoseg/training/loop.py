@@ -271,9 +271,12 @@ class _Trainer:
         self.state = load_checkpoint(self.checkpoint, self.trained, settings=self.settings)
         self.average.n_averaged.fill_(self.state.step)
         self.log(f"going on from step {self.state.step}")
-        if self.state.step >= self.config.schedule.steps:
+        if self._progress() >= 1.0:
+            schedule = self.config.schedule
+            by_steps = self.state.step >= schedule.steps
+            end = f"all {schedule.steps} steps are done" if by_steps else f"its {schedule.minutes:g} minutes are over"
             self.log(
-                f"all {self.config.schedule.steps} steps are done already: nothing is trained. Raise [schedule] steps,"
+                f"{end} already: nothing is trained. Raise [schedule] {'steps' if by_steps else 'minutes'},"
                 f" or remove {self.checkpoint} to train anew"
             )
         if self.state.best >= 0 and self.crew.leads and not self._best_is_here():

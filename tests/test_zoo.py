@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from geoseg.detectors import added_models, load_model, model_card, model_digest, weights_path
 from geoseg.detectors.cards import user_folder
+from geoseg.detectors.conversion import read_state
 from geoseg.detectors.network import build
 from geoseg.detectors.weights import write_weights
 from geoseg.errors import ModelError
@@ -149,6 +150,22 @@ def test_code_in_a_pickle_does_not_run(tmp_path: Path, monkeypatch: pytest.Monke
         with pytest.raises(ModelError, match="more than tensors"):
             add_model(tmp_path / name, card, pickled=True)
     assert not trace.exists() and not list(folder.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_is_cut_short_or_holds_other_things_is_refused(tmp_path: Path, zipped: bool) -> None:
+    """torch has many errors for damaged ones, some of which ended the command with exit code 70."""
+    file = tmp_path / "mine.pth"
+    torch.save({"model": {"a": torch.rand(3, 4), "b": torch.arange(5)}}, file, _use_new_zipfile_serialization=zipped)
+    whole = file.read_bytes()
+    for size in range(0, len(whole) - 1, 3 if zipped else 1):
+        file.write_bytes(whole[:size])
+        with pytest.raises(ModelError, match="holds more than tensors or is damaged"):
+            read_state(file, pickled=True)
+    for other in ({1: torch.zeros(2)}, {"a": torch.eye(3).to_sparse()}):
+        torch.save(other, file, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(ModelError, match="holds no state dict"):
+            read_state(file, pickled=True)
 
 
 def test_a_folder_of_transformers_becomes_a_model(tmp_path: Path) -> None:

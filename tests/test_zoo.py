@@ -203,6 +203,18 @@ def test_a_file_that_changed_after_it_was_added_is_refused(tmp_path: Path, yolo:
         load_model("mine", device="cpu")
 
 
+def test_a_card_beside_another_file_is_not_taken_for_this_one(tmp_path: Path, yolo: bytes, folder: Path) -> None:
+    """`models add` took the card, and wrote the digest of whatever lay there now."""
+    add_model(given(tmp_path, "x.onnx", yolo), given(tmp_path, "card.toml", YOLO))
+    given(tmp_path, "y.onnx.json", (folder / "mine.onnx.json").read_text())
+    torch.manual_seed(8)
+    other = given(tmp_path, "y.onnx", exported(Yolo(), (96, 128), outputs=["output0", "output1"]))
+    with pytest.raises(ModelError, match="differs from the SHA-256 in its card's file"):
+        add_model(other, force=True)
+    assert (folder / "mine.onnx").read_bytes() == yolo
+    assert add_model(other, tmp_path / "card.toml", force=True).read_bytes() != yolo
+
+
 def test_what_cannot_be_read_is_told_and_the_rest_is_listed(tmp_path: Path, yolo: bytes, folder: Path) -> None:
     add_model(given(tmp_path, "x.onnx", yolo), given(tmp_path, "card.toml", YOLO))
     given(folder, "broken.safetensors", "no")

@@ -332,6 +332,15 @@ def test_another_validation_has_another_best_and_none_is_asked_twice(
     assert out.read_bytes() != first
 
 
+def test_of_validations_that_find_nothing_the_last_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was the first: the least trained weights."""
+    lines: list[str] = []
+    _judged(monkeypatch, (0.0, 0.0), (0.0, 0.0), (0.3, 0.3), (0.3, 0.3))
+    train(_validated(tmp_path, 4, "f1"), tmp_path / "v.safetensors", device="cpu", log=lines.append)
+    told = [line.endswith("(kept)") for line in lines if line.startswith("validation")]
+    assert told == [True, True, True, False]
+
+
 @pytest.mark.parametrize("there", ["nothing", "weights of another piece"])
 def test_a_best_whose_weights_were_left_behind_is_forgotten(
     there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

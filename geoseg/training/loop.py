@@ -238,7 +238,8 @@ class _Trainer:
         """Keep the weights where they are the best so far."""
         figures = {"f1": result.f1, "score_threshold": result.score_threshold, "ap50": result.ap50}
         journal.row("validation", self.state.step, figures)
-        better = figures[metric] > self.state.best
+        # Where nothing was right yet, more training is better.
+        better = figures[metric] > self.state.best or self.state.best == 0
         if better:
             self._write_weights()
             self.state.best, self.state.best_step = figures[metric], self.state.step

@@ -50,6 +50,8 @@ def add_model(file: str | Path, card: str | Path | None = None, *, pickled: bool
     """
     # Here, for torch is heavy.
     from geoseg.detectors.families import family_of
+    from geoseg.detectors.loading import read_stated
+    from geoseg.detectors.onnx_file import read_onnx
 
     path = Path(file).expanduser()
     what = read_card(path) if card is None else read_card_toml(card)
@@ -63,7 +65,7 @@ def add_model(file: str | Path, card: str | Path | None = None, *, pickled: bool
         )
     place.mkdir(parents=True, exist_ok=True)
     if onnx:
-        return _add_onnx(path, what, place)
+        return _add_onnx(read_stated(path) if card is None else read_onnx(path), what, place)
     return _add_whole(path, what, place) if card is None else _add_tensors(path, what, place, pickled=pickled)
 
 
@@ -105,11 +107,9 @@ def _place(name: str, *, force: bool) -> Path:
     return folder
 
 
-def _add_onnx(path: Path, card: ModelCard, place: Path) -> Path:
+def _add_onnx(data: bytes, card: ModelCard, place: Path) -> Path:
     from geoseg.detectors.onnx_detector import OnnxDetector
-    from geoseg.detectors.onnx_file import read_onnx
 
-    data = read_onnx(path)
     detector = OnnxDetector.of(data, card, device="cpu")
     rows, columns = detector.session.input.size
     side = card.core + 2 * card.halo

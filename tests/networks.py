@@ -58,14 +58,32 @@ class Queries(nn.Module):
         return self.kinds(features.mean((2, 3))[:, None] + self.seeds), self.masks(features)
 
 
-def exported(net: nn.Module, size: tuple[int, int], *, outputs: list[str], dynamic: bool = True) -> bytes:
+class EightBit(nn.Module):
+    """A network that takes 8-bit values as they are."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images.float() / 255)  # type: ignore[no-any-return]
+
+
+def exported(
+    net: nn.Module,
+    size: tuple[int, int],
+    *,
+    outputs: list[str],
+    dynamic: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> bytes:
     """A network as an ONNX file, for any number and size of images or for one image of the given size."""
     axes = {"images": {0: "n", 2: "h", 3: "w"}} if dynamic else None
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter that takes a second, and not half a minute, is an old one
         torch.onnx.export(
-            net.eval(), (torch.rand(1, 3, *size),), file, input_names=["images"], output_names=outputs,
+            net.eval(), (torch.rand(1, 3, *size).to(dtype),), file, input_names=["images"], output_names=outputs,
             dynamic_axes=axes, dynamo=False,
         )  # fmt: skip
     return file.getvalue()

@@ -325,6 +325,15 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("**/out*"))
 
 
+def test_scores_that_are_text_are_numbers_or_refused() -> None:
+    table = gpd.GeoDataFrame(geometry=[shapely.box(x, 10, x + 9, 30) for x in (5, 25, 45)])
+    coco = coco_of(table.assign(score=["0.25", None, "1"]), GRID, "a.tif")
+    assert [each.score for each in coco.annotations] == [0.25, None, 1.0]
+    for scores in (["high", "low", None], [np.inf, 0.5, np.nan]):
+        with pytest.raises(ConfigError, match=r"score.*numbers, or none"):
+            coco_of(table.assign(score=scores), GRID, "a.tif")
+
+
 def test_footprints_of_another_place_are_refused() -> None:
     table = gpd.GeoDataFrame(geometry=[shapely.box(86, 27, 86.001, 27.001)], crs=4326)
     with pytest.raises(ConfigError, match="none of which lies on"):

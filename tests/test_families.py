@@ -61,6 +61,8 @@ def test_the_card_decides_the_family() -> None:
         ({"family": "torchvision", "detections": 10**9}, "detections"),
         ({"family": "torchvision", "layers": 3}, "anchor_ratios"),
         ({"family": "maskrcnn", "fpn_channels": 10**7}, "fpn_channels"),
+        ({"family": "torchvision", "anchor_sizes": [32, 64, 128, 256, 1e300]}, "anchor_sizes"),
+        ({"family": "torchvision", "anchor_ratios": [-0.5]}, "anchor_ratios"),
     ],
 )
 def test_architectures_that_there_are_not_are_refused_with_what_is_allowed(wrong: dict[str, Any], said: str) -> None:

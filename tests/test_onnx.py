@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from networks import Queries, Yolo, chips, exported
+from networks import EightBit, Queries, Yolo, chips, exported
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 from torch.nn import functional as F
@@ -395,6 +395,19 @@ def test_cards_that_do_not_fit_the_network_are_refused(yolo: tuple[Yolo, bytes])
         OnnxDetector.of(data, replace(YOLO_CARD, architecture=lost), device="cpu")
     with pytest.raises(ModelError, match="family"):
         OnnxDetector.of(data, replace(YOLO_CARD, architecture={}), device="cpu")
+
+
+def test_a_network_of_8_bit_values_gets_no_wider_ones(yolo: tuple[Yolo, bytes]) -> None:
+    """They were wrapped modulo 256: other values with the same answer."""
+    data = exported(EightBit(yolo[0]), (HEIGHT, WIDTH), outputs=["output0", "output1"], dtype=torch.uint8)
+    card = replace(YOLO_CARD, mean=None, std=None)
+    detector = OnnxDetector.of(data, card, device="cpu")
+    [chip] = chips(HEIGHT, WIDTH)
+    [expected] = OnnxDetector.of(yolo[1], YOLO_CARD, device="cpu").predict([chip])
+    np.testing.assert_allclose(detector.predict([chip])[0].boxes, expected.boxes, atol=0.01)
+    for wide in (chip.pixels.astype(np.uint16) + 256, chip.pixels.astype(np.float32) - 300.0):
+        with pytest.raises(ModelError, match=r"network that takes 8-bit values.*scaling"):
+            detector.predict([replace(chip, pixels=wide)])
 
 
 def test_devices_that_are_not_there_are_refused(yolo: tuple[Yolo, bytes]) -> None:

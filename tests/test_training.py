@@ -21,6 +21,7 @@ from geoseg.training.augment import photometric
 from geoseg.training.chips import Pose, cut
 from geoseg.training.labelled import Labelled
 from geoseg.training.sources import mix
+from geoseg.training.starting import untrained
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "train"
 
@@ -48,6 +49,7 @@ scenes = 2
 height = 160
 width = 224
 """
+_ARCHITECTURE = ("[model.architecture]", "fpn_channels", "box_head", "mask_head")
 
 
 def painted() -> Labelled:
@@ -109,6 +111,15 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     other.write_text(TINY.format(steps=2).replace("box_head = 16", "box_head = 24"))
     with pytest.raises(ConfigError, match="other settings"):
         train(read_train_config(other), out, device="cpu", log=lambda line: None)
+
+
+def test_a_start_of_another_number_of_classes_is_told_as_such(tmp_path: Path) -> None:
+    """The bundled file was said not to fit its own card."""
+    path = _config(tmp_path, 1)
+    text = path.read_text().replace('["building"]', '["house", "hall"]\nstart = "buildings"')
+    path.write_text("".join(line for line in text.splitlines(keepends=True) if not line.startswith(_ARCHITECTURE)))
+    with pytest.raises(ConfigError, match=r"\(house, hall\) to train from buildings, which has 1 \(building\)"):
+        untrained(read_train_config(path))
 
 
 def _config(folder: Path, steps: int) -> Path:

@@ -147,6 +147,9 @@ def test_progress_is_told_early_and_at_the_end_and_is_that_of_the_steps_done(
     assert _told(lines) == [(1, 100)] and "0:00 to go" in lines[-2]
     assert lines[-1] == "drawing the report"  # which takes a while
     assert [row["step"] for row in read_rows(Path(f"{out}.jsonl"))["training"]] == [1]
+    lines.clear()
+    train(config, out, device="cpu", log=lines.append)
+    assert "its 1e-09 minutes are over already: nothing is trained. Raise [schedule] minutes" in lines[1]
 
 
 def _trained(seed: int) -> Trained:
@@ -329,6 +332,15 @@ def test_another_validation_has_another_best_and_none_is_asked_twice(
     assert out.read_bytes() != first
 
 
+def test_of_validations_that_find_nothing_the_last_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was the first: the least trained weights."""
+    lines: list[str] = []
+    _judged(monkeypatch, (0.0, 0.0), (0.0, 0.0), (0.3, 0.3), (0.3, 0.3))
+    train(_validated(tmp_path, 4, "f1"), tmp_path / "v.safetensors", device="cpu", log=lines.append)
+    told = [line.endswith("(kept)") for line in lines if line.startswith("validation")]
+    assert told == [True, True, True, False]
+
+
 @pytest.mark.parametrize("there", ["nothing", "weights of another piece"])
 def test_a_best_whose_weights_were_left_behind_is_forgotten(
     there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -386,6 +398,29 @@ def test_an_annotation_around_nothing_moves_no_other(tmp_path: Path) -> None:
     assert image.polygons[1].bounds[2] == 400  # cut at the image's edge
     for i in range(12):
         source_mix.draw(i)
+
+
+def test_boxes_alone_are_told_and_teach_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Annotations without a segmentation were left out unsaid: all was taught as free of objects."""
+    Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    boxes = [{"id": i, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 15]} for i in (1, 2)]
+    whole = {"id": 3, "image_id": 1, "category_id": 1, "segmentation": [[5, 5, 25, 5, 25, 20, 5, 20]]}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 50, "width": 70}],
+        "categories": [{"id": 1, "name": "building"}],
+    }
+    path = tmp_path / "coco.toml"
+    source = '[[sources]]\nkind = "coco"\nannotations = "c.json"\ngsd_m = 0.3\n'
+    path.write_text(TINY.format(steps=1).split("[[sources]]")[0] + source)
+    (tmp_path / "c.json").write_text(json.dumps({**content, "annotations": boxes}))
+    with pytest.raises(ConfigError, match=r"outline nothing: 2 annotations left out: no segmentation.*boxes alone"):
+        mix(read_train_config(path))
+    (tmp_path / "c.json").write_text(json.dumps({**content, "annotations": [*boxes, whole]}))
+    caplog.clear()
+    assert len(mix(read_train_config(path)).pools[0].image(0).polygons) == 1
+    assert caplog.messages == ["c.json: 2 annotations left out: no segmentation"]
+    (tmp_path / "c.json").write_text(json.dumps({**content, "annotations": []}))  # bare ground may be a source
+    assert not len(mix(read_train_config(path)).pools[0].image(0).polygons)
 
 
 def test_jpeg_of_images_is_not_needed_to_be_georeferenced(tmp_path: Path) -> None:

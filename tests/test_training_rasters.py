@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import geopandas as gpd
@@ -21,7 +23,7 @@ from geoseg.tiling import Tiling
 from geoseg.training import read_train_config
 from geoseg.training.chips import Pose, cut
 from geoseg.training.config import TrainConfig
-from geoseg.training.rasters import labelled_raster
+from geoseg.training.rasters import _mostly_in, labelled_raster
 
 GSD = 0.3
 """What the models here see."""
@@ -146,3 +148,51 @@ def test_a_feature_of_several_parts_is_one_object(tmp_path: Path) -> None:
     wide = sorted(round(float(right - left)) for left, _, right, _ in target["boxes"])
     # 1e-4 degrees of longitude are 5.58 m here.
     assert wide == pytest.approx([5.58 / GSD, 3 * 5.58 / GSD, 4 * 5.58 / GSD], abs=2)
+
+
+def test_points_and_lines_are_no_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """They were taken for features that meet the raster, outlined nothing, and their ground was taught as bare."""
+    square(tmp_path, *PLACES["degrees"])
+    boxes = [shapely.box(10 + i * 2e-4, 59.9997, 10 + i * 2e-4 + 1e-4, 59.9999) for i in range(3)]
+    (tmp_path / "labels.gpkg").unlink()
+    labels, config = tmp_path / "labels.geojson", settings(tmp_path)
+    for features, objects in (
+        ([shapely.LineString(box.exterior) for box in boxes], 0),
+        ([boxes[0].centroid, *boxes[1:]], 2),
+    ):
+        caplog.clear()
+        labels.write_text(gpd.GeoSeries(features, crs=4326).to_json())
+        source = config.sources[0].model_copy(update={"labels": "labels.geojson"})
+        with nullcontext() if objects else pytest.raises(ConfigError, match="none of whose polygons"):
+            assert len(labelled_raster(source, config).polygons) == objects  # type: ignore[arg-type]
+        [told] = caplog.messages
+        assert told == f"labels.geojson: {3 - objects} of 3 features are points or lines, not polygons, and left out"
+
+
+def test_labels_without_a_crs_are_named(tmp_path: Path) -> None:
+    square(tmp_path, *PLACES["degrees"])
+    gpd.GeoDataFrame(geometry=[shapely.box(10, 59.9, 10.1, 60)]).to_parquet(tmp_path / "bare.parquet")
+    config = settings(tmp_path)
+    source = config.sources[0].model_copy(update={"labels": "bare.parquet"})
+    with pytest.raises(ConfigError, match=r"bare\.parquet without a CRS"):
+        labelled_raster(source, config)  # type: ignore[arg-type]
+
+
+def test_an_aoi_of_many_corners_costs_what_its_rim_does() -> None:
+    rng = np.random.default_rng(2)
+    angle, reach = np.linspace(0, 2 * np.pi, 20_000, endpoint=False), rng.uniform(290, 300, 20_000)
+    area = shapely.Polygon(np.column_stack([300 + reach * np.cos(angle), 300 + reach * np.sin(angle)]))
+    at, side = rng.uniform(0, 600, (5000, 2)), rng.uniform(2, 9, (5000, 2))
+    objects = shapely.box(*at.T, *(at + side).T)
+    started = time.process_time()
+    inside = _mostly_in(area, objects)
+    assert time.process_time() - started < 5  # each cut on its own took 12 s
+    rough = np.hypot(*(at + side / 2 - 300).T)
+    assert (
+        inside[rough < 280].all()
+        and not inside[rough > 310].any()
+        and 0 < inside[(rough > 285) & (rough < 305)].mean() < 1
+    )
+    some = np.flatnonzero((rough > 285) & (rough < 305))[:40]
+    plain = shapely.area(shapely.intersection(objects[some], area)) >= 0.5 * shapely.area(objects[some])
+    np.testing.assert_array_equal(inside[some], plain)

@@ -13,6 +13,7 @@ from test_training import TINY
 from typer.testing import CliRunner
 
 from geoseg.cli import app
+from geoseg.locks import output_lock
 from geoseg.training import stopping
 from geoseg.training.loop import _Trainer
 from geoseg.training.stopping import Stop
@@ -104,3 +105,13 @@ def test_the_command_says_truly_what_is_kept(tmp_path: Path, monkeypatch: pytest
     assert code == 130 and "stopped at step 2" in told and "training goes on from its checkpoint" in told
     code, told = call()
     assert code == 0 and "going on from step 2" in told and "step 3 100%" in told
+
+
+def test_a_second_training_of_one_file_is_refused(tmp_path: Path) -> None:
+    """Both wrote the same half-written files, and each the other's checkpoint."""
+    config, out = tmp_path / "t.toml", tmp_path / "t.safetensors"
+    config.write_text(TINY.format(steps=1))
+    with output_lock(out):  # as another process that is at work holds it
+        result = CliRunner().invoke(app, ["train", str(config), "-o", str(out), "--device", "cpu"])
+    assert result.exit_code == 3 and "t.safetensors" in result.stderr
+    assert not out.exists() and not list(tmp_path.glob("*.jsonl"))

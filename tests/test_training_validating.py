@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_training import TINY
 
 from geoseg.detectors import maskrcnn
 from geoseg.detectors.canvas import _TOLD_FULL
+from geoseg.errors import ConfigError
 from geoseg.instances import Instances
-from geoseg.training import read_train_config
+from geoseg.training import read_train_config, train
 from geoseg.training.loop import _Trainer
 from geoseg.training.processes import Crew
 from geoseg.training.sources import mix
@@ -45,3 +49,16 @@ def test_an_untrained_network_is_looked_at_for_its_best_and_not_called_full(
     assert counts == [looked_at] * 2 and len(looks[0].pred) <= looked_at
     assert not caplog.records
     assert trainer._averaged.roi_heads.detections_per_img == limit  # what is trained stays as it is
+
+
+def test_a_validation_that_shows_no_object_is_refused(tmp_path: Path) -> None:
+    """All its figures are 0: the weights of the first look were kept for good, however long the training went on."""
+    Image.fromarray(np.full((120, 150, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    images = [{"id": 1, "file_name": "a.png", "height": 120, "width": 150}]
+    (tmp_path / "c.json").write_text(json.dumps({"images": images, "annotations": []}))
+    path = tmp_path / "t.toml"
+    held_out = '[validation]\nchips = 3\n[[validation.sources]]\nkind = "coco"\nannotations = "c.json"\ngsd_m = 0.3\n'
+    path.write_text(TINY.format(steps=1) + held_out)
+    with pytest.raises(ConfigError, match=r"whose 3 chips show no object.*validation\.sources"):
+        train(read_train_config(path), tmp_path / "x.safetensors", device="cpu", log=lambda line: None)
+    assert not (tmp_path / "x.safetensors").exists()

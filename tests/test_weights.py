@@ -115,7 +115,11 @@ def test_unknown_model_names_the_nearest() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"fpn_channels": 10_000_000}, {"box_head": "x"}, {"backbone": "vgg"}, {"anchor_sizes": [8, 16]}, {"layers": 3}],
+    [
+        *({"fpn_channels": 10_000_000}, {"box_head": "x"}, {"backbone": "vgg"}, {"anchor_sizes": [8, 16]}),
+        *({"layers": 3}, {"anchor_sizes": [0, 28, 56, 112, 224]}, {"anchor_ratios": [1.0, -1.0]}),
+        *({"mask_head": [10**12]}, {"mask_head": [-3]}, {"anchor_ratios": [float("nan")]}),
+    ],
 )
 def test_architectures_that_cannot_be_built_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(ModelError, match=next(iter(wrong))):

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from geoseg.detectors import added_models, load_model, model_card, model_digest, weights_path
 from geoseg.detectors.cards import user_folder
+from geoseg.detectors.conversion import read_state
 from geoseg.detectors.network import build
 from geoseg.detectors.weights import write_weights
 from geoseg.errors import ModelError
@@ -151,6 +152,22 @@ def test_code_in_a_pickle_does_not_run(tmp_path: Path, monkeypatch: pytest.Monke
     assert not trace.exists() and not list(folder.glob("*.safetensors"))
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_is_cut_short_or_holds_other_things_is_refused(tmp_path: Path, zipped: bool) -> None:
+    """torch has many errors for damaged ones, some of which ended the command with exit code 70."""
+    file = tmp_path / "mine.pth"
+    torch.save({"model": {"a": torch.rand(3, 4), "b": torch.arange(5)}}, file, _use_new_zipfile_serialization=zipped)
+    whole = file.read_bytes()
+    for size in range(0, len(whole) - 1, 3 if zipped else 1):
+        file.write_bytes(whole[:size])
+        with pytest.raises(ModelError, match="holds more than tensors or is damaged"):
+            read_state(file, pickled=True)
+    for other in ({1: torch.zeros(2)}, {"a": torch.eye(3).to_sparse()}):
+        torch.save(other, file, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(ModelError, match="holds no state dict"):
+            read_state(file, pickled=True)
+
+
 def test_a_folder_of_transformers_becomes_a_model(tmp_path: Path) -> None:
     from test_families import tiny_config
 
@@ -186,6 +203,18 @@ def test_a_file_that_changed_after_it_was_added_is_refused(tmp_path: Path, yolo:
         load_model("mine", device="cpu")
 
 
+def test_a_card_beside_another_file_is_not_taken_for_this_one(tmp_path: Path, yolo: bytes, folder: Path) -> None:
+    """`models add` took the card, and wrote the digest of whatever lay there now."""
+    add_model(given(tmp_path, "x.onnx", yolo), given(tmp_path, "card.toml", YOLO))
+    given(tmp_path, "y.onnx.json", (folder / "mine.onnx.json").read_text())
+    torch.manual_seed(8)
+    other = given(tmp_path, "y.onnx", exported(Yolo(), (96, 128), outputs=["output0", "output1"]))
+    with pytest.raises(ModelError, match="differs from the SHA-256 in its card's file"):
+        add_model(other, force=True)
+    assert (folder / "mine.onnx").read_bytes() == yolo
+    assert add_model(other, tmp_path / "card.toml", force=True).read_bytes() != yolo
+
+
 def test_what_cannot_be_read_is_told_and_the_rest_is_listed(tmp_path: Path, yolo: bytes, folder: Path) -> None:
     add_model(given(tmp_path, "x.onnx", yolo), given(tmp_path, "card.toml", YOLO))
     given(folder, "broken.safetensors", "no")
@@ -219,6 +248,8 @@ def test_notes_of_somebody_else_are_shown_as_they_are(tmp_path: Path, yolo: byte
         (YOLO.replace("= 96", '= "96"'), "whole pixels"),
         (YOLO.replace("= 0.3", '= "0.3"'), "a number"),
         (YOLO.replace('"shed"', '"sh\\u001b[31med"'), "control characters"),
+        ("version = 2\n" + YOLO, r"2 as version.*in quotes"),
+        (YOLO.replace("[0, 0, 0]", f"[0, 0, {10**400}]"), "as mean.*a number"),
         (YOLO + 'notes = "x"', "notes"),
         (YOLO.replace("[0, 0, 0]", "[0, 0]"), "means"),
     ],
@@ -229,6 +260,17 @@ def test_cards_that_cannot_be_right_are_refused_before_anything_is_written(
     with pytest.raises(ModelError, match=said):
         add_model(given(tmp_path, "x.onnx", yolo), given(tmp_path, "card.toml", text))
     assert not list(folder.glob("*"))
+
+
+def test_a_card_without_end_spoils_no_list(folder: Path) -> None:
+    """A whole number beyond all floats, or half a character, ended `geoseg models` with exit code 70."""
+    folder.mkdir()
+    for name, part in (("huge", f'"mean": [{10**400}], "std": [1]'), ("half", '"notes": "\\ud800"')):
+        given(folder, f"{name}.onnx", b"")
+        given(folder, f"{name}.onnx.json", f'{{"card": {{"name": "{name}", "classes": ["a"], {part}}}}}')
+    listed = cli("models")
+    assert listed.exit_code == 0 and "buildings" in listed.stdout
+    assert "as mean" in listed.stderr and "as notes" in listed.stderr
 
 
 def test_a_network_of_one_size_needs_tiles_that_fit(tmp_path: Path) -> None:

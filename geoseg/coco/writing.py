@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import shapely
 
 from geoseg.coco.dataset import Annotation, Coco, Image
@@ -38,7 +39,7 @@ def coco_of(footprints: gpd.GeoDataFrame, grid: Grid, file_name: str, *, form: F
         form: ``polygon`` (sub-pixel outlines) or ``rle`` (whole pixels, by their centres).
 
     Raises:
-        ConfigError: another ``form``, or footprints of which none lies on the grid.
+        ConfigError: another ``form``, footprints of which none lies on the grid, or scores that are no numbers.
     """
     if form not in ("polygon", "rle"):
         raise ConfigError(f"masks as {form!r}", allowed="polygon, rle")
@@ -50,13 +51,13 @@ def coco_of(footprints: gpd.GeoDataFrame, grid: Grid, file_name: str, *, form: F
     labels = column_of(footprints, "label", _NO_LABEL).astype(str)
     classes = {number: name for number, name in enumerate(sorted(set(labels.tolist()) or {_NO_LABEL}), 1)}
     numbers = {name: number for number, name in classes.items()}
-    scores, ignore = column_of(footprints, "score", None), ignored(footprints)
+    scores, ignore = _scores(footprints), ignored(footprints)
     annotations: list[Annotation] = []
     for row, shape in zip(seen, inside, strict=True):
         segmentation = _segmentation(shape, grid, form)
         if segmentation is None:
             continue
-        score = None if scores[row] is None or np.isnan(scores[row]) else float(scores[row])
+        score = None if np.isnan(scores[row]) else float(scores[row])
         annotations.append(
             Annotation(
                 id=len(annotations) + 1,
@@ -77,6 +78,21 @@ def coco_of(footprints: gpd.GeoDataFrame, grid: Grid, file_name: str, *, form: F
     warnings = (f"{left_out} footprints left out: none of their ground is on the raster",) if left_out else ()
     image = Image(id=1, file_name=file_name, height=grid.height, width=grid.width)
     return Coco(images=(image,), classes=classes, annotations=tuple(annotations), warnings=warnings)
+
+
+def _scores(table: gpd.GeoDataFrame) -> Any:
+    """``(n,)`` scores; NaN where there is none.
+
+    Raises:
+        ConfigError: text that is no number, or infinity.
+    """
+    try:
+        scores = pd.to_numeric(pd.Series(column_of(table, "score", np.nan))).to_numpy(np.float64)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"scores that are no numbers ({error})", allowed="numbers, or none") from error
+    if np.isinf(scores).any():
+        raise ConfigError("a score that is infinite, which JSON cannot say", allowed="numbers, or none")
+    return scores
 
 
 def ignored(table: gpd.GeoDataFrame) -> Any:

@@ -15,8 +15,8 @@ from geoseg.instances import Chip, Instances
 
 REGULARIZE = ("none", "buildings", "ships")
 """Ways to redraw outlines."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""What would steer a terminal that shows it."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What would steer a terminal that shows it, and halves of characters, which nothing can show or write."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +85,22 @@ class ModelCard:
 
     def _check_types(self) -> None:
         """A card may be somebody else's, and travels as JSON, which promises no types."""
-        texts: list[Any] = [self.name, self.version, self.licence, self.training_data, self.notes]
-        for text in [*texts, *(self.classes or ()), *(self.bands or ())]:
-            if not isinstance(text, str) or _CONTROL.search(text):
-                raise ModelError(f"a model card with {text!r}", allowed="text without control characters")
-        numbers: list[Any] = [self.score_threshold, *([] if self.gsd_m is None else [self.gsd_m]), *(self.mean or ())]
-        for number in [*numbers, *(self.std or ())]:
-            if isinstance(number, bool) or not isinstance(number, int | float):
-                raise ModelError(f"a model card with {number!r}", allowed="a number")
+        texts: dict[str, tuple[Any, ...]] = {
+            name: (getattr(self, name),) for name in ("name", "version", "licence", "training_data", "notes")
+        }
+        for name, given in {**texts, "classes": self.classes or (), "bands": self.bands or ()}.items():
+            for text in given:
+                if not isinstance(text, str) or _CONTROL.search(text):
+                    said = f"a model card with {text!r} as {name}"
+                    raise ModelError(said, allowed="text (in quotes) without control characters")
+        numbers: dict[str, tuple[Any, ...]] = {
+            "score_threshold": (self.score_threshold,),
+            "gsd_m": () if self.gsd_m is None else (self.gsd_m,),
+        }
+        for name, values in {**numbers, "mean": self.mean or (), "std": self.std or ()}.items():
+            for number in values:
+                if isinstance(number, bool) or not _is_number(number):
+                    raise ModelError(f"a model card with {str(number)[:40]!r} as {name}", allowed="a number")
         if type(self.core) is not int or type(self.halo) is not int:
             raise ModelError(f"a model card with core {self.core!r} and halo {self.halo!r}", allowed="whole pixels")
         if not isinstance(self.architecture, dict):
@@ -126,6 +134,11 @@ class ModelCard:
             return cls(**values)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"a model card that cannot be read ({error})") from error
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a float, or a whole number that can be one: JSON's have no end."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**53)
 
 
 @runtime_checkable

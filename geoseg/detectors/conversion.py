@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,11 +98,15 @@ def _unpickled(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"no weights file at {path}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # what torch raises at damaged ones has no common base: IndexError, struct.error, ...
         raise ModelError(
             f"{path}, which holds more than tensors or is damaged ({' '.join(str(error).split())[:200]})",
             allowed="a state dict: torch.save(net.state_dict(), FILE)",
         ) from error
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided
 
 
 def _named(values: Any, path: Path) -> dict[str, Tensor]:
@@ -113,7 +115,7 @@ def _named(values: Any, path: Path) -> dict[str, Tensor]:
             values = values[key]
             break
     tensors = values if isinstance(values, Mapping) else {}
-    if not tensors or not all(isinstance(t, Tensor) for t in tensors.values()):
+    if not tensors or not all(isinstance(name, str) and _is_plain(t) for name, t in tensors.items()):
         raise ModelError(f"{path}, which holds no state dict", allowed="tensors by name, or those under 'model'")
     state = {}
     for name, tensor in tensors.items():

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from geoseg.detectors.heads import Head, QueryHead
-from geoseg.detectors.network import Architecture
+from geoseg.detectors.network import Architecture, Pixels, Ratio
 from geoseg.errors import ModelError
 
 Stride = Annotated[int, Field(ge=1, le=1024)]
+_Side = Annotated[float, Pixels]
 
 
 class TorchvisionArchitecture(BaseModel):
@@ -26,9 +27,9 @@ class TorchvisionArchitecture(BaseModel):
     """Version 2 has resnet50 only."""
     norm_eps: float = Field(default=1e-5, ge=0, le=1e-2)
     """Of version 1's frozen batch normalisation: 0 for torchvision's own COCO weights and what was tuned from them."""
-    anchor_sizes: tuple[float, float, float, float, float] = (32, 64, 128, 256, 512)
+    anchor_sizes: tuple[_Side, _Side, _Side, _Side, _Side] = (32, 64, 128, 256, 512)
     """Pixels, one per pyramid level from stride 4 to 64."""
-    anchor_ratios: tuple[float, ...] = Field(default=(0.5, 1.0, 2.0), min_length=1, max_length=9)
+    anchor_ratios: tuple[Ratio, ...] = Field(default=(0.5, 1.0, 2.0), min_length=1, max_length=9)
     """Height / width."""
     mask_hidden: int = Field(default=256, ge=8, le=1024)
     """Channels between the mask head and its predictor."""

@@ -83,13 +83,23 @@ def _network(card: ModelCard) -> tuple[nn.Module, Callable[..., Detector]]:
 
 def _load_onnx(path: Path, device: str) -> Detector:
     from geoseg.detectors.onnx_detector import OnnxDetector
+
+    return OnnxDetector.of(read_stated(path), model_card(path), device=device)
+
+
+def read_stated(path: Path) -> bytes:
+    """The bytes of an ONNX file, checked, which are those that its card was written for.
+
+    Raises:
+        ModelError: no such network, no card beside it, or one of another file.
+    """
     from geoseg.detectors.onnx_file import onnx_digest, read_onnx
 
-    card, stated = model_card(path), model_digest(path)
+    stated = model_digest(path)
     data = read_onnx(path)
     if onnx_digest(data) != stated:
         raise ModelError(
             f"{path}, which differs from the SHA-256 in its card's file",
             remedy="Get the file again, or add it anew: geoseg models add FILE --card CARD.toml",
         )
-    return OnnxDetector.of(data, card, device=device)
+    return data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
@@ -19,6 +19,13 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from geoseg.detectors.roi import RoIPool
 from geoseg.errors import ModelError
 
+Pixels = Field(ge=1, le=16_384)
+"""Bounds of an anchor's side: no tile is larger."""
+Ratio = Annotated[float, Field(ge=0.01, le=100)]
+"""Height / width of an anchor. Of one below 0 the sides are no numbers, and nothing is found, or learnt, unsaid."""
+_Side = Annotated[int, Pixels]
+_Channels = Annotated[int, Field(ge=1, le=1024)]
+
 
 class Architecture(BaseModel):
     """What a Mask R-CNN is built from: the ``architecture`` of a card. The defaults are the compact network.
@@ -31,12 +38,12 @@ class Architecture(BaseModel):
     family: Literal["maskrcnn"] = "maskrcnn"
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet18"
     fpn_channels: int = Field(default=128, ge=8, le=512)
-    anchor_sizes: tuple[int, int, int, int, int] = (14, 28, 56, 112, 224)
+    anchor_sizes: tuple[_Side, _Side, _Side, _Side, _Side] = (14, 28, 56, 112, 224)
     """Pixels, one per pyramid level from stride 4 to 64."""
-    anchor_ratios: tuple[float, ...] = Field(default=(0.5, 1.0, 2.0), min_length=1, max_length=9)
+    anchor_ratios: tuple[Ratio, ...] = Field(default=(0.5, 1.0, 2.0), min_length=1, max_length=9)
     """Height / width."""
     box_head: int = Field(default=256, ge=8, le=4096)
-    mask_head: tuple[int, ...] = Field(default=(64, 64, 64), min_length=1, max_length=8)
+    mask_head: tuple[_Channels, ...] = Field(default=(64, 64, 64), min_length=1, max_length=8)
     """Channels of each layer."""
     box_nms: float = Field(default=0.7, gt=0, le=1)
     """IoU above which the lower-scored of two boxes goes: high, because rotated neighbours have overlapping boxes;

@@ -108,6 +108,13 @@ class OnnxDetector(InSteps):
             ModelError: chips larger than the network takes, or pixels that the card does not announce.
         """
         takes = self.session.input
+        wide = {str(chip.pixels.dtype) for chip in chips} - {"uint8"}
+        if takes.dtype is np.uint8 and wide:  # more than 8 bits would be wrapped modulo 256
+            raise ModelError(
+                f"pixels of {', '.join(sorted(wide))} for {self.card.name!r}, a network that takes 8-bit values",
+                allowed="uint8, or a declared scaling",
+                remedy="Give the range of the raster's values, e.g. --scaling 0,3000 (in settings: [raster] scaling)",
+            )
         # Outputs of a Mask R-CNN are those of one image.
         most = 1 if self.architecture.head.kind == "maskrcnn" else takes.batch
         batches = []

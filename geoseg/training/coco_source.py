@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from geoseg.training.pixels import Held
 from geoseg.training.rasters import Marks, assembled, inside, named, raster_window
 from geoseg.training.source_config import CocoSource
 
+_log = logging.getLogger(__name__)
 _KEPT = 16
 """Images that stay in memory, those last drawn."""
 
@@ -40,6 +42,13 @@ class CocoImages:
         if absent or not self.coco.images:
             told = f"{len(absent)} images that are not in {self.folder}, such as {absent[0]}" if absent else "no image"
             raise ConfigError(f"{path} with {told}", allowed="images beside the annotations, or in the folder `images`")
+        for warning in self.coco.warnings:
+            _log.warning("%s: %s", source.annotations, warning)
+        if self.coco.warnings and not self.coco.annotations:
+            raise ConfigError(
+                f"{path}, whose annotations outline nothing: {self.coco.warnings[0]}",
+                allowed="annotations with a segmentation: boxes alone teach no outlines",
+            )
         self.labels = {number: self._label(number) for number in {a.category_id for a in self.coco.annotations}}
         self._image = Kept(self._read, most=_KEPT)
 

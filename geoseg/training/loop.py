@@ -22,6 +22,7 @@ from geoseg.detectors.device import reduced_precision
 from geoseg.detectors.weights import save_weights
 from geoseg.durations import duration
 from geoseg.errors import ConfigError, GeosegError
+from geoseg.locks import output_lock
 from geoseg.sinks.atomic import replacing
 from geoseg.training.checkpoint import State, Trained, checkpoint_of, load_checkpoint, save_checkpoint
 from geoseg.training.chips import Example
@@ -75,6 +76,7 @@ def train(
 
     Raises:
         ConfigError: another suffix; settings or sources that cannot be used; a loss that is no longer finite.
+        LockedError: another training is writing that file.
         ResourceError: no such device, or TensorBoard is not installed.
         SinkError: the page at the end cannot be written.
     """
@@ -85,7 +87,7 @@ def train(
     if target.suffix != ".safetensors":
         raise ConfigError(f"the weights file {target}", allowed="a name that ends in .safetensors")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with crew(device) as (processes, where):
+    with crew(device) as (processes, where), output_lock(target) if processes.leads else nullcontext():
         board = None if tensorboard is None else Path(tensorboard)
         journal = Journal(target.with_name(target.name + ".jsonl") if processes.leads else None, board)
         try:
@@ -236,7 +238,8 @@ class _Trainer:
         """Keep the weights where they are the best so far."""
         figures = {"f1": result.f1, "score_threshold": result.score_threshold, "ap50": result.ap50}
         journal.row("validation", self.state.step, figures)
-        better = figures[metric] > self.state.best
+        # Where nothing was right yet, more training is better.
+        better = figures[metric] > self.state.best or self.state.best == 0
         if better:
             self._write_weights()
             self.state.best, self.state.best_step = figures[metric], self.state.step
@@ -269,9 +272,12 @@ class _Trainer:
         self.state = load_checkpoint(self.checkpoint, self.trained, settings=self.settings)
         self.average.n_averaged.fill_(self.state.step)
         self.log(f"going on from step {self.state.step}")
-        if self.state.step >= self.config.schedule.steps:
+        if self._progress() >= 1.0:
+            schedule = self.config.schedule
+            by_steps = self.state.step >= schedule.steps
+            end = f"all {schedule.steps} steps are done" if by_steps else f"its {schedule.minutes:g} minutes are over"
             self.log(
-                f"all {self.config.schedule.steps} steps are done already: nothing is trained. Raise [schedule] steps,"
+                f"{end} already: nothing is trained. Raise [schedule] {'steps' if by_steps else 'minutes'},"
                 f" or remove {self.checkpoint} to train anew"
             )
         if self.state.best >= 0 and self.crew.leads and not self._best_is_here():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -25,6 +26,7 @@ from geoseg.training.source_config import RasterSource, ReviewSource
 from geoseg.vectors import from_table, in_pixels, read_layer, read_shapes, read_table
 from geoseg.window import Window
 
+_log = logging.getLogger(__name__)
 OVERSAMPLING = 0.7
 """Rasters are read this much finer than the model's GSD, so that zoomed chips keep their sharpness."""
 MOSTLY = 0.5
@@ -56,7 +58,10 @@ def labelled_raster(source: RasterSource | ReviewSource, config: TrainConfig) ->
     grid = window.source.grid.crop(window.area)
     marks = _marks(source, config, grid)
     if not (marks.labels > 0).any() and isinstance(source, RasterSource):
-        raise ConfigError(f"{source.labels}, none of whose features meets {source.raster}")
+        raise ConfigError(
+            f"{source.labels}, none of whose polygons of a class meets {source.raster}",
+            allowed="polygons around objects that the raster shows",
+        )
     return assembled(window, marks, area=_area(source, config, grid), config=config)
 
 
@@ -92,9 +97,7 @@ def assembled(windowed: Windowed, marks: Marks, *, area: Any, config: TrainConfi
     wrong = marks.geometries[marks.labels == -1]
     windowed = replace(windowed, labelled=area)
     if area is not None:
-        labelled = shapely.area(shapely.intersection(objects.geometries, area)) >= MOSTLY * shapely.area(
-            objects.geometries
-        )
+        labelled = _mostly_in(area, objects.geometries)
         outside = shapely.get_parts(shapely.difference(frame, area))
         ignore = np.concatenate([ignore, objects.geometries[~labelled], outside[shapely.area(outside) > 0]])
         objects = objects.where(labelled)
@@ -109,15 +112,32 @@ def assembled(windowed: Windowed, marks: Marks, *, area: Any, config: TrainConfi
     )
 
 
+def _mostly_in(area: Any, geometries: NDArray[Any]) -> NDArray[np.bool_]:
+    """``(n,)`` whether at least :data:`MOSTLY` of each lies in an area.
+
+    Only those on its rim are cut: a cut goes over the whole of the area's outline, which may have 100,000 corners.
+    """
+    shapely.prepare(area)
+    labelled: NDArray[np.bool_] = shapely.covers(area, geometries)
+    rim = shapely.intersects(area, geometries) & ~labelled
+    cut = shapely.area(shapely.intersection(geometries[rim], area))
+    labelled[rim] = cut >= MOSTLY * shapely.area(geometries[rim])
+    return labelled
+
+
 def _marks(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid) -> Marks:
     """All that the source's layers say, in the pixels of ``grid``."""
     if isinstance(source, ReviewSource):
-        table = read_table(config.path(source.footprints), kind="reviewed")
+        what = source.footprints
+        table = read_table(config.path(what), kind="reviewed")
         labels = judged(table, source, config.model.classes)
     else:
-        table = read_table(config.path(source.labels), kind="label")
+        what = source.labels
+        table = read_table(config.path(what), kind="label")
         labels = _classes(table, source, config.model.classes)
-    parts = [Marks(geometries=in_pixels(from_table(table, "a layer"), grid), labels=labels)]
+    parts = [Marks(geometries=in_pixels(from_table(table, what), grid), labels=labels)]
+    if flat := int(np.isin(shapely.get_dimensions(parts[0].geometries), (0, 1)).sum()):
+        _log.warning("%s: %d of %d features are points or lines, not polygons, and left out", what, flat, len(table))
     for path, label in ((source.ignore, 0), (source.hard, -1)):
         if path:
             moved = in_pixels(read_shapes(config.path(path), kind="region"), grid)
@@ -127,7 +147,8 @@ def _marks(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid)
         labels=np.concatenate([part.labels for part in parts]),
     )
     frame = shapely.box(0, 0, grid.width, grid.height)
-    return both.where(~shapely.is_missing(both.geometries) & shapely.intersects(both.geometries, frame))
+    ground = (shapely.get_dimensions(both.geometries) == 2) | (both.labels == -1)  # a point is a place, too
+    return both.where(ground & shapely.intersects(both.geometries, frame))
 
 
 def _classes(table: gpd.GeoDataFrame, source: RasterSource, classes: tuple[str, ...]) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from torchvision.models.detection import MaskRCNN
 from geoseg.detectors.cards import weights_path
 from geoseg.detectors.network import build
 from geoseg.detectors.weights import load_state, read_weights
+from geoseg.errors import ConfigError
 from geoseg.training.config import TrainConfig
 
 
@@ -14,10 +15,20 @@ def untrained(config: TrainConfig) -> MaskRCNN:
     """The network with random weights, or those of ``model.start``.
 
     Raises:
+        ConfigError: weights of another number of classes.
         ModelError: weights that cannot be read, or of another network.
     """
     net = build(config.model.architecture, len(config.model.classes))
     if config.start is not None:
         path = weights_path(config.start)
-        load_state(net, read_weights(path)[0], path)
+        state, card = read_weights(path)
+        asked = config.model.classes
+        if len(asked) != len(card.classes):
+            raise ConfigError(
+                f"{len(asked)} classes ({', '.join(asked)}) to train from {config.model.start}, which has "
+                f"{len(card.classes)} ({', '.join(card.classes)})",
+                allowed="as many: the first goes on from its first, and so forth",
+                remedy="Change or leave out [model] classes, or train without start",
+            )
+        load_state(net, state, path)
     return net

@@ -14,6 +14,7 @@ from torchvision.models.detection import MaskRCNN
 from geoseg.coco import Rle
 from geoseg.detectors.base import ModelCard
 from geoseg.detectors.maskrcnn import MaskRCNNDetector
+from geoseg.errors import ConfigError
 from geoseg.evaluation import average_precision, curve
 from geoseg.evaluation.comparison import Comparison, lay
 from geoseg.instances import Chip
@@ -60,7 +61,8 @@ class Validator:
     """The same chips each time: those that the validation's sources and the seed give.
 
     Raises:
-        ConfigError, RasterError: a source that cannot be used.
+        ConfigError, RasterError: a source that cannot be used, or chips of which none shows an object: all figures
+            would be 0, and the weights those of the first look.
     """
 
     def __init__(self, config: TrainConfig, card: ModelCard, device: torch.device) -> None:
@@ -71,6 +73,12 @@ class Validator:
             source = replace(mix(config, asked.sources), sampling=Sampling(objects=0.3))
             self.examples = [source.plain(i) for i in range(asked.chips)]
         self.truths = [_truth(example, card.classes) for example in self.examples]
+        if asked is not None and all(truth["iscrowd"].all() for truth in self.truths):
+            raise ConfigError(
+                f"a validation whose {asked.chips} chips show no object",
+                allowed="chips of labelled ground with objects on it",
+                remedy="Raise [validation] chips, or give other validation.sources",
+            )
 
     def __call__(self, net: MaskRCNN) -> Validated:
         """Predict on every chip and compare."""

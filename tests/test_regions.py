@@ -72,7 +72,7 @@ def test_detections_are_torchvisions(network: MaskRCNN, shown: Shown, sure: floa
     logits = sure * torch.randn(len(proposals.boxes), CLASSES + 1)
     deltas = torch.randn(len(proposals.boxes), 4 * (CLASSES + 1))
     every = heads.postprocess_detections(logits, deltas, proposals.each(), shapes)
-    found = detect(heads, logits, deltas, proposals, sight)
+    found = detect(heads, logits, deltas, proposals, sight, most=heads.detections_per_img)
     assert found.candidates == [len(boxes) for boxes in every[0]]
     counts = found.regions.counts
     mine = torch.cat([found.scores[:, None], found.labels[:, None], found.regions.boxes], dim=1).split(counts)
@@ -90,5 +90,5 @@ def test_where_nothing_is_proposed_nothing_is_found(network: MaskRCNN, shown: Sh
     sight, heads = Sight.of(shapes, tiles, CPU), network.roi_heads
     proposals = propose(network.rpn, images, features, sight)
     pooled = heads.box_head(heads.box_roi_pool(features, proposals.each(), [SIZE] * len(tiles)))
-    found = detect(heads, *heads.box_predictor(pooled), proposals, sight)
+    found = detect(heads, *heads.box_predictor(pooled), proposals, sight, most=40)
     assert proposals.counts == found.regions.counts == found.candidates == [0] * len(tiles)

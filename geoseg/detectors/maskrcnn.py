@@ -82,6 +82,9 @@ class MaskRCNNDetector(InSteps):
     """The device that was asked for; asked for again wherever the detector is unpickled."""
     digest: str = ""
     """SHA-256 over the tensors of the weights file; empty for a network that comes from none."""
+    most: int | None = None
+    """Instances that are looked at per chip, the best; None: as many as the network gives, and it is said where a tile
+    has so many that some may be missing."""
     floor: ClassVar[float] = FLOOR
     """The lowest score that it gives."""
 
@@ -160,9 +163,10 @@ class MaskRCNNDetector(InSteps):
             # The padded size, not the chips': pooling infers, once for all, the strides of the pyramid from it.
             pooled = heads.box_head(heads.box_roi_pool(features, proposals.each(), sizes))
             logits, deltas = heads.box_predictor(pooled)
-            found = detect(heads, logits, deltas, proposals, sight)
+            limit = heads.detections_per_img
+            found = detect(heads, logits, deltas, proposals, sight, most=min(limit, self.most or limit))
             for chip, candidates in zip(batch.chips, found.candidates, strict=True):
-                if candidates >= heads.detections_per_img:
+                if self.most is None and candidates >= limit:
                     warn_full(self.card.name, candidates, chip.tile)
             masks = self._masks(features, found.regions, found.labels, sizes)
         # One copy of all: the device is waited for at each.

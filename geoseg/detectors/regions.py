@@ -120,15 +120,16 @@ def _best_moved(
     return boxes.view(*scores.shape, 4), scores, torch.cat(level)
 
 
-def detect(heads: RoIHeads, logits: Tensor, deltas: Tensor, proposals: Regions, sight: Sight) -> Found:
+def detect(heads: RoIHeads, logits: Tensor, deltas: Tensor, proposals: Regions, sight: Sight, *, most: int) -> Found:
     """What the box head makes of proposals: the best of each object that is not left to another tile.
 
     Args:
-        heads: its threshold and numbers are used, but for the score, which is :data:`FLOOR` at least.
+        heads: their box coder and threshold of suppression are used.
         logits: ``(m, classes)``, the background first.
         deltas: ``(m, 4 * classes)``.
         proposals: ``m`` of them.
         sight: of the chips.
+        most: candidates per chip, the best; their score is above :data:`FLOOR`.
 
     Raises:
         AnswerError: the network gives NaN or infinity.
@@ -144,7 +145,7 @@ def detect(heads: RoIHeads, logits: Tensor, deltas: Tensor, proposals: Regions, 
     boxes, scores = boxes[row, label], scores[row, label]
     some = _regions(boxes, proposals.chip[row], len(sight.shapes))
     columns = some.each(), torch.split(scores, some.counts), torch.split(label, some.counts)
-    kept = [batched_nms(*one, heads.nms_thresh)[: heads.detections_per_img] for one in zip(*columns, strict=True)]
+    kept = [batched_nms(*one, heads.nms_thresh)[:most] for one in zip(*columns, strict=True)]
     before = accumulate(some.counts[:-1], initial=0)
     at = torch.cat([row + start for row, start in zip(kept, before, strict=True)])
     at = at[not_elsewhere(boxes[at], sight.cores[some.chip[at]])]

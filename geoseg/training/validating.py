@@ -88,25 +88,9 @@ class Validator:
         """What the network sees in the chips of the validation, or in others."""
         given = self.examples if examples is None else examples
         truths = self.truths if examples is None else [_truth(example, self.card.classes) for example in given]
-        detector = _of_the_best(MaskRCNNDetector.of(net, self.card, device=str(self.device)))
+        detector = replace(MaskRCNNDetector.of(net, self.card, device=str(self.device)), most=MOST)
         found = [_seen(detector, example) for example in given]
         return [Look(example=e, truth=t, pred=p) for e, t, p in zip(given, truths, found, strict=True)]
-
-
-def _of_the_best(detector: MaskRCNNDetector) -> MaskRCNNDetector:
-    """Leave :data:`MOST` boxes a chip before their masks are made: a network that knows nothing yet finds a thousand.
-
-    The network's own limit is set out of their reach: a chip of a validation is not a full tile that a user could mend.
-    """
-    heads: Any = detector.ready.roi_heads
-    every, most = heads.postprocess_detections, min(MOST, heads.detections_per_img)
-    heads.detections_per_img = most + 1
-
-    def best(*given: Any) -> list[list[torch.Tensor]]:
-        return [[each[:most] for each in part] for part in every(*given)]  # they come by falling score
-
-    heads.postprocess_detections = best
-    return detector
 
 
 def judged(looks: list[Look]) -> Validated:

@@ -124,7 +124,7 @@ def detect(heads: RoIHeads, logits: Tensor, deltas: Tensor, proposals: Regions, 
     """What the box head makes of proposals: the best of each object that is not left to another tile.
 
     Args:
-        heads: its threshold and numbers are used, but for the score, which is :data:`FLOOR` at least.
+        heads: its threshold of suppression and its number of detections are used; scores go down to :data:`FLOOR`.
         logits: ``(m, classes)``, the background first.
         deltas: ``(m, 4 * classes)``.
         proposals: ``m`` of them.

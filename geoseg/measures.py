@@ -87,8 +87,12 @@ def _with_coordinates(geometry: NDArray[Any], xy: Floats) -> NDArray[Any]:
 
 def _rectangle(flat: NDArray[Any]) -> dict[str, Floats]:
     """Sides and bearing of the rectangle of least area around each polygon (metres east, north)."""
-    corners = shapely.get_coordinates(shapely.oriented_envelope(flat)).reshape(-1, 5, 2)
-    sides = corners[:, 1:3] - corners[:, 0:2]
+    around = shapely.oriented_envelope(flat)
+    count = shapely.get_num_coordinates(around)[:, None]
+    # A line or a point of what has no area on the ground, as all that lies beyond a pole: its last corner counts again.
+    at = np.cumsum(count)[:, None] - count + np.minimum(np.arange(3), count - 1)
+    corners = shapely.get_coordinates(around)[at]
+    sides = corners[:, 1:] - corners[:, :-1]
     lengths = np.hypot(sides[..., 0], sides[..., 1])
     longest = np.argmax(lengths, axis=1)
     east, north = sides[np.arange(len(flat)), longest].T

@@ -96,14 +96,15 @@ def preview(
 
 def _draw_gaps(picture: NDArray[np.float32], gaps: gpd.GeoDataFrame, grid: Grid) -> list[_Entry]:
     """Lay gaps on the picture, and tell them; what holds nothing has a colour of its own already."""
-    shapes, entries = _ground(gaps, "gaps"), []
-    reasons = gaps.reason.loc[shapes.index]
-    lost = sorted({str(reason) for reason in reasons} - {"outside_aoi", "nodata"})
+    if "reason" not in gaps:
+        raise ConfigError("gaps without a column reason", allowed="those of a run (Extraction.gaps)")
+    entries, reasons = [], gaps.reason.to_numpy(str)
+    lost = sorted({*reasons} - {"outside_aoi", "nodata"})
     for text, which, veil, line in (
         ("outside the AOI", ["outside_aoi"], _TRUTH, _OUTSIDE),
         (f"not examined ({', '.join(lost)})", lost, _LOST, _LOST),
     ):
-        places = to_picture(shapes[reasons.isin(which).to_numpy()], grid, "gaps")
+        places = to_picture(gaps.geometry[np.isin(reasons, which)], grid, "gaps")
         if len(places):
             _blend(picture, _filled(places, grid), veil, _VEIL)
             _blend(picture, _lines(places, grid, _TRUTH_LINE), line, 1.0)

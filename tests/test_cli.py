@@ -599,6 +599,16 @@ def test_stdout_takes_any_name_of_a_file(encoding: str, name: bytes, told: bytes
     any_name(None)  # closed
 
 
+def test_a_command_that_is_done_is_done_though_nobody_reads_its_stdout(tmp_path: Path, raster: Path) -> None:
+    command = [sys.executable, "-m", "geoseg", "plan", str(raster), "-o", str(tmp_path / "t.gpkg"), "--core", "64"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, "pipe" in done.stderr) == (0, False), done.stderr
+    assert (tmp_path / "t.gpkg").exists()
+
+
 def test_a_traceback_only_when_asked_for(tmp_path: Path, weights: Path) -> None:
     arguments = ("extract", tmp_path / "absent.tif", "-o", tmp_path / "a.gpkg", "--model", weights)
     assert "Traceback" not in cli(*arguments).output

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import dask
 import pytest
 from dask.utils import key_split
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Worker
 
 from geoseg.engine import IN_FLIGHT, clusters, map_blocks, memory
 from geoseg.engine.room import Room
@@ -404,6 +404,25 @@ def test_a_worker_of_another_version_takes_no_job(cluster: LocalCluster, monkeyp
     monkeypatch.setattr("geoseg.engine.functions.own_version", lambda: "0.0.1")  # here, not where the workers are
     with pytest.raises(ResourceError, match=r"geoseg .* on the worker tcp://.*, 0\.0\.1 where the run began"):
         list(map_blocks(_place, _plan(1, 2).blocks(), scheduler=cluster.scheduler_address))
+
+
+def test_a_worker_of_another_version_that_joins_late_ends_the_run(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask keeps it; blocks that it was given failed for want of the job, and were gaps in the end."""
+    with Client(cluster, set_as_default=False) as client:
+        results = map_blocks(_slowly, _plan(20, 1).blocks(), scheduler=cluster.scheduler_address)
+        told = [next(results)[1]]
+        monkeypatch.setattr("geoseg.engine.functions.own_version", lambda: "0.0.1")  # here, where the worker begins
+
+        async def join() -> Worker:
+            return await Worker(cluster.scheduler_address, nthreads=4, dashboard_address=None)
+
+        late = client.sync(join)
+        told += [result for _, result in results]
+        client.sync(late.close)
+    assert all(isinstance(result, ResourceError) for result in told if isinstance(result, Exception))
+    assert any("joined and could not take the job" in str(result) for result in told)
 
 
 class _Unsendable:

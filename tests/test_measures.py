@@ -206,3 +206,15 @@ def test_what_lies_beyond_a_pole_is_the_pole(step: float, crs: int) -> None:
         assert (expected[name] > 0).all()
         assert found[name] == pytest.approx(expected[name], rel=1e-6), name
     assert (np.abs(found["lat"]) <= 90).all()
+
+
+def test_what_is_a_line_or_a_point_on_the_ground_spoils_no_others() -> None:
+    """Wholly beyond a pole; and from pole to pole, where a catalogue says no more than that."""
+    boxes = shapely.box([10, 10, 0], [90, 80, -90], [11, 11, 90], [90.1, 81, 90])
+    found = measure(boxes, CRS.from_epsg(4326))
+    for name, [value] in measure(boxes[1:2], CRS.from_epsg(4326)).items():
+        assert found[name][1] == pytest.approx(value)
+        assert np.isfinite(found[name]).all()
+    sizes = np.column_stack([found[name] for name in ("area_m2", "length_m", "width_m")])
+    np.testing.assert_allclose(sizes[0], 0, atol=1e-6)
+    np.testing.assert_allclose(sizes[2, 1:], [2 * 6_356_752, 0], atol=1000)

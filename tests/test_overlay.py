@@ -6,6 +6,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import shapely
@@ -142,11 +143,19 @@ def test_what_was_not_examined_is_told_from_where_nothing_was_found(tmp_path: Pa
     write(made.footprints.to_crs(crs), found, gaps=gaps.to_crs(crs))
     pictures = [preview(made.path, made.footprints, tmp_path / "a.png", gaps=gaps, max_side=420), tmp_path / "b.png"]
     assert cli("preview", made.path, found, "-o", pictures[1], "--max-side", 420).exit_code == 0
+    rows = pd.concat([gaps[:1], gaps[1:].reset_index(drop=True)])  # of two runs: a row's number is no name
+    pictures.append(preview(made.path, made.footprints, tmp_path / "c.png", gaps=rows, max_side=420))
     for picture in (np.asarray(Image.open(path)) for path in pictures):
         assert (picture[150, 10:40] == 149).all(), "pale outside the AOI"
         assert (picture[30, 360:410] == (119, 20, 20)).all(), "red where the detector failed"
         assert (picture[270, 55:85] == 20).all() and (picture[100, 300:340] == 20).all()
         assert (picture[100:200, 50] == 90).all(), "a border between"
+
+
+def test_gaps_without_reasons_are_refused(tmp_path: Path) -> None:
+    made = scene(tmp_path)
+    with pytest.raises(ConfigError, match="without a column reason"):
+        preview(made.path, made.footprints, tmp_path / "a.png", gaps=made.footprints)
 
 
 @pytest.mark.parametrize(("dtype", "bands"), [("uint16", 4), ("uint16", 1), ("uint8", 1), ("float32", 3)])

@@ -94,6 +94,20 @@ def test_a_source_of_another_size_than_when_the_mosaic_was_built_is_refused(tmp_
                 open_raster(path)
 
 
+def test_a_source_is_not_taken_for_a_changed_one_by_what_its_mosaic_leaves_open(tmp_path: Path) -> None:
+    write(tmp_path / "a.tif", texture(1, H, W))
+    plain = source("a.tif")
+    for allowed in (
+        plain.replace("<SrcRect", '<SourceProperties DataType="Byte" BlockXSize="64"/><SrcRect'),
+        plain.replace(f'xSize="{W}"', f'xSize="{W + 0.01}"', 1),
+    ):
+        assert allowed != plain
+        assert open_raster(vrt(tmp_path / "m.vrt", allowed)).grid.height == H
+    further = plain.replace(f'xSize="{W}"', f'xSize="{W + 9}"', 1)
+    with pytest.raises(RasterError, match=rf"{H} x {W} pixels where the mosaic goes by {H} x {W + 9}"):
+        open_raster(vrt(tmp_path / "m.vrt", further))
+
+
 def test_a_source_with_huge_blocks_or_no_header_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.tif", texture(3, H, W), tiled=True, blockxsize=64, blockysize=48)
     path = vrt(tmp_path / "m.vrt", source("a.tif"))

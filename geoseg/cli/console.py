@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -59,6 +60,14 @@ def any_name(stream: object) -> None:
     if isinstance(stream, io.TextIOWrapper):  # None where it is closed
         utf8 = stream.encoding.lower().replace("-", "") == "utf8"
         stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+
+
+def give(result: object) -> None:
+    """A result on stdout. That nobody reads on (``| head``) does not undo what is done, nor change the exit code."""
+    try:
+        typer.echo(result)
+    except BrokenPipeError:  # what is left of it would be tried again at the end of Python
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show(table: Table) -> None:

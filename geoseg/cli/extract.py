@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, give, log, start
 from geoseg.cli.options import (
     Again,
     Aoi,
@@ -160,4 +160,4 @@ def summarise(done: Report, output: Path) -> None:
         *(f"{done.footprints:,}", output, done.megapixels, done.seconds, done.mp_per_s),
         extra={"fields": {"output": str(output), "footprints": done.footprints, "exit_code": done.exit_code}},
     )
-    typer.echo(output)
+    give(output)

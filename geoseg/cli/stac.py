@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, start
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, give, start
 
 
 def stac(
@@ -24,4 +24,4 @@ def stac(
     from geoseg.archive import describe_run
     from geoseg.stac import CollectionNote
 
-    typer.echo(describe_run(folder, model=model, note=CollectionNote(title=title, licence=licence)))
+    give(describe_run(folder, model=model, note=CollectionNote(title=title, licence=licence)))

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from geoseg.cli.console import log
+from geoseg.cli.console import give, log
 
 if TYPE_CHECKING:
     from geoseg.config import Settings
@@ -59,7 +57,7 @@ def unchanged(job: Job, output: Path, *, report: Path | None = None, store: str 
         return False
     fields = {"output": str(output), "footprints": int(found.get("footprints") or 0), "exit_code": 0, "unchanged": True}
     log.info("%s: unchanged, whole and of this very run: --again makes it anew", output, extra={"fields": fields})
-    typer.echo(output)
+    give(output)
     return True
 
 

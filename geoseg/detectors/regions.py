@@ -124,7 +124,7 @@ def detect(heads: RoIHeads, logits: Tensor, deltas: Tensor, proposals: Regions, 
     """What the box head makes of proposals: the best of each object that is not left to another tile.
 
     Args:
-        heads: their box coder and threshold of suppression are used.
+        heads: their threshold of suppression is used.
         logits: ``(m, classes)``, the background first.
         deltas: ``(m, 4 * classes)``.
         proposals: ``m`` of them.

@@ -35,8 +35,15 @@ reaches each worker once, and in this process is never copied at all."""
 def call(token: str, item: Any) -> Any:
     """What a task does. A :class:`GeosegError` is an answer: it comes back as a value, and is not tried again."""
     forget_names()
+    if (function := _FUNCTIONS.get(token)) is None:
+        # Dask keeps one that joins late and cannot take the job: it would fail block after block, and be sent more.
+        return ResourceError(
+            f"the worker {get_worker().address}, which joined and could not take the job",
+            remedy="Install the same geoseg on it (its log says what is wrong), or take it out of the cluster, and run "
+            "the same command again",
+        )
     try:
-        return _FUNCTIONS[token](item)
+        return function(item)
     except HungError as error:
         error.worker = get_worker().address
         return error
@@ -74,10 +81,10 @@ class _Install(WorkerPlugin):
 
 
 def own_version() -> str:
-    """Of this geoseg; empty where it was not installed."""
+    """Of this geoseg."""
     with suppress(PackageNotFoundError):
         return version("geoseg")
-    return ""
+    return "that is not installed"
 
 
 def forget_the_dead(client: Client) -> None:

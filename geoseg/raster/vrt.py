@@ -170,7 +170,7 @@ class _Rewriter:
         path, properties = clean.findtext("SourceFilename"), clean.find("SourceProperties")
         if path is None:
             return
-        if properties is not None:
+        if properties is not None and "RasterXSize" in properties.attrib:  # else GDAL asks the source, too
             width, height = self._numbers(properties, "RasterXSize", "RasterYSize")
             self.stated[path].add((width, height))
         if (taken := self._rect(clean, "SrcRect")) is not None:
@@ -236,10 +236,11 @@ def check_extent(mosaic: Mosaic, path: str, width: int, height: int) -> None:
     Raises:
         RasterError: it has another size than is stated, or ends before what is taken of it.
     """
-    stated, (right, bottom) = mosaic.stated.get(path, frozenset()), mosaic.reached.get(path, (0.0, 0.0))
-    if stated <= {(width, height)} and right < width + _SAME_PX and bottom < height + _SAME_PX:
+    other = mosaic.stated.get(path, frozenset()) - {(width, height)}
+    right, bottom = mosaic.reached.get(path, (0.0, 0.0))
+    if not other and right < width + 0.5 and bottom < height + 0.5:  # a part of a pixel is the tool's rounding
         return
-    asked = " and ".join(f"{h:g} x {w:g}" for w, h in sorted(stated or {(right, bottom)}))
+    asked = " and ".join(f"{h:g} x {w:g}" for w, h in sorted(other or {(right, bottom)}))
     raise RasterError(
         f"{path}, a source of the mosaic, with {height} x {width} pixels where the mosaic goes by {asked}",
         allowed="sources that are as they were when the mosaic was built",

@@ -25,7 +25,7 @@ def output_lock(target: Path, *, wait_s: float = 0.0) -> Iterator[None]:
 
     Raises:
         LockedError: another process holds it.
-        SinkError: the lock file cannot be made (no such folder, read-only).
+        SinkError: the lock file cannot be made (no such folder, read-only), or the file system has no locks.
     """
     path = Path(os.path.realpath(target))
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
@@ -37,7 +37,7 @@ def output_lock(target: Path, *, wait_s: float = 0.0) -> Iterator[None]:
             allowed="one run per output",
             remedy="Wait for it to end, or write to another name",
         ) from None
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the second where a file system has no locks, by old filelocks
         raise SinkError(
             f"{target} cannot be written ({error})",
             remedy="Create the folder, or choose one that can be written to",

@@ -477,6 +477,13 @@ def test_extract_logs_json_lines(tmp_path: Path, raster: Path, weights: Path) ->
     assert any(line.get("tiles_done") == line.get("tiles") == 6 for line in lines)
 
 
+def test_dry_run_tells_of_an_output_that_is_unchanged(tmp_path: Path, small: Path, weights: Path) -> None:
+    arguments = ("extract", small, "-o", tmp_path / "a.gpkg", "--model", weights, "-q")
+    assert cli(*arguments).exit_code == 0
+    told = cli(*arguments, "--dry-run")
+    assert (told.exit_code, told.stdout) == (0, f"output     {tmp_path / 'a.gpkg'}: unchanged, nothing would be done\n")
+
+
 def test_dry_run_writes_nothing(tmp_path: Path, raster: Path, weights: Path) -> None:
     result = cli("extract", raster, "-o", tmp_path / "a.gpkg", "--model", weights, "--dry-run")
     assert result.exit_code == 0, result.output

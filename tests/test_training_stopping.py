@@ -13,6 +13,7 @@ from test_training import TINY
 from typer.testing import CliRunner
 
 from geoseg.cli import app
+from geoseg.errors import SinkError
 from geoseg.locks import output_lock
 from geoseg.training import stopping
 from geoseg.training.loop import _Trainer
@@ -115,3 +116,14 @@ def test_a_second_training_of_one_file_is_refused(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, ["train", str(config), "-o", str(out), "--device", "cpu"])
     assert result.exit_code == 3 and "t.safetensors" in result.stderr
     assert not out.exists() and not list(tmp_path.glob("*.jsonl"))
+
+
+def test_a_folder_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems of clusters have none; old filelocks raise what is no OSError."""
+
+    def has_none(lock: object) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr("geoseg.locks.FileLock.acquire", has_none)
+    with pytest.raises(SinkError, match=r"cannot be written.*flock"), output_lock(tmp_path / "t.safetensors"):
+        pass

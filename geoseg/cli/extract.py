@@ -103,6 +103,10 @@ def extract(
         if not again:
             job = sketched(info, model, aoi=aoi, settings=settings)
             if unchanged(job, output, report=report, store=store):
+                if dry_run:
+                    typer.echo(f"output     {output}: unchanged, nothing would be done")
+                else:
+                    give(output)
                 return
         # Here at last, for what is heavy in geoseg is torch and dask.
         from geoseg.detectors import load_model

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoseg.cli.console import give, log
+from geoseg.cli.console import log
 
 if TYPE_CHECKING:
     from geoseg.config import Settings
@@ -35,7 +35,7 @@ def sketched(raster: RasterInfo, model: str, *, aoi: str | None, settings: Setti
 
 def unchanged(job: Job, output: Path, *, report: Path | None = None, store: str | None = None) -> bool:
     """True where the output, and its report if one is asked for, come from the very run that is asked for, no part of
-    it is missing, and the store is there. It is told then as where it is made.
+    it is missing, and the store is there. The log says so then.
 
     The very run is: the same raster content, model card, digest of the weights, AOI, settings and version of geoseg.
 
@@ -57,7 +57,6 @@ def unchanged(job: Job, output: Path, *, report: Path | None = None, store: str 
         return False
     fields = {"output": str(output), "footprints": int(found.get("footprints") or 0), "exit_code": 0, "unchanged": True}
     log.info("%s: unchanged, whole and of this very run: --again makes it anew", output, extra={"fields": fields})
-    give(output)
     return True
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -178,15 +177,20 @@ def test_labels_without_a_crs_are_named(tmp_path: Path) -> None:
         labelled_raster(source, config)  # type: ignore[arg-type]
 
 
-def test_an_aoi_of_many_corners_costs_what_its_rim_does() -> None:
+def test_an_aoi_of_many_corners_costs_what_its_rim_does(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     angle, reach = np.linspace(0, 2 * np.pi, 20_000, endpoint=False), rng.uniform(290, 300, 20_000)
     area = shapely.Polygon(np.column_stack([300 + reach * np.cos(angle), 300 + reach * np.sin(angle)]))
     at, side = rng.uniform(0, 600, (5000, 2)), rng.uniform(2, 9, (5000, 2))
     objects = shapely.box(*at.T, *(at + side).T)
-    started = time.process_time()
+    cut: list[int] = []
+    intersection = shapely.intersection
+    monkeypatch.setattr(
+        shapely, "intersection", lambda one, other: cut.append(np.size(one)) or intersection(one, other)
+    )
     inside = _mostly_in(area, objects)
-    assert time.process_time() - started < 5  # each cut on its own took 12 s
+    monkeypatch.undo()
+    assert 0 < sum(cut) < len(objects) / 10
     rough = np.hypot(*(at + side / 2 - 300).T)
     assert (
         inside[rough < 280].all()

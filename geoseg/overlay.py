@@ -70,8 +70,10 @@ def preview(
         SinkError: the picture cannot be written; what stood there before is intact.
     """
     target = Path(out_png).expanduser()
-    if target.suffix.lower() != ".png" or max_side < 1:
-        raise ConfigError(f"a picture {target.name!r} of {max_side} pixels", allowed="a .png of 1 or more")
+    if target.suffix.lower() != ".png":
+        raise ConfigError(f"a picture {target.name!r}", allowed="a name that ends in .png")
+    if max_side < 1:
+        raise ConfigError(f"a picture of {max_side} pixels", allowed="1 or more")
     pixels, valid, grid = read_view(raster, window=window, max_side=max_side, settings=settings)
     picture = np.where(valid[..., None], pixels, np.array(_NO_DATA, np.uint8)).astype(np.float32)
     entries, drawn = [] if gaps is None else _draw_gaps(picture, gaps, grid), 0
@@ -108,7 +110,7 @@ def _draw_gaps(picture: NDArray[np.float32], gaps: gpd.GeoDataFrame, grid: Grid)
         if len(places):
             _blend(picture, _filled(places, grid), veil, _VEIL)
             _blend(picture, _lines(places, grid, _TRUTH_LINE), line, 1.0)
-            entries.append(_Entry(text=text, colour=line, framed=False))
+            entries.append(_Entry(text=text, colour=veil, framed=False))
     return entries
 
 

@@ -82,7 +82,7 @@ def _write_head(out: TextIO, title: str, head: Mapping[str, Any]) -> None:
     figures = {
         "scenes": f"{head['scenes_total']:,}",
         "footprints": f"{head['footprints']:,}",
-        "megapixels": f"{head['megapixels']:,.1f}",
+        "megapixels, as the model saw them": f"{head['megapixels']:,.1f}",
         "worked on": f"{worked:,}",
         "unchanged": f"{head['unchanged']:,}",
         "wall time": _duration(float(head["seconds"])),

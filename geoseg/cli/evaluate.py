@@ -199,7 +199,7 @@ def _lines(found: Evaluation) -> list[str]:
             f"scores       best F1 {f1:.3f} at score >= {threshold:.3f}; calibration error {found.calibration.ece:.3f}"
         )
         if (lowest := found.curve.threshold[-1]) > _LOW:
-            lines[-1] += f"; AP wants scores below the {lowest:.2f} that is the lowest here too"
+            lines[-1] += f"; AP also needs what scores below {lowest:.2f}, the lowest here"
     if found.scores.n_matched:
         s = found.shapes
         lines.append(

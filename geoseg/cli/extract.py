@@ -160,8 +160,8 @@ def summarise(done: Report, output: Path) -> None:
         fields = {"unreadable": done.tiles_unreadable, "failed": done.tiles_failed}
         log.warning("parts are missing (%s): see the gaps layer", areas, extra={"fields": fields})
     log.info(
-        "%s footprints in %s (%.1f MP in %.1f s, %.2f MP/s)",
-        *(f"{done.footprints:,}", output, done.megapixels, done.seconds, done.mp_per_s),
+        "%s footprints in %s (%.1f MP of %.2g m in %.1f s, %.2f MP/s)",
+        *(f"{done.footprints:,}", output, done.megapixels, done.gsd_m, done.seconds, done.mp_per_s),
         extra={"fields": {"output": str(output), "footprints": done.footprints, "exit_code": done.exit_code}},
     )
     give(output)

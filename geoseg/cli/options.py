@@ -17,14 +17,19 @@ if TYPE_CHECKING:
     from geoseg.config import Settings
 
 # What several commands take, said once.
-Aoi = Annotated[str | None, typer.Option(help="Only this area: a vector file, w,s,e,n in degrees, or WKT.")]
+Aoi = Annotated[
+    str | None,
+    typer.Option(
+        help="Only objects with a point inside in this area, whole: a vector file, w,s,e,n in degrees, or WKT."
+    ),
+]
 Config = Annotated[Path | None, typer.Option(help="Settings (TOML); options here win over it.")]
 OutputFile = Annotated[
     Path, typer.Option("--output", "-o", help="File to write (.gpkg, .parquet, .fgb, .geojson), or folder.")
 ]
 ScoreThreshold = Annotated[float | None, typer.Option(help="Drop what scores less, 0 to 1.")]
 Regularize = Annotated[
-    str | None, typer.Option(help="Redraw outlines: none, buildings (right angles) or ships (hulls).")
+    str | None, typer.Option(help="Redraw outlines: none, buildings (right angles where they fit) or ships (hulls).")
 ]
 KeepOverlaps = Annotated[bool, typer.Option("--keep-overlaps", help="Let footprints of a class overlap.")]
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")]

@@ -142,6 +142,8 @@ def check_place(target: Path) -> None:
 
 def _check_folder(target: Path) -> None:
     if not target.parent.is_dir():
+        if target.parent.exists():
+            raise ConfigError(f"the output {printable(target)} in what is no folder", allowed="a file in a folder")
         raise ConfigError(
             f"the output {printable(target)}, whose folder does not exist", remedy="Create the folder first"
         )

@@ -33,14 +33,12 @@ class Sight:
     """``(n, 2)`` columns and rows of each chip: boxes end there."""
     cores: Tensor
     """``(n, 4)`` of each chip's tile: boxes wholly in another's core are left to it."""
-    shapes: list[tuple[int, int]]
-    """Rows and columns of each chip."""
 
     @classmethod
     def of(cls, shapes: list[tuple[int, int]], tiles: Sequence[Tile], device: torch.device) -> Sight:
         """Of chips of these ``(rows, columns)`` and tiles."""
         ends = torch.tensor([shape[::-1] for shape in shapes], dtype=torch.float32, device=device)
-        return cls(ends=ends, cores=cores_of(tiles, device), shapes=shapes)
+        return cls(ends=ends, cores=cores_of(tiles, device))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +86,7 @@ def propose(rpn: RegionProposalNetwork, images: Tensor, features: dict[str, Tens
     levels = list(features.values())
     objectness, deltas = rpn.head(levels)
     check_finite("proposals", *objectness, *deltas)
-    [anchors] = rpn.anchor_generator(ImageList(images, sight.shapes[:1]), levels)  # all images have the same
+    [anchors] = rpn.anchor_generator(ImageList(images, [tuple(images.shape[2:])]), levels)  # all have the same
     boxes, scores, level = _best_moved(rpn, objectness, deltas, anchors)
     boxes = _clipped(boxes.view(*scores.shape, 2, 2), sight.ends[:, None, None]).flatten(2)
     good = ((boxes[..., 2:] - boxes[..., :2]) >= rpn.min_size).all(dim=2) & (scores >= rpn.score_thresh)
@@ -97,7 +95,7 @@ def propose(rpn: RegionProposalNetwork, images: Tensor, features: dict[str, Tens
     at = torch.cat([row[: rpn.post_nms_top_n()] + i * len(level) for i, row in enumerate(kept)])
     boxes, chip = boxes.flatten(0, 1)[at], at // len(level)
     here = (may_be_here(boxes, sight.cores[chip]) & (scores.flatten()[at] >= 0)).nonzero()[:, 0]
-    return _regions(boxes[here], chip[here], len(sight.shapes))
+    return _regions(boxes[here], chip[here], len(sight.ends))
 
 
 def _best_moved(
@@ -143,14 +141,14 @@ def detect(heads: RoIHeads, logits: Tensor, deltas: Tensor, proposals: Regions, 
     row, label = (large & (scores > FLOOR))[:, 1:].nonzero(as_tuple=True)
     label = label + 1
     boxes, scores = boxes[row, label], scores[row, label]
-    some = _regions(boxes, proposals.chip[row], len(sight.shapes))
+    some = _regions(boxes, proposals.chip[row], len(sight.ends))
     columns = some.each(), torch.split(scores, some.counts), torch.split(label, some.counts)
     kept = [batched_nms(*one, heads.nms_thresh)[:most] for one in zip(*columns, strict=True)]
     before = accumulate(some.counts[:-1], initial=0)
     at = torch.cat([row + start for row, start in zip(kept, before, strict=True)])
     at = at[not_elsewhere(boxes[at], sight.cores[some.chip[at]])]
     return Found(
-        regions=_regions(boxes[at], some.chip[at], len(sight.shapes)),
+        regions=_regions(boxes[at], some.chip[at], len(sight.ends)),
         scores=scores[at],
         labels=label[at],
         candidates=[len(row) for row in kept],

@@ -137,6 +137,16 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("left", [b"text" * 2000, 6000])
+def test_a_manifest_that_is_broken_says_what_helps(tmp_path: Path, left: bytes | int) -> None:
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        begin(manifest, *(f"{number}.tif" for number in range(300)))
+    path = tmp_path / FILE
+    path.write_bytes(left if isinstance(left, bytes) else path.read_bytes()[:left])
+    with pytest.raises(SinkError, match="move the manifest away"), Manifest.opened(tmp_path, create=True) as manifest:
+        begin(manifest, "a.tif")
+
+
 def test_a_signature_tells_contents_masks_and_copies_apart(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     assert signature(path) is None and signature("s3://bucket/a.tif") is None

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from geoseg.archive.describing import describe
 from geoseg.archive.drive import Drive, Stopped
 from geoseg.archive.heard import hearing
 from geoseg.archive.inputs import scenes
-from geoseg.archive.manifest import Manifest
+from geoseg.archive.manifest import OUTPUTS, Manifest
 from geoseg.archive.merge import merge_scenes
 from geoseg.archive.outcome import INTERRUPTED, Outcome, verdict
 from geoseg.archive.plan import Plan
@@ -92,7 +93,9 @@ def run_archive(
         except GeosegError as error:  # such as a merged layer that cannot be written
             stopped, why = error.exit_code, str(error)
         except BaseException as error:
-            stopped, why = exit_code(error), f"{type(error).__name__}: {error}"
+            # The manifest's own fault is a disk's, and leaves here as the SinkError that Manifest.opened makes of it.
+            stopped = SinkError.exit_code if isinstance(error, sqlite3.Error) else exit_code(error)
+            why = f"{type(error).__name__}: {error}"
             if stopped == INTERRUPTED:
                 why = "interrupted"
             raise
@@ -115,6 +118,11 @@ def ordered(config: RunConfig, model: Detector | None) -> Orders:
             parse_crs(crs)
     if config.merge.output:
         target = merged_path(config)
+        if config.folder / OUTPUTS in Path(os.path.normpath(target)).parents:
+            raise ConfigError(
+                f"[merge] output = {target}, among the scenes' own outputs",
+                allowed=f"a path outside of {config.folder / OUTPUTS}",
+            )
         if target.parent.is_dir():
             check_output(target)
         elif target.suffix:

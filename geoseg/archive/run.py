@@ -217,7 +217,7 @@ def _ended(manifest: Manifest, stopped: int, why: str, merged: Path | None, seco
         exit_code=code,
         stopped=why,
         seconds=round(seconds, 3),
-        merged=None if merged is None else str(merged),
+        merged=None if merged is None else str(_within(manifest.folder, merged)),
     )
     return Outcome(
         folder=manifest.folder,
@@ -230,3 +230,8 @@ def _ended(manifest: Manifest, stopped: int, why: str, merged: Path | None, seco
         merged_footprints=None if merged is None else int(written_run(merged).get("footprints") or 0),
         stopped=why,
     )
+
+
+def _within(folder: Path, path: Path) -> Path:
+    """A path as it is found from a folder, also once that is moved with what is in it."""
+    return path.relative_to(folder) if path.is_relative_to(folder) else path

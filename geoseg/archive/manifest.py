@@ -216,6 +216,11 @@ class Manifest:
         )
         return int(self._db.execute(query).fetchone()[0])
 
+    def new(self) -> int:
+        """How many of the scenes that are left no run has come to an end with yet."""
+        (found,) = self._db.execute("SELECT count(*) FROM scene WHERE state = 'pending' AND last IS NULL").fetchone()
+        return int(found)
+
     def fact(self, key: str) -> Any:
         """What was noted under ``key``; None: nothing."""
         found = self._db.execute("SELECT value FROM fact WHERE key = ?", (key,)).fetchone()

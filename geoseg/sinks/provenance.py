@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pyogrio
 
 from geoseg.sinks import tables
-from geoseg.sinks.dataset import RUN_FILE
+from geoseg.sinks.dataset import RUN_FILE, count_parts
 from geoseg.sinks.gpkg import read_only
 from geoseg.sinks.output import run_file
 from geoseg.sinks.parquet import RUN_KEY
@@ -28,7 +28,8 @@ def written_run(path: str | Path) -> dict[str, str | None]:
     target = Path(path).expanduser()
     try:
         if target.is_dir():
-            return _as_run(json.loads((target / RUN_FILE).read_text(encoding="utf-8")))
+            found = _as_run(json.loads((target / RUN_FILE).read_text(encoding="utf-8")))
+            return found if count_parts(target) >= int(found.get("parts") or 0) else {}
         if not target.is_file():
             return {}
         if target.suffix.lower() == ".gpkg":

@@ -62,4 +62,3 @@ def covered(line: Floats, xs: Floats, ys: Floats) -> Floats:
     mean = np.where(across, (below0**2 - below1**2) / np.where(across, 2 * (z0 - z1), 1.0), (below0 + below1) / 2)
     quadrant = -(mean * (end - begin)[:, None, :]).sum(axis=0)
     return np.asarray(np.diff(np.diff(quadrant, axis=0), axis=1), np.float64)
-

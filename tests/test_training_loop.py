@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from test_training import TINY
 from geoseg.detectors import load_model
 from geoseg.detectors.cards import model_card
 from geoseg.detectors.network import build
-from geoseg.errors import ConfigError, GeosegError
+from geoseg.errors import ConfigError, GeosegError, SinkError
 from geoseg.training import read_train_config, train
 from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
 from geoseg.training.config import TrainConfig
@@ -128,6 +129,33 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(GeosegError, match=r"none\.safetensors"):
         train(missing, tmp_path / "new.safetensors", device="cpu")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(("found", "new"))] == []
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_no_leftover(tmp_path: Path) -> None:
+    config, target = read_train_config(tiny(tmp_path, 4)), tmp_path / "t" / "full.safetensors"
+    with pytest.raises(RuntimeError, match="crash"), _at(3, "_step", _crash):
+        train(config, target, device="cpu", log=lambda line: None)
+    before = (target.parent / "full.safetensors.checkpoint").read_bytes()
+    here = {path.name for path in target.parent.iterdir()} | {"full.safetensors.jsonl"}
+    for limit, name in ((2**20, "full.safetensors"), (100 * 2**20, "full.safetensors.checkpoint")):
+        with _no_file_above(limit), pytest.raises(SinkError, match=f"/{name} could not be written .*intact"):
+            train(config, target, device="cpu", log=lambda line: None)
+        assert {path.name for path in target.parent.iterdir()} == here
+        assert (target.parent / "full.safetensors.checkpoint").read_bytes() == before
+    lines: list[str] = []
+    train(config, target, device="cpu", log=lines.append)
+    assert lines[0] == "going on from step 2"
+
+
+@contextmanager
+def _no_file_above(size: int) -> Iterator[None]:
+    """A limit in bytes, which a write meets as it meets a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_progress_is_told_early_and_at_the_end_and_is_that_of_the_steps_done(

@@ -78,7 +78,7 @@ def train(
         ConfigError: another suffix; settings or sources that cannot be used; a loss that is no longer finite.
         LockedError: another training is writing that file.
         ResourceError: no such device, or TensorBoard is not installed.
-        SinkError: the page at the end cannot be written.
+        SinkError: the weights, the checkpoint or the page at the end cannot be written.
     """
     stop = Stop(stop_after_min)
     if config.schedule.threads:
@@ -254,7 +254,8 @@ class _Trainer:
         return net
 
     def _write_weights(self) -> None:
-        save_weights(self.trained.average, self._card(), self.target)
+        with replacing(self.target) as (draft,):
+            save_weights(self.trained.average, self._card(), draft)
 
     def _write_page(self, validator: Validator, source: Mix) -> None:
         self.log("drawing the report")

@@ -451,6 +451,30 @@ def test_boxes_alone_are_told_and_teach_nothing(tmp_path: Path, caplog: pytest.L
     assert not len(mix(read_train_config(path)).pools[0].image(0).polygons)
 
 
+@pytest.mark.parametrize(
+    ("turn", "height", "width", "upright"),
+    [(1, 50, 70, True), (3, 50, 70, False), (6, 50, 70, True), (6, 70, 50, False), (2, 50, 70, False)],
+)
+def test_a_picture_that_is_shown_turned_is_taken_where_its_sides_tell_how(
+    tmp_path: Path, turn: int, height: int, width: int, upright: bool
+) -> None:
+    """One on its head was trained on with its outlines the wrong way up. The sides are those that the file states."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    images = [{"id": 1, "file_name": "a.jpg", "height": height, "width": width}]
+    (tmp_path / "c.json").write_text(json.dumps({"images": images, "categories": [], "annotations": []}))
+    path = tmp_path / "coco.toml"
+    source = '[[sources]]\nkind = "coco"\nannotations = "c.json"\ngsd_m = 0.3\n'
+    path.write_text(TINY.format(steps=1).split("[[sources]]")[0] + source)
+    image = mix(read_train_config(path)).pools[0].image
+    if upright:
+        assert image(0).pixels.height == 50
+    else:
+        with pytest.raises(ConfigError, match=f"orientation {turn}"):
+            image(0)
+
+
 def test_jpeg_of_images_is_not_needed_to_be_georeferenced(tmp_path: Path) -> None:
     Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "c.json").write_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,14 @@ def test_a_state_dict_becomes_a_model(tmp_path: Path, state: dict[str, torch.Ten
     assert (folder / "compact.safetensors").stat().st_size > 4 * sum(t.numel() for t in state.values()) - 10_000
 
 
+@pytest.mark.parametrize("wrapped", ["model.", "_orig_mod.module.", "model.module._orig_mod."])
+def test_what_wraps_a_network_is_taken_off_its_names(tmp_path: Path, wrapped: str) -> None:
+    """Those of Lightning, and of two wrappers in the other order, were said not to be the network's."""
+    tensors = {f"{wrapped}{name}": torch.ones(2) for name in ("backbone.weight", "model.bias")}
+    save_file({**tensors, "n_averaged": torch.tensor(3)}, tmp_path / "mine.safetensors")
+    assert set(read_state(tmp_path / "mine.safetensors")) == {"backbone.weight", "model.bias"}
+
+
 def test_weights_bring_their_own_card(tmp_path: Path, state: dict[str, torch.Tensor], folder: Path) -> None:
     save_file(state, tmp_path / "bare.safetensors")
     refused = cli("models", "add", tmp_path / "bare.safetensors")
@@ -162,6 +171,9 @@ def test_a_pickle_that_is_cut_short_or_holds_other_things_is_refused(tmp_path: P
         file.write_bytes(whole[:size])
         with pytest.raises(ModelError, match="holds more than tensors or is damaged"):
             read_state(file, pickled=True)
+    torch.save({"model": {"a": torch.zeros(2)}, "args": Namespace()}, file, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ModelError, match=r"damaged \(Unsupported global: GLOBAL argparse.Namespace [^.]*\)"):
+        read_state(file, pickled=True)
     for other in ({1: torch.zeros(2)}, {"a": torch.eye(3).to_sparse()}):
         torch.save(other, file, _use_new_zipfile_serialization=zipped)
         with pytest.raises(ModelError, match="holds no state dict"):

@@ -29,7 +29,7 @@ pytest.importorskip("onnxruntime")
 
 from geoseg.detectors.onnx_detector import OnnxDetector
 from geoseg.detectors.onnx_file import check_onnx
-from geoseg.detectors.onnx_session import Session
+from geoseg.detectors.onnx_session import Session, described
 from geoseg.errors import AnswerError, ModelError, ResourceError
 
 HEIGHT, WIDTH = 96, 160
@@ -395,6 +395,13 @@ def test_cards_that_do_not_fit_the_network_are_refused(yolo: tuple[Yolo, bytes])
         OnnxDetector.of(data, replace(YOLO_CARD, architecture=lost), device="cpu")
     with pytest.raises(ModelError, match="family"):
         OnnxDetector.of(data, replace(YOLO_CARD, architecture={}), device="cpu")
+
+
+@pytest.mark.parametrize("shape", [[1, 96, 128, 3], ["n", "h", "w", 4], [96, 128, 3]])
+def test_bands_that_come_last_are_told(shape: list[int | str]) -> None:
+    """The message spoke of 96 bands, or of tiles too large."""
+    with pytest.raises(ModelError, match=r"bands come last.*bands first"):
+        described(["images"], [shape], ["tensor(float)"])
 
 
 def test_a_network_of_8_bit_values_gets_no_wider_ones(yolo: tuple[Yolo, bytes]) -> None:

@@ -25,7 +25,7 @@ from test_training import TINY
 from geoseg.detectors import load_model
 from geoseg.detectors.cards import model_card
 from geoseg.detectors.network import build
-from geoseg.errors import ConfigError, GeosegError, SinkError
+from geoseg.errors import ConfigError, GeosegError, ResourceError, SinkError
 from geoseg.training import read_train_config, train
 from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
 from geoseg.training.config import TrainConfig
@@ -449,6 +449,17 @@ def test_boxes_alone_are_told_and_teach_nothing(tmp_path: Path, caplog: pytest.L
     assert caplog.messages == ["c.json: 2 annotations left out: no segmentation"]
     (tmp_path / "c.json").write_text(json.dumps({**content, "annotations": []}))  # bare ground may be a source
     assert not len(mix(read_train_config(path)).pools[0].image(0).polygons)
+    with pytest.raises(ConfigError, match="nothing to learn"):  # but not the only one
+        train(read_train_config(path), tmp_path / "bare.safetensors", device="cpu", log=lambda line: None)
+
+
+def test_memory_that_runs_out_is_told_as_such(tmp_path: Path) -> None:
+    """It was a fault of geoseg's: exit code 70."""
+    path = tmp_path / "wide.toml"
+    path.write_text(TINY.format(steps=1).replace("chip = 96", f"chip = {2**24}"))  # more than there are addresses
+    with pytest.raises(ResourceError, match=r"that the memory fails .*Lower \[schedule\] batch") as told:
+        train(read_train_config(path), tmp_path / "wide.safetensors", device="cpu", log=lambda line: None)
+    assert told.value.exit_code == 4
 
 
 @pytest.mark.parametrize(

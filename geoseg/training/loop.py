@@ -28,6 +28,7 @@ from geoseg.training.checkpoint import State, Trained, checkpoint_of, load_check
 from geoseg.training.chips import Example
 from geoseg.training.config import TrainConfig
 from geoseg.training.drawing import Batches, drawers, drawn, pinned
+from geoseg.training.failing import environment_told
 from geoseg.training.journal import Journal, read_rows
 from geoseg.training.optimising import averaging, decay_groups, learning_rate
 from geoseg.training.page import page
@@ -77,7 +78,7 @@ def train(
     Raises:
         ConfigError: another suffix; settings or sources that cannot be used; a loss that is no longer finite.
         LockedError: another training is writing that file.
-        ResourceError: no such device, or TensorBoard is not installed.
+        ResourceError: no such device, too little memory, or TensorBoard is not installed.
         SinkError: the weights, the checkpoint or the page at the end cannot be written.
     """
     stop = Stop(stop_after_min)
@@ -90,8 +91,10 @@ def train(
     with crew(device) as (processes, where), output_lock(target) if processes.leads else nullcontext():
         board = None if tensorboard is None else Path(tensorboard)
         journal = Journal(target.with_name(target.name + ".jsonl") if processes.leads else None, board)
+        said = log if processes.leads else lambda line: None
         try:
-            _Trainer(config, target, where, processes, log if processes.leads else lambda line: None).run(journal, stop)
+            with environment_told():
+                _Trainer(config, target, where, processes, said).run(journal, stop)
         finally:
             journal.close()
     return target
@@ -122,7 +125,14 @@ class _Trainer:
         """All steps from the last checkpoint on, or those before ``stop`` is due."""
         if self.checkpoint.exists():
             self._resume()
-        source, validator = mix(self.config), Validator(self.config, self._card(), self.device)
+        source = mix(self.config)
+        if not any(len(pool.full) for pool in source.pools):
+            raise ConfigError(
+                "sources none of which shows an object of a class of the model: there is nothing to learn",
+                allowed="one source at least with objects, on ground that counts (columns, aoi)",
+                remedy="Look at the labels and the aoi over the raster, in QGIS for example",
+            )
+        validator = Validator(self.config, self._card(), self.device)
         with stop.between_steps():
             with self._drawn(source) as ahead:
                 done = self._steps(ahead, validator, journal, stop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from argparse import Namespace
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from geoseg.detectors.weights import write_weights
 from geoseg.errors import ModelError
 from geoseg.zoo import add_model, read_card_toml
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,6 +99,21 @@ def test_an_onnx_file_becomes_a_model_with_a_name(tmp_path: Path, yolo: bytes, f
     found = gpd.read_file(tmp_path / "out.gpkg", layer="footprints")
     assert len(found) > 0 and set(found["model"]) == {"mine"}
     assert set(found["label"]) <= {"building", "shed"}
+
+
+def test_classes_in_another_order_than_the_network_says_are_refused(tmp_path: Path, yolo: bytes) -> None:
+    """What is a shed came out as a building."""
+    model = onnx.load_model_from_string(yolo)
+    names = model.metadata_props.add(key="names")
+    card = given(tmp_path, "card.toml", YOLO)
+    for text, refused in (
+        ("{0: 'shed', 1: 'building'}", True),
+        ("{0: 'building', 1: \"farmer's shed\"}", False),
+        ("{0: __import__('os').abort()}", False),
+    ):
+        names.value = text
+        with pytest.raises(ModelError, match="are shed, building") if refused else nullcontext():
+            add_model(given(tmp_path, "export.onnx", model.SerializeToString()), card, force=True)
 
 
 def test_a_state_dict_becomes_a_model(tmp_path: Path, state: dict[str, torch.Tensor], folder: Path) -> None:

@@ -157,6 +157,13 @@ def test_numbers_as_labels_are_the_same_where_one_is_missing() -> None:
     assert evaluate(table(shapes, label=["1", "2", "2"]), truth).n_matched == 2
 
 
+def test_lists_as_labels_are_what_they_say() -> None:
+    """GeoJSON may have them; numpy makes no text of them."""
+    shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10))
+    found = evaluate(table(shapes, label=[["a", "b"], []]), table(shapes, label=[["a", "b"], "c"]))
+    assert found.n_matched == 1 and set(found.by_label) == {"['a', 'b']", "[]", "c"}
+
+
 def test_a_missing_label_shortens_no_other() -> None:
     """numpy's text is as long as the shortest value where one is missing: boats and buildings were both "b"."""
     shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10))

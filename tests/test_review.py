@@ -162,6 +162,7 @@ def test_a_corrected_copy_is_a_truth(tmp_path: Path, footprints: Path) -> None:
     [
         ({"review": ["kep"], "id": ["a"], "label": ["building"]}, "'kep' in 'review'.*keep, wrong"),
         ({"review": ["keep"], "id": ["a"], "label": ["tree"]}, "labels tree.*ignore_labels"),
+        ({"review": [[]], "id": [[]], "label": ["building"]}, r"'\[\]' in 'review'.*keep, wrong"),
         ({"review": [1], "id": ["a"], "label": ["building"]}, "'1' in 'review'.*keep, wrong"),
         ({"review": ["keep", None], "id": ["a", "b"], "label": [2, None]}, "labels 2.*ignore_labels"),
         ({"review": [None], "id": ["a"], "label": ["building"], "score": ["high"]}, "scores that are no numbers"),

@@ -83,7 +83,7 @@ def verdicts(table: gpd.GeoDataFrame, what: str) -> NDArray[np.object_]:
 
 def text(value: Any) -> str:
     """Nulls, of whatever kind a reader gives, as nothing; a number, too, is something that was said."""
-    return "" if pd.isna(value) else str(value).strip()
+    return "" if pd.api.types.is_scalar(value) and pd.isna(value) else str(value).strip()
 
 
 def _described(footprints: Path) -> tuple[list[str], list[str]]:

@@ -331,7 +331,7 @@ def test_scores_that_are_text_are_numbers_or_refused() -> None:
     table = gpd.GeoDataFrame(geometry=[shapely.box(x, 10, x + 9, 30) for x in (5, 25, 45)])
     coco = coco_of(table.assign(score=["0.25", None, "1"]), GRID, "a.tif")
     assert [each.score for each in coco.annotations] == [0.25, None, 1.0]
-    for scores in (["high", "low", None], [np.inf, 0.5, np.nan]):
+    for scores in (["high", "low", None], [10**400, 0.5, None], [np.inf, 0.5, np.nan]):
         with pytest.raises(ConfigError, match=r"score.*numbers, or none"):
             coco_of(table.assign(score=scores), GRID, "a.tif")
 

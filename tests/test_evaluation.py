@@ -173,7 +173,7 @@ def test_a_missing_label_shortens_no_other() -> None:
     assert evaluate(pred, table(shapes, label=[None] * 3)).n_matched == 3, "no label at all: any pairs with any"
 
 
-@pytest.mark.parametrize("score", [[50, 99], [-2.0, 0.5], [np.inf, 0.5], ["0.5", "high"]])
+@pytest.mark.parametrize("score", [[50, 99], [-2.0, 0.5], [np.inf, 0.5], ["0.5", "high"], [10**400, 0.5]])
 def test_scores_that_are_no_scores_are_refused(score: list[object]) -> None:
     shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10))
     with pytest.raises(ConfigError, match="0 to 1, or none"):

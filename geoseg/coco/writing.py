@@ -88,7 +88,7 @@ def _scores(table: gpd.GeoDataFrame) -> Any:
     """
     try:
         scores = pd.to_numeric(pd.Series(column_of(table, "score", np.nan))).to_numpy(np.float64)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ConfigError(f"scores that are no numbers ({error})", allowed="numbers, or none") from error
     if np.isinf(scores).any():
         raise ConfigError("a score that is infinite, which JSON cannot say", allowed="numbers, or none")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from geoseg.detectors import load_model
 from geoseg.detectors.cards import model_card
 from geoseg.detectors.network import build
 from geoseg.errors import ConfigError, GeosegError, ResourceError, SinkError
+from geoseg.sinks.atomic import replacing
 from geoseg.training import read_train_config, train
 from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
 from geoseg.training.config import TrainConfig
@@ -137,6 +139,9 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_no_leftover(tmp_path: Path
         train(config, target, device="cpu", log=lambda line: None)
     before = (target.parent / "full.safetensors.checkpoint").read_bytes()
     here = {path.name for path in target.parent.iterdir()} | {"full.safetensors.jsonl"}
+    with replacing(target.parent / "full.safetensors.checkpoint") as (draft,):
+        draft.write_bytes(before)
+        shutil.copytree(draft.parent, f"{draft.parent}-killed")  # what kill -9 while it is written leaves
     for limit, name in ((2**20, "full.safetensors"), (100 * 2**20, "full.safetensors.checkpoint")):
         with _no_file_above(limit), pytest.raises(SinkError, match=f"/{name} could not be written .*intact"):
             train(config, target, device="cpu", log=lambda line: None)

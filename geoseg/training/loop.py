@@ -23,7 +23,7 @@ from geoseg.detectors.weights import save_weights
 from geoseg.durations import duration
 from geoseg.errors import ConfigError, GeosegError
 from geoseg.locks import output_lock
-from geoseg.sinks.atomic import replacing
+from geoseg.sinks.atomic import clear_leftovers, replacing
 from geoseg.training.checkpoint import State, Trained, checkpoint_of, load_checkpoint, save_checkpoint
 from geoseg.training.chips import Example
 from geoseg.training.config import TrainConfig
@@ -91,6 +91,8 @@ def train(
     with crew(device) as (processes, where), output_lock(target) if processes.leads else nullcontext():
         board = None if tensorboard is None else Path(tensorboard)
         journal = Journal(target.with_name(target.name + ".jsonl") if processes.leads else None, board)
+        for path in (target, checkpoint_of(target)) if processes.leads else ():
+            clear_leftovers(path)  # a checkpoint is large, and a training may be killed many times a day
         said = log if processes.leads else lambda line: None
         try:
             with environment_told():

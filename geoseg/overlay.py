@@ -20,6 +20,7 @@ from geoseg.detectors.base import ModelCard
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
 from geoseg.job import access_of
+from geoseg.polygons import polygonal
 from geoseg.raster import Reader, Scaling, open_raster, source_for
 from geoseg.sinks.atomic import replacing
 from geoseg.sinks.colours import RGB, darker, label_colours
@@ -254,8 +255,7 @@ def _lines(shapes: NDArray[Any], grid: Grid, width: float) -> NDArray[np.float32
 
 
 def _polygons(shapes: NDArray[Any]) -> Iterable[shapely.Polygon]:
-    parts = shapely.get_parts(shapes)
-    return (part for part in parts if part.geom_type == "Polygon" and not part.is_empty)
+    return (part for part in shapely.get_parts(polygonal(shapes)) if not part.is_empty)
 
 
 def _points(ring: shapely.LinearRing) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from geoseg.detectors import load_model
+from geoseg.detectors import ModelCard, load_model, model_card
+from geoseg.detectors.network import build
+from geoseg.detectors.weights import save_weights
 from geoseg.errors import ConfigError
 from geoseg.scenes.scene import Scene
 from geoseg.training import read_train_config, train
@@ -120,6 +123,26 @@ def test_a_start_of_another_number_of_classes_is_told_as_such(tmp_path: Path) ->
     path.write_text("".join(line for line in text.splitlines(keepends=True) if not line.startswith(_ARCHITECTURE)))
     with pytest.raises(ConfigError, match=r"\(house, hall\) to train from buildings, which has 1 \(building\)"):
         untrained(read_train_config(path))
+
+
+def test_a_class_in_another_place_than_in_the_start_is_refused(tmp_path: Path) -> None:
+    """What one class had learned was given to the other, unsaid."""
+    one = tmp_path / "one.safetensors"
+    small = {"fpn_channels": 16, "box_head": 16, "mask_head": [8]}
+    save_weights(build(small, 2), ModelCard(classes=("house", "hall"), gsd_m=0.3, architecture=small), one)
+    path = _config(tmp_path, 1)
+    for classes, refused in (('"hall", "house"', True), ('"house", "shed"', False)):
+        path.write_text(TINY.format(steps=1).replace('"building"]', f'{classes}]\nstart = "{one}"'))
+        with pytest.raises(ConfigError, match="'hall' in another place") if refused else nullcontext():
+            untrained(read_train_config(path))
+
+
+def test_what_an_architecture_leaves_out_is_that_of_the_start(tmp_path: Path) -> None:
+    """One key in it made the anchors those of a new network, which no tensor tells."""
+    path = _config(tmp_path, 1)
+    text = path.read_text().replace("fpn_channels = 16\nbox_head = 16\nmask_head = [8]", "detections = 2000")
+    path.write_text(text.replace('["building"]', '["building"]\nstart = "ships"'))
+    assert read_train_config(path).model.architecture == model_card("ships").architecture | {"detections": 2000}
 
 
 def _config(folder: Path, steps: int) -> Path:

@@ -123,7 +123,7 @@ def scores_of(table: gpd.GeoDataFrame) -> NDArray[np.float64]:
         return np.full(len(table), np.inf)
     try:
         score = pd.to_numeric(table["score"]).astype(float).to_numpy()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ConfigError(f"scores that are no numbers ({error})", allowed="0 to 1, or none") from error
     wrong = score[(score < 0) | (score > 1)]
     if len(wrong):

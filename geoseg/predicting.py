@@ -154,13 +154,14 @@ def _in_parts(detector: Detector, chips: Sequence[Chip], health: Health, size: i
 
 def _asked(detector: Detector, chips: list[Chip]) -> Sequence[Instances]:
     """One call of the detector; of one in steps, only what needs the device keeps others from it."""
+    count = len(chips)  # the list is the detector's, which may empty it
     if not in_steps(detector):
         with _DEVICE:
-            return _checked(detector.predict(chips), len(chips), detector)
+            return _checked(detector.predict(chips), count, detector)
     packed = detector.pack(chips)
     with _DEVICE:
         seen = detector.look(packed)
-    return _checked(detector.unpack(seen), len(chips), detector)
+    return _checked(detector.unpack(seen), count, detector)
 
 
 def _checked(found: Any, count: int, detector: Detector) -> Sequence[Instances]:

@@ -49,8 +49,9 @@ def from_table(table: Any, what: str) -> Shapes:
     """Those of a GeoDataFrame or GeoSeries.
 
     Raises:
-        ConfigError: it has no CRS.
+        ConfigError: it has no CRS, or no column of geometries that counts.
     """
+    check_active(table, what)
     if table.crs is None:
         raise ConfigError(
             f"{what} without a CRS",
@@ -59,6 +60,20 @@ def from_table(table: Any, what: str) -> Shapes:
         )
     geometries = np.asarray(table.geometry.array, object)
     return Shapes(geometries=geometries, crs=CRS.from_user_input(table.crs), what=what)
+
+
+def check_active(table: Any, what: str) -> None:
+    """Refuse a GeoDataFrame of which no column counts as its geometry: none was set, or that was renamed.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not hasattr(table, "geometry"):
+        raise ConfigError(
+            f"{what} without an active geometry column",
+            allowed="a GeoDataFrame with one",
+            remedy="Say which it is with set_geometry(...), and rename one with rename_geometry(...)",
+        )
 
 
 def in_pixels(shapes: Shapes, grid: Grid) -> NDArray[Any]:

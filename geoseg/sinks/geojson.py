@@ -15,7 +15,7 @@ from pyproj import CRS
 from geoseg.errors import ConfigError
 from geoseg.sinks import tables
 from geoseg.sinks.output import Output, write_with_siblings
-from geoseg.turns import first_turn, turn
+from geoseg.turns import first_turn, geographic, turn
 
 
 def write(output: Output) -> None:
@@ -24,7 +24,7 @@ def write(output: Output) -> None:
     Gaps and run lie beside it (``NAME.gaps.geojson``, ``NAME.geojson.run.json``).
 
     Raises:
-        ConfigError: the table has no CRS, or a column that the format cannot hold.
+        ConfigError: the table has no CRS or one without longitudes, or a column that the format cannot hold.
         SinkError: it cannot be written, or not every shape.
     """
     if output.footprints.crs is None or (output.gaps is not None and output.gaps.crs is None):
@@ -33,6 +33,13 @@ def write(output: Output) -> None:
             allowed="tables with a CRS, which are turned into longitude and latitude",
             remedy="Set it with footprints.set_crs(...)",
         )
+    for table in (output.footprints, output.gaps):
+        if table is not None and geographic(CRS.from_user_input(table.crs)) is None:
+            raise ConfigError(
+                f"a table in {table.crs.name}, which is tied to no ellipsoid, for GeoJSON",
+                allowed="a CRS that leads to longitude and latitude",
+                remedy="Take another format, such as .gpkg, or set the true CRS",
+            )
     write_with_siblings(_write_layer, output)
 
 

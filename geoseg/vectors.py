@@ -51,7 +51,8 @@ def from_table(table: Any, what: str) -> Shapes:
     Raises:
         ConfigError: it has no CRS, or no column of geometries that counts.
     """
-    check_active(table, what)
+    if not isinstance(table, geopandas.GeoSeries):
+        check_table(table, what)
     if table.crs is None:
         raise ConfigError(
             f"{what} without a CRS",
@@ -62,12 +63,18 @@ def from_table(table: Any, what: str) -> Shapes:
     return Shapes(geometries=geometries, crs=CRS.from_user_input(table.crs), what=what)
 
 
-def check_active(table: Any, what: str) -> None:
-    """Refuse a GeoDataFrame of which no column counts as its geometry: none was set, or that was renamed.
+def check_table(table: Any, what: str) -> None:
+    """Refuse what is no GeoDataFrame, or one whose geometry column was never set, or renamed.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: it is so.
     """
+    if not isinstance(table, geopandas.GeoDataFrame):
+        raise ConfigError(
+            f"{what} of type {type(table).__name__}",
+            allowed="a geopandas GeoDataFrame",
+            remedy="Read a file first, e.g. with geopandas.read_file",
+        )
     if not hasattr(table, "geometry"):
         raise ConfigError(
             f"{what} without an active geometry column",

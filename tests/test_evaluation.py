@@ -244,7 +244,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     shapes = boxes((0, 0, 10, 10))
     with pytest.raises(ConfigError, match="some have none"):
         evaluate(table(shapes), table(shapes, None))
-    with pytest.raises(ConfigError, match="a str to compare"):
+    with pytest.raises(ConfigError, match="to compare of type str"):
         evaluate("pred.gpkg", table(shapes))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="active geometry"):
         evaluate(table(shapes), table(shapes).rename(columns={"geometry": "shape"}))

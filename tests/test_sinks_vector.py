@@ -67,9 +67,10 @@ def test_columns_of_any_name_and_labels_of_any_kind_are_written(tmp_path: Path, 
         write(table.assign(**{"2024": 1}), path)
 
 
-def test_geojson_of_a_crs_without_longitudes_is_refused(tmp_path: Path) -> None:
-    site = footprints(1).set_crs('LOCAL_CS["site",UNIT["metre",1]]', allow_override=True)
-    with pytest.raises(ConfigError, match="no ellipsoid"):
+@pytest.mark.parametrize("crs", ['LOCAL_CS["site",UNIT["metre",1]]', "+proj=eqc +R=1737400"], ids=["site", "moon"])
+def test_geojson_of_a_crs_that_does_not_lead_to_the_earth_is_refused(tmp_path: Path, crs: str) -> None:
+    site = footprints(1).set_crs(crs, allow_override=True)
+    with pytest.raises(ConfigError, match="leads to WGS 84"):
         write(site, tmp_path / "a.geojson")
     assert write(site, tmp_path / "a.gpkg").exists()
 

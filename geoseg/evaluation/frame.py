@@ -18,7 +18,7 @@ from geoseg.aoi import load_aoi
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
 from geoseg.polygons import polygonal
-from geoseg.vectors import check_active
+from geoseg.vectors import check_table
 
 _log = logging.getLogger(__name__)
 _FAR_M = 10_000.0
@@ -76,13 +76,7 @@ def _have_crs(tables: list[gpd.GeoDataFrame]) -> bool:
         ConfigError: something else than tables, or some have a CRS and some have none.
     """
     for table in tables:
-        if not isinstance(table, gpd.GeoDataFrame):
-            raise ConfigError(
-                f"a {type(table).__name__} to compare",
-                allowed="a GeoDataFrame",
-                remedy="Read it first, e.g. with geopandas.read_file",
-            )
-        check_active(table, "a table to compare")
+        check_table(table, "a table to compare")
     known = {table.crs is not None for table in tables}
     if len(known) > 1:
         raise ConfigError(

@@ -119,9 +119,8 @@ def checked_sources(mosaic: Mosaic, dataset: DatasetReader, access: Access, *, h
                     "mosaic of what that gives; or delete the .msk file",
                 )
             flags = part.mask_flag_enums[0]
-            if (
-                plain and MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
-            ):  # alpha is a band, left out on purpose
+            # Alpha is a band, which a mosaic leaves out on purpose.
+            if plain and MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
                 raise RasterError(
                     f"{path}, a source of the mosaic, with a mask inside, which the mosaic leaves out",
                     allowed="a mosaic with a mask, a nodata value or alpha, or sources without masks",

@@ -19,7 +19,7 @@ from geoseg.sinks.output import Output
 from geoseg.sinks.parquet import write as write_parquet
 from geoseg.sinks.provenance import written_run
 from geoseg.sinks.tables import RowStream
-from geoseg.vectors import check_active
+from geoseg.vectors import check_table
 
 __all__ = ["SINKS", "RowStream", "check_output", "check_suffix", "write", "write_stream", "written_run"]
 
@@ -66,10 +66,8 @@ def write(
     """
     target = check_suffix(path)
     for name, table in (("footprints", footprints), ("gaps", gaps)):
-        if not isinstance(table, gpd.GeoDataFrame) and not (name == "gaps" and table is None):
-            raise ConfigError(f"{name} of type {type(table).__name__}", allowed="a geopandas GeoDataFrame")
-        if table is not None:
-            check_active(table, name)
+        if not (name == "gaps" and table is None):
+            check_table(table, name)
     if not (run is None or isinstance(run, Mapping)):
         raise ConfigError(
             f"a run of type {type(run).__name__}", allowed="a mapping", remedy="Of a report take report.as_dict()"

@@ -21,6 +21,7 @@ from geoseg.errors import ConfigError
 from geoseg.ground import in_crs
 from geoseg.job import Job
 from geoseg.locks import output_lock
+from geoseg.predicting import check_not_asked
 from geoseg.raster import RasterInfo
 from geoseg.report import Report, Start, gaps_table
 from geoseg.sinks import check_output, write_stream
@@ -263,6 +264,7 @@ def _to_disk(
 
 
 def _begin(job: Job) -> Start:
+    check_not_asked()
     for warning in job.warnings:
         log.warning("%s", warning)
     return Start()

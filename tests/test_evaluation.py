@@ -251,8 +251,13 @@ def test_what_cannot_be_compared_is_refused() -> None:
     shapes = boxes((0, 0, 10, 10))
     with pytest.raises(ConfigError, match="some have none"):
         evaluate(table(shapes), table(shapes, None))
-    with pytest.raises(ConfigError, match="a str to compare"):
+    with pytest.raises(ConfigError, match="to compare of type str"):
         evaluate("pred.gpkg", table(shapes))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="active geometry"):
+        evaluate(table(shapes), table(shapes).rename(columns={"geometry": "shape"}))
+    site = table(shapes, 'LOCAL_CS["site",UNIT["metre",1]]')
+    with pytest.raises(ConfigError, match="one plane"):
+        evaluate(site, site)
     with pytest.raises(ConfigError, match="threshold of 0"):
         match(shapes, shapes, iou=0.0)
 

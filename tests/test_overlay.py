@@ -207,6 +207,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         preview(made.path, made.footprints, tmp_path / "a.jpg")
     with pytest.raises(ConfigError, match="without a CRS"):
         preview(made.path, made.footprints.set_crs(None, allow_override=True), tmp_path / "a.png")
+    with pytest.raises(ConfigError, match="footprints of type GeoSeries"):
+        preview(made.path, made.footprints.geometry, tmp_path / "a.png")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="off north-up"):
         preview(made.path, made.footprints, tmp_path / "a.png",
                 window=Window(row_off=900, col_off=0, height=5, width=5))  # fmt: skip

@@ -145,6 +145,14 @@ def test_what_an_architecture_leaves_out_is_that_of_the_start(tmp_path: Path) ->
     assert read_train_config(path).model.architecture == model_card("ships").architecture | {"detections": 2000}
 
 
+def test_right_angles_are_taken_over_for_the_same_classes_alone(tmp_path: Path) -> None:
+    assert model_card("buildings").regularize == "buildings"
+    path = _config(tmp_path, 1)
+    for name, way in (("building", "buildings"), ("tree", "none")):
+        path.write_text(TINY.format(steps=1).replace('["building"]', f'["{name}"]\nstart = "buildings"'))
+        assert read_train_config(path).model.regularize == way
+
+
 def _config(folder: Path, steps: int) -> Path:
     path = folder / f"tiny_{steps}.toml"
     path.write_text(TINY.format(steps=steps))

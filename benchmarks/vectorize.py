@@ -1,6 +1,6 @@
 """Footprints again from kept predictions, against the run that kept them: a real model, a generated town.
 
-    python -m benchmarks.vectorize [--times 2] [--model buildings] [--device cpu] [--rounds 3] [--regularize none] [--least 50]
+    python -m benchmarks.vectorize [--times 2] [--model buildings] [--rounds 3] [--regularize none] [--least 50]
 
 The sample town is laid side by side ``times`` x ``times``; every second copy is mirrored, so that no copy ends where
 the next begins. Both commands write a GeoPackage, on the same threads. Exits 1 where ``geoseg vectorize`` is less than

@@ -19,7 +19,7 @@ from geoseg.footprints import EDGE_PX, Keys, Told, at_edge, drawn, on_ground
 from geoseg.gaps import Gap
 from geoseg.scope import Scope
 from geoseg.seams import Merged
-from geoseg.shaping import Shaping, shaped
+from geoseg.shaping import Drafts, Shaping, drafted, settled
 from geoseg.vectors import reprojected
 
 STRAIGHT_PX = 1e-6
@@ -48,17 +48,19 @@ class Ground:
     def _gaps(self) -> list[_Gap]:
         return [_Gap.of(gap) for gap in self.gaps]
 
-    def footprints(self, merged: Merged) -> tuple[gpd.GeoDataFrame, Keys]:
+    def footprints(self, merged: Merged, drafts: Drafts | None = None) -> tuple[gpd.GeoDataFrame, Keys]:
         """Objects with a point in the AOI and most of their area on valid ground, in shape, on the ground.
 
         Args:
-            merged: whole groups of objects (:func:`geoseg.shaping.together`), as :func:`unseamed` leaves them.
+            merged: whole groups of objects (:func:`geoseg.neighbourhood.together`), as :func:`unseamed` leaves them.
+            drafts: of the same rows, where they are known.
 
         Returns:
             Rows in order, twins not numbered yet, and what they are ordered by.
         """
         cut = self._cut(merged.outlines.geometry)  # by what was seen, not by what is drawn
-        merged = replace(merged, outlines=shaped(merged.outlines, self.shaping))
+        drafts = drafts or drafted(merged.outlines, self.shaping)
+        merged = replace(merged, outlines=settled(drafts, self.shaping))
         there = ~shapely.is_empty(merged.outlines.geometry)
         merged, cut = merged.take(there), cut[there]
         wanted = self._wanted(merged.outlines.geometry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,7 @@ from geoseg.outlines import Outlines
 from geoseg.polygons import valid, without_holes
 from geoseg.regularize import fit_hulls
 from geoseg.regularize.buildings import reach, redrawn
-from geoseg.regularize.ground import GRID, close_gaps, clusters, neighbours, resolve_overlaps, straight_borders, surface
+from geoseg.regularize.ground import GRID, close_gaps, neighbours, resolve_overlaps, straight_borders, surface
 from geoseg.seams.merging import canonical_order
 
 SLIVER_PX = 1.0
@@ -63,72 +64,87 @@ class Shaping:
         metric = np.array([[x * x, x * y * np.cos(cross)], [x * y * np.cos(cross), y * y]]) / (x * y * np.sin(cross))
         return np.asarray((metric + np.eye(2)) / np.sqrt(np.trace(metric) + 2), np.float64)
 
+    @property
+    def touch(self) -> float:
+        """How far around a shape its neighbours are those that come as far around theirs, in pixels."""
+        return self.settings.gap_px / 2 + 2 * GRID
+
     def margin(self, geometry: NDArray[Any]) -> NDArray[np.float64]:
         """``(n,)`` how far around an outline its shape, and what it does to others, may reach, in pixels."""
-        margin = np.full(len(geometry), self.settings.gap_px / 2 + 2 * GRID)
+        margin = np.full(len(geometry), self.touch)
         if self.settings.regularize != "none":
             margin += reach(geometry, self.settings.tolerance_px) + self.settings.tolerance_px
         return margin
 
 
-def together(outlines: Outlines, shaping: Shaping) -> NDArray[np.int64]:
-    """``(n,)`` number of the group that each outline belongs to: groups can be shaped one by one.
-
-    ``shaped`` of any rows that are whole groups gives those rows of ``shaped`` of all.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drafts:
+    """Outlines half way to their shapes: each drawn anew on the ground that is left to it, beside neighbours that are
+    drawn so, too, and may come into its way. A table of columns of length n; geometry is in the frame of right angles.
     """
-    n = len(outlines)
-    if not shaping.settings.resolve_overlaps or n < 2:
-        return np.arange(n)
-    ground, margin, bounds = _touched(outlines, shaping)
-    boxes = shapely.box(*bounds.T)
-    one, other = shapely.STRtree(boxes).query(boxes)
-    pair = (one < other) & (outlines.labels[one] == outlines.labels[other])
-    one, other = one[pair], other[pair]
-    near = shapely.distance(ground[one], ground[other]) <= margin[one] + margin[other]
-    return clusters(n, np.column_stack([one[near], other[near]]))
 
+    outlines: Outlines
+    """As they were merged, without specks."""
+    old: NDArray[Any]
+    """``(n,)`` the same in the frame."""
+    before: NDArray[Any]
+    """``(n,)`` with overlaps resolved, if the settings say so; empty where nothing is left."""
+    after: NDArray[Any]
+    """``(n,)`` drawn anew."""
 
-def influence(outlines: Outlines, shaping: Shaping) -> NDArray[np.float64]:
-    """``(n, 4)`` x0, y0, x1, y1 in grid pixels: outlines whose boxes are apart have nothing to do with each other.
-
-    Each box follows from its own row alone.
-    """
-    if not shaping.settings.resolve_overlaps or not len(outlines):
-        return np.asarray(shapely.bounds(outlines.geometry).reshape(-1, 4), np.float64)
-    _, _, bounds = _touched(outlines, shaping)
-    # In a frame of its own a box is a parallelogram in pixels: the box around that.
-    boxes = _moved(shapely.box(*bounds.T), shaping.frame, back=True)
-    return np.asarray(shapely.bounds(boxes).reshape(-1, 4), np.float64)
-
-
-def _touched(outlines: Outlines, shaping: Shaping) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
-    """The ground of each outline in the frame, how far around it it matters, and the box ``(n, 4)`` around both."""
-    geometry = _moved(outlines.geometry, shaping.frame)
-    margin = shaping.margin(geometry)
-    ground = shapely.oriented_envelope(geometry) if shaping.settings.regularize == "ships" else geometry
-    return ground, margin, shapely.bounds(ground) + margin[:, None] * np.array([-1.0, -1.0, 1.0, 1.0])
+    def take(self, rows: NDArray[Any]) -> Drafts:
+        """The rows at ``rows`` (positions or a bool mask)."""
+        return Drafts(
+            outlines=self.outlines.take(rows), old=self.old[rows], before=self.before[rows], after=self.after[rows]
+        )
 
 
 def shaped(outlines: Outlines, shaping: Shaping) -> Outlines:
     """The same rows with their geometry in shape; empty where an object lay under others and nothing is left of it.
 
-    A pure function of the set of rows: neither their order nor rows of other groups (:func:`together`) change a
-    bit of the result. Outlines that nothing is done to are returned as they are.
+    A pure function of the set of rows: neither their order nor rows of other groups
+    (:func:`geoseg.neighbourhood.together`) change a bit of the result. Outlines that nothing is done to are returned
+    as they are.
 
     Args:
         outlines: merged objects, in grid pixels.
         shaping: what is to be done.
     """
-    geometry = outlines.geometry.copy()
-    geometry = _without_specks(geometry, shaping.settings.min_part)
+    return settled(drafted(outlines, shaping), shaping)
+
+
+def drafted(outlines: Outlines, shaping: Shaping) -> Drafts:
+    """The first half of :func:`shaped`, in which a row has to do with those alone that it meets or nearly meets."""
+    outlines = replace(outlines, geometry=_without_specks(outlines.geometry, shaping.settings.min_part))
+    old = shapely.normalize(moved(outlines.geometry, shaping.frame))
+    before, after = old.copy(), old.copy()
+    for rows in _classes(outlines):
+        pairs = np.zeros((0, 2), np.int64)
+        if shaping.settings.resolve_overlaps:
+            before[rows] = resolve_overlaps(old[rows], priority=outlines.scores[rows], sliver=SLIVER_PX)
+            after[rows] = before[rows]
+            rows = rows[~shapely.is_empty(before[rows])]
+            pairs = neighbours(before[rows], shaping.settings.gap_px)
+        after[rows] = _redrawn(before[rows], pairs, shaping)
+    return Drafts(outlines=outlines, old=old, before=before, after=after)
+
+
+def settled(drafts: Drafts, shaping: Shaping) -> Outlines:
+    """The second half of :func:`shaped`: gaps between neighbours closed, ground given to one of them."""
+    outlines, geometry = drafts.outlines, drafts.outlines.geometry.copy()
+    for rows in _classes(outlines):
+        some = drafts.take(rows)
+        new = _without_specks(_in_place(some, shaping), shaping.settings.min_part)
+        touched = _changed(new, some.old)
+        geometry[rows[touched]] = valid(moved(new[touched], shaping.frame, back=True))
+    return replace(outlines, geometry=geometry)
+
+
+def _classes(outlines: Outlines) -> Iterator[NDArray[np.int64]]:
+    """Rows of each class, in canonical order."""
     order = canonical_order(outlines)
     for label in np.unique(outlines.labels).tolist():
-        rows = order[outlines.labels[order] == label]
-        old = shapely.normalize(_moved(geometry[rows], shaping.frame))
-        new = _without_specks(_in_shape(old, outlines.scores[rows], shaping), shaping.settings.min_part)
-        touched = _changed(new, old)
-        geometry[rows[touched]] = valid(_moved(new[touched], shaping.frame, back=True))
-    return replace(outlines, geometry=geometry)
+        yield order[outlines.labels[order] == label]
 
 
 def _changed(now: NDArray[Any], before: NDArray[Any]) -> NDArray[np.bool_]:
@@ -153,17 +169,16 @@ def _without_specks(geometry: NDArray[Any], share: float) -> NDArray[Any]:
     return geometry
 
 
-def _in_shape(geometry: NDArray[Any], scores: NDArray[np.float32], shaping: Shaping) -> NDArray[Any]:
-    """One class, in canonical order, in the frame of right angles."""
+def _in_place(drafts: Drafts, shaping: Shaping) -> NDArray[Any]:
+    """One class, in canonical order."""
     if not shaping.settings.resolve_overlaps:
-        return _inside(_redrawn(geometry, np.zeros((0, 2), np.int64), shaping), shaping)
-    whole = resolve_overlaps(geometry, priority=scores, sliver=SLIVER_PX)
+        return _inside(drafts.after, shaping)
+    whole = drafts.before.copy()
     rows = np.flatnonzero(~shapely.is_empty(whole))
-    before, scores = whole[rows], scores[rows]
+    before, after, scores = whole[rows], drafts.after[rows], drafts.outlines.scores[rows]
     gap, way, tolerance = shaping.settings.gap_px, shaping.settings.regularize, shaping.settings.tolerance_px
-    pairs = neighbours(before, gap)
-    after = _redrawn(before, pairs, shaping)
     if way != "ships" and (gap > 0 or way == "buildings"):
+        pairs = neighbours(before, gap)
         if way == "buildings":
             pairs = np.unique(np.concatenate([pairs, neighbours(after, gap)]), axis=0)
         after = close_gaps(after, before, pairs, opened=tolerance if way == "buildings" else 0.0, gap=gap)
@@ -191,14 +206,14 @@ def _redrawn(geometry: NDArray[Any], pairs: NDArray[np.int64], shaping: Shaping)
 
 def _inside(geometry: NDArray[Any], shaping: Shaping) -> NDArray[Any]:
     """Cut at the raster's edge, which redrawing may have passed."""
-    ground = _moved(np.array([shapely.box(*shaping.grid.window.xyxy)], dtype=object), shaping.frame)[0]
+    ground = moved(np.array([shapely.box(*shaping.grid.window.xyxy)], dtype=object), shaping.frame)[0]
     out = np.flatnonzero(~shapely.covers(ground, geometry))
     geometry = geometry.copy()
     geometry[out] = [surface(part) for part in shapely.intersection(geometry[out], ground)]
     return geometry
 
 
-def _moved(geometry: NDArray[Any], frame: NDArray[np.float64] | None, *, back: bool = False) -> NDArray[Any]:
+def moved(geometry: NDArray[Any], frame: NDArray[np.float64] | None, *, back: bool = False) -> NDArray[Any]:
     """From pixels to the frame, or back; equal vertices come out equal."""
     if frame is None:
         return geometry

@@ -21,9 +21,10 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.ground import Ground, unseamed
+from geoseg.neighbourhood import influence, together
 from geoseg.outlines import Outlines
 from geoseg.seams import Merged, split
-from geoseg.shaping import Shaping, influence, together
+from geoseg.shaping import Shaping, drafted
 from geoseg.tiling import Plan
 from geoseg.work import Part, Parts
 from geoseg.work.rows import footprints_table, merged_of, merged_table, outlines_of, outlines_table
@@ -173,9 +174,11 @@ class ShapeTask:
             for child in self.ladder.children(square):
                 mine.append(_Objects.of(self.parts.get(child.name("shaped")).tables["waiting"]))
         objects = _Objects.concat(mine)
-        group = together(objects.merged.outlines, self.ground.shaping)
-        unsure = np.isin(group, group[self._meets_higher(square, objects.boxes)])
-        table, keys = self.ground.footprints(objects.take(~unsure).merged)
+        drafts = drafted(objects.merged.outlines, self.ground.shaping)
+        higher = self._meets_higher(square, objects.boxes)
+        group = together(drafts, self.ground.shaping, doubtful=higher)
+        unsure = np.isin(group, group[higher])
+        table, keys = self.ground.footprints(objects.take(~unsure).merged, drafts.take(~unsure))
         rows = footprints_table(table, keys)
         part = Part(
             facts={

@@ -23,8 +23,9 @@ from geoseg.detectors.base import ModelCard
 from geoseg.errors import ModelError
 from geoseg.grid import Grid
 from geoseg.instances import Chip, Instances
+from geoseg.neighbourhood import influence, together
 from geoseg.outlines import Outlines
-from geoseg.shaping import Shaping, shaped, together
+from geoseg.shaping import Shaping, drafted, settled, shaped
 from geoseg.vectorize.cells import cell_outlines
 
 METRES = Grid(crs=CRS.from_epsg(32633), transform=Affine(0.3, 0, 5e5, 0, -0.3, 5e6), height=700, width=500)
@@ -100,6 +101,36 @@ def test_without_redrawing_the_ground_stays_covered(shapes: list[Any]) -> None:
     assert closed.difference(before.buffer(0.6)).area < 1e-6
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_dense_town_falls_apart_into_small_groups(way: str) -> None:
+    """By what redrawing might have moved, each building has to do with the next, and all of a town is one group."""
+    rng = np.random.default_rng(4)
+    houses = [rotate(shapely.box(0, 0, 30, 20), rng.uniform(0, 30)) for _ in range(60)]
+    town = table([ragged(translate(one, 42 * (i % 10), 40 * (i // 10)), i) for i, one in enumerate(houses)])
+    group = together(drafted(town, rule(way)), rule(way))
+    assert np.bincount(group).max() <= 4
+    reached = influence(town, rule(way))
+    meets = ((reached[:, None, :2] <= reached[None, :, 2:]) & (reached[:, None, 2:] >= reached[None, :, :2])).all(-1)
+    assert way == "none" or meets.sum() > 4 * len(town)
+
+
+@settings(max_examples=30, deadline=None)
+@given(boxes, ways, st.data())
+def test_what_may_meet_others_keeps_waiting_what_it_may_reach(shapes: list[Any], way: str, data: Any) -> None:
+    """Of what is here, that is final which has nothing to do with what may meet those that are not here."""
+    raw, chosen = table(shapes), rule(way)
+    away = np.array(data.draw(st.lists(st.booleans(), min_size=len(raw), max_size=len(raw))))
+    reached = influence(raw, chosen)
+    here, there = reached[~away], reached[away]
+    doubtful = ((here[:, None, :2] <= there[None, :, 2:]) & (here[:, None, 2:] >= there[None, :, :2])).all(-1).any(1)
+    drafts = drafted(raw.take(~away), chosen)
+    group = together(drafts, chosen, doubtful)
+    sure = ~np.isin(group, group[doubtful])
+    found = settled(drafts.take(sure), chosen).geometry
+    whole = shaped(raw, chosen).geometry[~away][sure]
+    assert all(a.equals_exact(b, 0) for a, b in zip(found, whole, strict=True))
+
+
 @settings(max_examples=18, deadline=None)
 @given(boxes, ways, st.randoms(use_true_random=False))
 def test_order_and_grouping_change_not_a_bit(shapes: list[Any], way: str, random: Any) -> None:
@@ -109,7 +140,7 @@ def test_order_and_grouping_change_not_a_bit(shapes: list[Any], way: str, random
     order = np.array(random.sample(range(len(raw)), len(raw)))
     again = shaped(raw.take(order), rule(way)).geometry
     assert all(a.equals_exact(b, 0) for a, b in zip(whole[order], again, strict=True))
-    group = together(raw, rule(way))
+    group = together(drafted(raw, rule(way)), rule(way))
     assert len(np.unique(group)) > 1 or not far
     for number in np.unique(group):
         rows = np.flatnonzero(group == number)
@@ -164,7 +195,7 @@ def test_the_better_score_keeps_the_ground() -> None:
 def test_classes_do_not_dispute_ground() -> None:
     pair = table([shapely.box(100, 100, 140, 130), shapely.box(130, 100, 150, 130)], labels=[0, 1])
     assert shapely.area(shaped(pair, rule()).geometry).tolist() == [1200, 600]
-    assert len(np.unique(together(pair, rule()))) == 2
+    assert len(np.unique(together(drafted(pair, rule()), rule()))) == 2
 
 
 def test_what_nothing_is_done_to_is_returned_as_it_is() -> None:

@@ -112,12 +112,13 @@ def redrawn(outlines: NDArray[Any], pairs: NDArray[np.int64], tolerance: float) 
     drawn = turned(drawn, angle)
     squared = _usable(drawn, fit, outlines, tolerance)
     rows = np.flatnonzero(~squared | (fit + BESIDE < 1))
-    other = _iou(oblique[rows], clean[rows])
+    angled = _without_notches(oblique[rows], tolerance)  # walls that meet at an acute angle may cut deep
+    other = _iou(angled, clean[rows])
     better = (1 - other <= MISFIT * (1 - fit[rows])) | (askew[rows] & (other > fit[rows] + BESIDE))
-    rows = rows[(better | ~squared[rows]) & _usable(oblique[rows], other, outlines[rows], tolerance)]
+    used = (better | ~squared[rows]) & _usable(angled, other, outlines[rows], tolerance)
     result = outlines.copy()
     result[squared] = drawn[squared]
-    result[rows] = _without_notches(oblique[rows], tolerance)  # walls that meet at an acute angle may cut deep
+    result[rows[used]] = angled[used]
     return result
 
 

@@ -606,14 +606,32 @@ def test_stdout_takes_any_name_of_a_file(encoding: str, name: bytes, told: bytes
     any_name(None)  # closed
 
 
-def test_a_command_that_is_done_is_done_though_nobody_reads_its_stdout(tmp_path: Path, raster: Path) -> None:
-    command = [sys.executable, "-m", "geoseg", "plan", str(raster), "-o", str(tmp_path / "t.gpkg"), "--core", "64"]
+@pytest.mark.parametrize(
+    "words", [("plan", "-h"), ("models",), ("models", "--json"), ("plan", "a town.tif", "-o", "t.gpkg")]
+)
+def test_a_command_that_is_done_is_done_though_nobody_reads_its_stdout(
+    tmp_path: Path, raster: Path, words: tuple[str, ...]
+) -> None:
+    done = unread("stdout", *words, folder=tmp_path)
+    assert (done.returncode, "pipe" in done.stderr) == (0, False), done.stderr
+
+
+def test_an_error_keeps_its_exit_code_though_nobody_reads_of_it(tmp_path: Path) -> None:
+    assert unread("stderr", "plan", folder=tmp_path).returncode == 2
+    assert (
+        unread("stderr", "export", "absent.gpkg", "--raster", "a.tif", "-o", "b.json", folder=tmp_path).returncode == 2
+    )
+
+
+def unread(stream: str, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What ``geoseg WORDS...`` comes to with a stream of which the reader is gone."""
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: write}
+    command = [sys.executable, "-m", "geoseg", *words]
+    done = subprocess.run(command, **streams, cwd=folder, text=True, check=False)  # type: ignore[call-overload]
     os.close(write)
-    assert (done.returncode, "pipe" in done.stderr) == (0, False), done.stderr
-    assert (tmp_path / "t.gpkg").exists()
+    return done
 
 
 def test_a_traceback_only_when_asked_for(tmp_path: Path, weights: Path) -> None:

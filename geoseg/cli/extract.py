@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, give, log, start
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
 from geoseg.cli.options import (
     Again,
     Aoi,
@@ -106,7 +106,7 @@ def extract(
                 if dry_run:
                     typer.echo(f"output     {output}: unchanged, nothing would be done")
                 else:
-                    give(output)
+                    typer.echo(output)
                 return
         # Here at last, for what is heavy in geoseg is torch and dask.
         from geoseg.detectors import load_model
@@ -164,4 +164,4 @@ def summarise(done: Report, output: Path) -> None:
         *(f"{done.footprints:,}", output, done.megapixels, done.gsd_m, done.seconds, done.mp_per_s),
         extra={"fields": {"output": str(output), "footprints": done.footprints, "exit_code": done.exit_code}},
     )
-    give(output)
+    typer.echo(output)

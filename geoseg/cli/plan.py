@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geoseg.cli.console import Quiet, Verbose, give, log, start
+from geoseg.cli.console import Quiet, Verbose, log, start
 from geoseg.cli.options import Aoi, Config, Force, distinct, parse_sides, settings_with
 from geoseg.errors import ConfigError
 from geoseg.tiling import said
@@ -65,7 +65,7 @@ def plan(
         "%s tiles of core %s + halo %s px at %.3g m: %s",
         *(len(layers["cores"]), said(tiling.core), said(tiling.halo), job.scope.grid.gsd_m, output),
     )
-    give(output)
+    typer.echo(output)
 
 
 def _job(raster: str, model: str | None, aoi: str | None, settings: Settings) -> Job:

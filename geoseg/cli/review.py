@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoseg.cli.console import give, start
+from geoseg.cli.console import start
 
 
 def review(
@@ -23,4 +23,4 @@ def review(
 
     footprints = footprints.expanduser()
     target = output.expanduser() if output else review_path(footprints)
-    give(write_review(footprints, target, force=force))
+    typer.echo(write_review(footprints, target, force=force))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, give, log, start
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
 
 
 def train(
@@ -41,4 +41,4 @@ def train(
     except KeyboardInterrupt:
         kept = "training goes on from its checkpoint" if checkpoint_of(target).exists() else "no step is kept yet"
         raise KeyboardInterrupt(kept) from None
-    give(target)
+    typer.echo(target)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, give, start
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, start
 from geoseg.cli.extract import summarise, write_report
 from geoseg.cli.options import (
     Again,
@@ -70,7 +70,7 @@ def vectorize(
     kept = Store.open(store)
     with output_lock(output):
         if not again and unchanged(Job.of_store(kept, settings), output, report=report):
-            give(output)
+            typer.echo(output)
             return
         with progress(quiet=quiet, plain=log_format is LogFormat.json) as advance:
             done = run_store_to(kept.path, output, settings=settings, force=force, progress=advance)

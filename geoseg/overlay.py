@@ -20,6 +20,7 @@ from geoseg.detectors.base import ModelCard
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
 from geoseg.job import access_of
+from geoseg.paths import expanded
 from geoseg.raster import Reader, Scaling, open_raster, source_for
 from geoseg.sinks.atomic import replacing
 from geoseg.sinks.colours import RGB, darker, label_colours
@@ -69,7 +70,7 @@ def preview(
         RasterError: the raster cannot be read.
         SinkError: the picture cannot be written; what stood there before is intact.
     """
-    target = Path(out_png).expanduser()
+    target = expanded(out_png)
     if target.suffix.lower() != ".png":
         raise ConfigError(f"a picture {target.name!r}", allowed="a name that ends in .png")
     if max_side < 1:

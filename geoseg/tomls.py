@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 
 Keys = tuple[str | int, ...]
 """Where a value stands: names of tables and keys, and numbers within lists."""
@@ -28,7 +29,7 @@ def read_toml(path: str | Path, *, example: str) -> tuple[str, dict[str, Any]]:
         ConfigError: no such file, not UTF-8, not TOML.
     """
     try:
-        text = Path(path).expanduser().read_bytes().decode("utf-8-sig")
+        text = expanded(path).read_bytes().decode("utf-8-sig")
         return text, tomllib.loads(text)
     except OSError as error:
         raise ConfigError(

@@ -13,6 +13,7 @@ from rich.table import Table
 from geoseg.cli.console import Verbose, log, out, show, start
 from geoseg.cli.options import distinct
 from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -165,7 +166,7 @@ def _write_report(values: dict[str, Any], path: Path, *, title: str) -> None:
     from geoseg.sinks.atomic import replacing
 
     text = json.dumps(values, indent=2) if path.suffix.lower() == ".json" else page(values, title)
-    with replacing(path.expanduser()) as (draft,):
+    with replacing(expanded(path)) as (draft,):
         draft.write_text(text + "\n", encoding="utf-8")
 
 

@@ -32,6 +32,7 @@ from geoseg.cli.options import (
 from geoseg.cli.progress import progress
 from geoseg.cli.unchanged import sketched, unchanged
 from geoseg.locks import output_lock
+from geoseg.paths import expanded
 from geoseg.tiling import said
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def extract(
         "shapes": {"regularize": regularize, "resolve_overlaps": False if keep_overlaps else None},
         "engine": {"scheduler": scheduler, "workers": workers, "processes": processes},
     }
-    output, report = output.expanduser(), report.expanduser() if report else None
+    output, report = expanded(output), expanded(report) if report else None
     distinct([output, report], [raster, model, aoi, config])
     settings = settings_with(config, overrides)
     from geoseg.detectors import weights_path

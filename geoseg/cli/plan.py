@@ -11,6 +11,7 @@ import typer
 from geoseg.cli.console import Quiet, Verbose, log, start
 from geoseg.cli.options import Aoi, Config, Force, distinct, parse_sides, settings_with
 from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 from geoseg.tiling import said
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def plan(
 ) -> None:
     """Write the cores and the windows of all tiles as polygons; no network is loaded."""
     start(verbose=verbose, quiet=quiet)
-    output = output.expanduser()
+    output = expanded(output)
     distinct([output], [raster, model, aoi, config])
     if output.suffix.lower() not in _DRIVERS:
         raise ConfigError(f"an output named {output.name!r}", allowed=f"names that end in {', '.join(_DRIVERS)}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
+from geoseg.paths import expanded
 
 
 def train(
@@ -33,8 +34,8 @@ def train(
     from geoseg.training import train as run
     from geoseg.training.checkpoint import checkpoint_of
 
-    config = config.expanduser()
-    target = (output or Path(f"{config.stem}.safetensors")).expanduser()
+    config = expanded(config)
+    target = expanded(output or f"{config.stem}.safetensors")
     try:
         settings = read_train_config(config)
         run(settings, target, device=device, log=log.info, tensorboard=tensorboard, stop_after_min=stop_after)

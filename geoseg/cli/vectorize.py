@@ -26,6 +26,7 @@ from geoseg.cli.options import (
 from geoseg.cli.progress import progress
 from geoseg.cli.unchanged import unchanged
 from geoseg.locks import output_lock
+from geoseg.paths import expanded
 
 
 def vectorize(
@@ -47,7 +48,7 @@ def vectorize(
 ) -> None:
     """Make footprints again from kept predictions, with another threshold, outline or output."""
     start(verbose=verbose, quiet=quiet, log_format=log_format)
-    output, report = output.expanduser(), report.expanduser() if report else None
+    output, report = expanded(output), expanded(report) if report else None
     distinct([output, report], [store, config])
     settings = settings_with(
         config,

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from geoseg.paths import expanded
 from geoseg.sinks.dataset import RUN_FILE
 from geoseg.sinks.gpkg import read_only
 from geoseg.sinks.output import run_file
@@ -22,7 +23,7 @@ def written_run(path: str | Path) -> dict[str, str | None]:
 
     Empty where there is no such output, it names no run, or it cannot be read: it is then an output of no known run.
     """
-    target = Path(path).expanduser()
+    target = expanded(path)
     try:
         if target.is_dir():
             return _as_run(json.loads((target / RUN_FILE).read_text(encoding="utf-8")))

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from geoseg.detectors.cards import model_card
 from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 from geoseg.tomls import explained, listed, read_toml
 from geoseg.training.imprint import imprint
 from geoseg.training.source_config import Part, Range, Share, Source
@@ -160,7 +161,7 @@ class TrainConfig(Part):
 
     def path(self, text: str) -> Path:
         """A path of the config, relative to the config's folder."""
-        return (self.root / Path(text).expanduser()).resolve()
+        return (self.root / expanded(text)).resolve()
 
     @property
     def start(self) -> str | Path | None:
@@ -182,7 +183,7 @@ def read_train_config(path: str | Path) -> TrainConfig:
     remedy = "See configs/train/ for examples"
     if not values:
         raise ConfigError(f"{path}, which holds no settings", allowed=f"{listed(TrainConfig)}", remedy=remedy)
-    root = Path(path).expanduser().resolve().parent
+    root = expanded(path).resolve().parent
     if isinstance(model := values.get("model"), dict) and isinstance(model.get("start"), str):
         values["model"] = _completed(model, root)
     try:
@@ -195,7 +196,7 @@ def _start(start: str, root: Path) -> str | Path | None:
     if not start:
         return None
     is_name = not ("/" in start or start.endswith((".safetensors", ".onnx")))
-    return start if is_name else (root / Path(start).expanduser()).resolve()
+    return start if is_name else (root / expanded(start)).resolve()
 
 
 def _completed(model: dict[str, Any], root: Path) -> dict[str, Any]:

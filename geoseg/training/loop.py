@@ -23,6 +23,7 @@ from geoseg.detectors.weights import save_weights
 from geoseg.durations import duration
 from geoseg.errors import ConfigError, GeosegError
 from geoseg.locks import output_lock
+from geoseg.paths import expanded
 from geoseg.sinks.atomic import replacing
 from geoseg.training.checkpoint import State, Trained, checkpoint_of, load_checkpoint, save_checkpoint
 from geoseg.training.chips import Example
@@ -83,12 +84,12 @@ def train(
     stop = Stop(stop_after_min)
     if config.schedule.threads:
         torch.set_num_threads(config.schedule.threads)
-    target = Path(out)
+    target = expanded(out)
     if target.suffix != ".safetensors":
         raise ConfigError(f"the weights file {target}", allowed="a name that ends in .safetensors")
     target.parent.mkdir(parents=True, exist_ok=True)
     with crew(device) as (processes, where), output_lock(target) if processes.leads else nullcontext():
-        board = None if tensorboard is None else Path(tensorboard)
+        board = None if tensorboard is None else expanded(tensorboard)
         journal = Journal(target.with_name(target.name + ".jsonl") if processes.leads else None, board)
         try:
             _Trainer(config, target, where, processes, log if processes.leads else lambda line: None).run(journal, stop)

@@ -6,9 +6,11 @@ import io
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -347,7 +349,7 @@ def test_extract_runs_again_for_whatever_changes_the_result(tmp_path: Path, smal
 
 
 def test_an_unchanged_output_is_left_as_it_is_unless_asked(tmp_path: Path, small: Path, weights: Path) -> None:
-    out, report, store = tmp_path / "found.gpkg", tmp_path / "report.json", tmp_path / "store"
+    out, store = tmp_path / "found.gpkg", tmp_path / "store"
     arguments = ("extract", small, "-o", out, "--model", weights)
     assert cli(*arguments).exit_code == 0
     before = out.read_bytes()
@@ -359,12 +361,34 @@ def test_an_unchanged_output_is_left_as_it_is_unless_asked(tmp_path: Path, small
 
     assert skipped() and out.read_bytes() == before
     assert not skipped("--again")
-    assert not skipped("--report", report)  # what is asked for is not all there
-    assert skipped("--report", report)
-    report.write_text(json.dumps({**json.loads(report.read_text()), "run": "0" * 16}))
-    assert not skipped("--report", report)
-    assert not skipped("--store", store)
+    assert not skipped("--store", store)  # what is asked for is not all there
     assert skipped("--store", store)
+
+
+@pytest.mark.parametrize("name", ["a.gpkg", "a.parquet", "a.geojson", "a"])
+def test_the_report_of_an_output_that_stands_needs_no_work(
+    tmp_path: Path, small: Path, weights: Path, name: str
+) -> None:
+    out, report = tmp_path / name, tmp_path / "report.json"
+    arguments = ("extract", small, "-o", out, "--model", weights, "--core", "48,64", "--halo", 8, "--report", report)
+    assert cli(*arguments, "-q").exit_code == 0
+    told, moment = json.loads(report.read_text()), out.stat().st_mtime_ns
+    for lost in (report.unlink, lambda: report.write_text(json.dumps({**told, "run": "0" * 16}))):
+        lost()
+        assert ": unchanged, nothing" in cli(*arguments, "--dry-run").stdout
+        done = cli(*arguments)
+        assert done.exit_code == 0 and ": unchanged" in done.stderr, done.output
+        assert json.loads(report.read_text()) == told
+    assert out.stat().st_mtime_ns == moment
+
+
+def test_a_note_that_was_changed_gives_no_report(tmp_path: Path, small: Path, weights: Path) -> None:
+    out = tmp_path / "a.gpkg"
+    assert cli("extract", small, "-o", out, "--model", weights, "-q").exit_code == 0
+    with closing(sqlite3.connect(out)) as db, db:
+        db.execute("DELETE FROM run WHERE key = 'tiles_planned'")
+    done = cli("extract", small, "-o", out, "--model", weights, "--report", tmp_path / "r.json")
+    assert done.exit_code == 2 and "--again" in done.stderr, done.output
 
 
 def test_vectorize_leaves_alone_what_it_would_make_again(tmp_path: Path, small: Path, weights: Path) -> None:
@@ -382,6 +406,8 @@ def test_vectorize_leaves_alone_what_it_would_make_again(tmp_path: Path, small: 
     before = other.read_bytes()
     assert skipped(other) and other.read_bytes() == before
     assert not skipped(other, "--again")
+    report = tmp_path / "report.json"
+    assert skipped(other, "--report", report) and json.loads(report.read_text())["output"] == str(other)
     assert not skipped(other, "--score-threshold", 0.9)
     assert "gives none below 0.1" in cli("vectorize", store, "-o", other, "--score-threshold", 0.05).stderr
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +29,7 @@ from geoseg.cli.options import (
     settings_with,
 )
 from geoseg.cli.progress import progress
+from geoseg.cli.reports import report_again, write_report
 from geoseg.cli.unchanged import sketched, unchanged
 from geoseg.locks import output_lock
 from geoseg.paths import expanded
@@ -103,11 +103,13 @@ def extract(
     with nullcontext() if dry_run else output_lock(output):
         if not again:
             job = sketched(info, model, aoi=aoi, settings=settings)
-            if unchanged(job, output, report=report, store=store):
+            if unchanged(job, output, store=store):
                 if dry_run:
                     typer.echo(f"output     {output}: unchanged, nothing would be done")
-                else:
-                    typer.echo(output)
+                    return
+                if report:
+                    report_again(output, report)
+                typer.echo(output)
                 return
         # Here at last, for what is heavy in geoseg is torch and dask.
         from geoseg.detectors import load_model
@@ -142,15 +144,6 @@ def _describe(job: Job, output: Path) -> None:
     typer.echo(f"tiles      {scope.tiles} of core {said(tiling.core)} + halo {said(tiling.halo)} pixels")
     typer.echo(f"run        {job.identity}")
     typer.echo(f"output     {output}: not written, this is a dry run")
-
-
-def write_report(done: Report, output: Path, target: Path) -> None:
-    """Write the report as JSON, whole or not at all."""
-    from geoseg.sinks.atomic import replacing
-
-    values = {**done.as_dict(), "output": str(output), "exit_code": done.exit_code}
-    with replacing(target) as (draft,):
-        draft.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def summarise(done: Report, output: Path) -> None:

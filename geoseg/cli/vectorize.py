@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, start
-from geoseg.cli.extract import summarise, write_report
+from geoseg.cli.extract import summarise
 from geoseg.cli.options import (
     Again,
     Config,
@@ -24,6 +24,7 @@ from geoseg.cli.options import (
     settings_with,
 )
 from geoseg.cli.progress import progress
+from geoseg.cli.reports import report_again, write_report
 from geoseg.cli.unchanged import unchanged
 from geoseg.locks import output_lock
 from geoseg.paths import expanded
@@ -70,7 +71,9 @@ def vectorize(
 
     kept = Store.open(store)
     with output_lock(output):
-        if not again and unchanged(Job.of_store(kept, settings), output, report=report):
+        if not again and unchanged(Job.of_store(kept, settings), output):
+            if report:
+                report_again(output, report)
             typer.echo(output)
             return
         with progress(quiet=quiet, plain=log_format is LogFormat.json) as advance:

@@ -19,7 +19,8 @@ from pyproj import CRS
 
 from geoseg.errors import ConfigError, RasterError
 from geoseg.grid import Grid
-from geoseg.overlay import preview, read_view, scale_bar, to_picture
+from geoseg.overlay import preview, read_view, to_picture
+from geoseg.picture import scale_bar
 from geoseg.sinks import write
 from geoseg.sinks.colours import label_colours
 from geoseg.window import Window

@@ -89,7 +89,9 @@ def preview(
         _say_if_apart("truth", len(truth), len(places))
         blend(picture, lines(places, grid, _TRUTH_LINE + 1.2), (0, 0, 0), 0.55)
         blend(picture, lines(places, grid, _TRUTH_LINE), _TRUTH, 1.0)
-        entries.append(Entry(text=f"truth ({len(places):,})", colour=_TRUTH, framed=True))
+        looked = len(places) if gaps is None else _looked_at(places, to_picture(gaps.geometry, grid, "gaps"))
+        told = f"{looked:,}" if looked == len(places) else f"{looked:,} on examined ground, {len(places):,} in all"
+        entries.append(Entry(text=f"truth ({told})", colour=_TRUTH, framed=True))
     whole = with_legend(Image.fromarray(picture.round().astype(np.uint8)), entries, grid)
     with replacing(target) as (draft,):
         whole.save(draft, format="PNG", optimize=False)
@@ -112,6 +114,14 @@ def _draw_gaps(picture: NDArray[np.float32], gaps: gpd.GeoDataFrame, grid: Grid)
             blend(picture, lines(places, grid, _TRUTH_LINE), line, 1.0)
             entries.append(Entry(text=text, colour=veil, framed=False))
     return entries
+
+
+def _looked_at(places: NDArray[Any], gaps: NDArray[Any]) -> int:
+    """How many lie by at least half where the run looked, as evaluation counts them."""
+    unseen = shapely.union_all(shapely.make_valid(gaps))
+    shapely.prepare(unseen)
+    rim = shapely.make_valid(places[shapely.intersects(unseen, places)])
+    return len(places) - int((shapely.area(shapely.intersection(rim, unseen)) > shapely.area(rim) / 2).sum())
 
 
 def _say_if_apart(name: str, given: int, drawn: int) -> None:

@@ -180,6 +180,21 @@ def _table(rows: dict[str, Scores], iou: float) -> Table:
     return table
 
 
+def _unmatched(found: Evaluation) -> str:
+    """What the table calls predicted or true but not matched, by its errors: each of these objects once, where several
+    may have part in one error, and a matched one may be merged."""
+    errors, scores, sides = found.errors, found.scores, []
+    for side, objects, kinds, rest in (
+        ("predicted", scores.n_pred, ("false", "poor outline", "duplicate"), "pieces or merged"),
+        ("true", scores.n_truth, ("missed", "poor outline", "split"), "merged"),
+    ):
+        left = objects - scores.n_matched
+        counts = {kind: errors[kind] for kind in kinds}
+        counts[rest] = left - sum(counts.values())
+        sides.append(f"{left:,} {side} = " + " + ".join(f"{count:,} {kind}" for kind, count in counts.items()))
+    return "unmatched    " + "; ".join(sides)
+
+
 def _lines(found: Evaluation) -> list[str]:
     """What is said under the table: a line per subject, and only what can be told."""
     lines, unit = [""], found.shapes.unit
@@ -208,6 +223,7 @@ def _lines(found: Evaluation) -> list[str]:
             f" within {s.tolerance:g} {unit}"
         )
     lines.append("errors       " + ", ".join(f"{count:,} {kind}" for kind, count in found.errors.items()))
+    lines.append(_unmatched(found))
     if found.area:
         lines.append(f"counted in   {found.area}")
     return lines

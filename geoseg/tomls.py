@@ -61,7 +61,8 @@ def explained(error: ValidationError, path: str, text: str, kind: type[BaseModel
             remedy=f"Did you mean {_where_is(near[0], section, kind)}?" if near else "Take the line out",
         )
     got = repr(first["input"]) if first["type"] != "missing" else "nothing"
-    allowed = first["msg"][0].lower() + first["msg"][1:]
+    said = first["msg"].removeprefix("Value error, ")  # pydantic's, before what our own rules say
+    allowed = said[0].lower() + said[1:]
     return ConfigError(f"{where}: {name} = {got[:200]}{more}", allowed=allowed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from geoseg.detectors import load_model
+from geoseg.detectors import ModelCard, load_model
+from geoseg.detectors.weights import save_weights
 from geoseg.errors import ConfigError
 from geoseg.scenes.scene import Scene
 from geoseg.training import read_train_config, train
 from geoseg.training.augment import photometric
 from geoseg.training.chips import Pose, cut
+from geoseg.training.config import TrainConfig
 from geoseg.training.labelled import Labelled
 from geoseg.training.sources import mix
 from geoseg.training.starting import untrained
@@ -111,6 +114,40 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     other.write_text(TINY.format(steps=2).replace("box_head = 16", "box_head = 24"))
     with pytest.raises(ConfigError, match="other settings"):
         train(read_train_config(other), out, device="cpu", log=lambda line: None)
+
+
+def test_a_start_whose_classes_stand_elsewhere_is_refused(tmp_path: Path) -> None:
+    """What the network knew of one class would be taken for the other."""
+
+    def asked(*classes: str, start: str = "") -> TrainConfig:
+        path = _config(tmp_path, 1)
+        more = f'{json.dumps(classes)}\nstart = "{start}"'
+        path.write_text(path.read_text().replace('["building"]', more).replace("town", "harbour"))
+        return read_train_config(path)
+
+    net, card = untrained(asked("ship", "crane")), ModelCard(classes=("ship", "crane"), gsd_m=0.3, name="tiny")
+    architecture = asked("ship", "crane").model.architecture
+    save_weights(net, replace(card, architecture=architecture), tmp_path / "old.safetensors")
+    for classes, where in ((("crane", "ship"), "crane as number 1, which is number 2"), (("quay", "ship"), "ship as")):
+        with pytest.raises(ConfigError, match=where):
+            untrained(asked(*classes, start="./old.safetensors"))
+    for classes in (("ship", "crane"), ("ship", "quay"), ("boat", "quay")):  # others may go on from them by place
+        untrained(asked(*classes, start="./old.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        ('["building", "shed", "building"]', "different names, not 'building' twice"),
+        ("[]", "one name or more"),
+        ('[""]', "one name or more"),
+    ],
+)
+def test_classes_that_cannot_be_told_apart_are_refused(tmp_path: Path, classes: str, told: str) -> None:
+    path = _config(tmp_path, 1)
+    path.write_text(path.read_text().replace('["building"]', classes))
+    with pytest.raises(ConfigError, match=rf"model\.classes = .*Allowed: {told}"):
+        read_train_config(path)
 
 
 def test_a_start_of_another_number_of_classes_is_told_as_such(tmp_path: Path) -> None:

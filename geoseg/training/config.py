@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from geoseg.detectors.cards import model_card
 from geoseg.errors import ConfigError
@@ -40,6 +40,15 @@ class ModelPart(Part):
     licence: str = ""
     training_data: str = ""
     notes: str = ""
+
+    @field_validator("classes")
+    @classmethod
+    def _each_once(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if not classes or not all(classes):
+            raise ValueError("one name or more, none of them empty")
+        if twice := [name for name in classes if classes.count(name) > 1]:
+            raise ValueError(f"different names, not {twice[0]!r} twice: one of the two would be taught nothing")
+        return classes
 
 
 class Schedule(Part):

@@ -15,7 +15,7 @@ def untrained(config: TrainConfig) -> MaskRCNN:
     """The network with random weights, or those of ``model.start``.
 
     Raises:
-        ConfigError: weights of another number of classes.
+        ConfigError: weights of another number of classes, or of the same ones in another order.
         ModelError: weights that cannot be read, or of another network.
     """
     net = build(config.model.architecture, len(config.model.classes))
@@ -30,5 +30,14 @@ def untrained(config: TrainConfig) -> MaskRCNN:
                 allowed="as many: the first goes on from its first, and so forth",
                 remedy="Change or leave out [model] classes, or train without start",
             )
+        for name in sorted({*asked} & {*card.classes}):
+            place, before = asked.index(name) + 1, card.classes.index(name) + 1
+            if place != before:
+                raise ConfigError(
+                    f"the class {name} as number {place}, which is number {before} of {config.model.start} "
+                    f"({', '.join(card.classes)})",
+                    allowed="classes that both have in the same place: the first goes on from its first, and so forth",
+                    remedy="Put [model] classes in that order",
+                )
         load_state(net, state, path)
     return net

@@ -1,6 +1,6 @@
 """Footprints again from kept predictions, against the run that kept them: a real model, a generated town.
 
-    python -m benchmarks.vectorize [--times 2] [--model buildings] [--device cpu] [--rounds 3] [--least 50]
+    python -m benchmarks.vectorize [--times 2] [--model buildings] [--rounds 3] [--regularize none] [--least 50]
 
 The sample town is laid side by side ``times`` x ``times``; every second copy is mirrored, so that no copy ends where
 the next begins. Both commands write a GeoPackage, on the same threads. Exits 1 where ``geoseg vectorize`` is less than
@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--model", default="buildings")
     parser.add_argument("--device", default="cpu", help="of the network")
     parser.add_argument("--rounds", type=int, default=3, help="of geoseg vectorize")
+    parser.add_argument("--regularize", help="none, buildings or ships; unset: as the model asks")
     parser.add_argument("--least", type=float, default=50.0)
     given = parser.parse_args()
     import geopandas as gpd
@@ -53,14 +54,15 @@ def main() -> int:
         folder = Path(home)
         make(folder / "town.tif", given.times)
         model = geoseg.load_model(given.model, device=given.device)
+        settings = geoseg.Settings.model_validate({"shapes": {"regularize": given.regularize}})
         told: dict[str, float] = {}
         began, cpu = time.perf_counter(), time.process_time()
-        done = run_to(folder / "town.tif", model, folder / "run.gpkg", store=folder / "store")
+        done = run_to(folder / "town.tif", model, folder / "run.gpkg", settings=settings, store=folder / "store")
         told.update(extract_s=time.perf_counter() - began, extract_cpu_s=time.process_time() - cpu)
         rounds = []
         for _ in range(given.rounds):
             began, cpu = time.perf_counter(), time.process_time()
-            run_store_to(folder / "store", folder / "again.gpkg")
+            run_store_to(folder / "store", folder / "again.gpkg", settings=settings)
             rounds.append((time.process_time() - cpu, time.perf_counter() - began))
         told["vectorize_cpu_s"], told["vectorize_s"] = sorted(rounds)[len(rounds) // 2]
         one, other = (gpd.read_file(folder / f"{name}.gpkg", layer="footprints") for name in ("run", "again"))

@@ -22,6 +22,7 @@ from geoseg.ground import in_crs
 from geoseg.job import Job
 from geoseg.locks import output_lock
 from geoseg.paths import expanded
+from geoseg.predicting import check_not_asked
 from geoseg.raster import RasterInfo
 from geoseg.report import Report, Start, gaps_table
 from geoseg.sinks import check_output, write_stream
@@ -264,6 +265,7 @@ def _to_disk(
 
 
 def _begin(job: Job) -> Start:
+    check_not_asked()
     for warning in job.warnings:
         log.warning("%s", warning)
     return Start()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from geoseg.errors import AnswerError, ModelError
 from geoseg.tiling import Tile
@@ -39,7 +39,8 @@ class Instances:
 
     Raises:
         AnswerError: boxes that are empty or not finite, scores outside [0, 1] or not finite: bad values.
-        ModelError: lengths that differ, negative labels, a mask that is not 2-D: no set of instances at all.
+        ModelError: boxes of another shape, lengths that differ, labels that are negative or no whole numbers, a mask
+            that is not 2-D: no set of instances at all.
     """
 
     boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
@@ -53,10 +54,14 @@ class Instances:
     covers that fraction of the box."""
 
     def __post_init__(self) -> None:
-        boxes: ArrayLike = self.boxes
-        object.__setattr__(self, "boxes", np.asarray(boxes, np.float32).reshape(-1, 4))
+        boxes, labels = np.asarray(self.boxes, np.float32), np.asarray(self.labels)
+        if boxes.size and boxes.shape[-1:] != (4,):  # (4, n), too, has room for n boxes: other ones
+            raise ModelError(f"boxes of shape {boxes.shape}", allowed="(n, 4): x1, y1, x2, y2 of each")
+        if labels.dtype.kind == "f" and not (labels == np.rint(labels)).all():
+            raise ModelError("labels that are no whole numbers", allowed="an index into the card's classes, from 0")
+        object.__setattr__(self, "boxes", boxes.reshape(-1, 4))
         object.__setattr__(self, "scores", np.asarray(self.scores, np.float32).reshape(-1))
-        object.__setattr__(self, "labels", np.asarray(self.labels, np.int64).reshape(-1))
+        object.__setattr__(self, "labels", labels.astype(np.int64, copy=False).reshape(-1))
         object.__setattr__(self, "masks", tuple(np.asarray(mask) for mask in self.masks))
         n = len(self.boxes)
         if not (len(self.scores) == len(self.labels) == len(self.masks) == n):

@@ -4,7 +4,7 @@ Each footprint is measured in its own tangent frame: its vertices go from the CR
 from there to earth-centred coordinates, and from there to metres east and north of a point inside it.
 Dropping the height over that plane costs a relative error of about (distance / earth's radius)^2 / 2: 3e-7 at
 5 km. Poles and the antimeridian need no special case. Footprints that reach farther are measured along
-geodesics.
+geodesics between points set closely on their edges, which are straight in the CRS.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from pyproj import CRS, Geod
 
 from geoseg.grid import lonlat
+from geoseg.polygons import polygonal, valid
 
 FAR_M = 5000.0
 """Footprints with a vertex farther than this, in metres, from a point inside are measured along geodesics."""
+_PIECES, _STRIPS = 1000, 4
+"""How finely these are cut: of the edges of a map of the world, a piece is 40 km long."""
 
 Floats = NDArray[np.float64]
 
@@ -105,12 +108,28 @@ def _rectangle(flat: NDArray[Any]) -> dict[str, Floats]:
 
 
 def _geodesic(geometry: Any, crs: CRS, geod: Geod) -> tuple[float, float]:
-    """Area and perimeter of one (Multi)Polygon along geodesics between its vertices."""
-    area = perimeter = 0.0
-    for part in shapely.get_parts(geometry):
-        for hole, ring in enumerate([part.exterior, *part.interiors]):
-            lon, lat = _on_earth(crs, shapely.get_coordinates(ring))
-            ring_area, ring_length = geod.polygon_area_perimeter(lon, lat)
-            area += -abs(ring_area) if hole else abs(ring_area)
-            perimeter += ring_length
+    """Area and perimeter of one (Multi)Polygon along its edges, which are straight in its CRS, by short geodesics."""
+    west, south, east, north = geometry.bounds
+    step = max(east - west, north - south) / _PIECES
+    perimeter = sum(_of_ring(ring, step, crs, geod)[1] for ring in _rings(geometry))
+    # A ring's area is known but for all of the earth's: no strip of a map of the world holds half of it.
+    edges = np.linspace(west, east, _STRIPS + 1)
+    whole = valid(np.array([geometry], dtype=object))  # rounding on the way to the ground may have broken it
+    strips = shapely.intersection(whole, shapely.box(edges[:-1], south, edges[1:], north))
+    parts, area = shapely.get_parts(polygonal(strips)), 0.0
+    for part in parts[~shapely.is_empty(parts)]:
+        outer, *holes = (abs(_of_ring(ring, step, crs, geod)[0]) for ring in _rings(part))
+        area += outer - sum(holes)
     return area, perimeter
+
+
+def _rings(geometry: Any) -> NDArray[Any]:
+    """All rings of a (Multi)Polygon, of each part its shell first."""
+    return np.asarray(shapely.get_rings(shapely.get_parts(geometry)), dtype=object)
+
+
+def _of_ring(ring: Any, step: float, crs: CRS, geod: Geod) -> tuple[float, float]:
+    """Area, with a sign, and length of a ring, cut into pieces of ``step`` in units of the CRS."""
+    lon, lat = _on_earth(crs, shapely.get_coordinates(shapely.segmentize(ring, step)))
+    area, length = geod.polygon_area_perimeter(lon, lat)
+    return float(area), float(length)

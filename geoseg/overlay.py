@@ -26,7 +26,7 @@ from geoseg.raster import Reader, Scaling, open_raster, source_for
 from geoseg.sinks.atomic import replacing
 from geoseg.sinks.colours import RGB, darker, label_colours
 from geoseg.tiling import Tile
-from geoseg.vectors import from_table, in_pixels
+from geoseg.vectors import check_table, from_table, in_pixels
 from geoseg.window import Window
 
 log = logging.getLogger("geoseg")
@@ -65,7 +65,7 @@ def preview(
     Logs a warning where there are footprints, or truth, but none of them comes into the picture.
 
     Raises:
-        ConfigError: another suffix, no such folder, a table without a CRS, or a window off the raster.
+        ConfigError: another suffix, no such folder, no table or one without a CRS, or a window off the raster.
         RasterError: the raster cannot be read.
         SinkError: the picture cannot be written; what stood there before is intact.
     """
@@ -74,6 +74,9 @@ def preview(
         raise ConfigError(f"a picture {target.name!r}", allowed="a name that ends in .png")
     if max_side < 1:
         raise ConfigError(f"a picture of {max_side} pixels", allowed="1 or more")
+    for name, table in (("footprints", footprints), ("truth", truth), ("gaps", gaps)):
+        if not (table is None and name != "footprints"):
+            check_table(table, name)
     pixels, valid, grid = read_view(raster, window=window, max_side=max_side, settings=settings)
     picture = np.where(valid[..., None], pixels, np.array(_NO_DATA, np.uint8)).astype(np.float32)
     entries, drawn = [] if gaps is None else _draw_gaps(picture, gaps, grid), 0

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from geoseg.grid import Grid
+from geoseg.polygons import polygonal
 from geoseg.sinks.colours import RGB, darker
 
 _FINER = 4  # shapes are drawn on a lattice this many times finer, then averaged: that smooths their edges
@@ -63,8 +64,7 @@ def lines(shapes: NDArray[Any], grid: Grid, width: float) -> NDArray[np.float32]
 
 
 def _polygons(shapes: NDArray[Any]) -> Iterable[shapely.Polygon]:
-    parts = shapely.get_parts(shapes)
-    return (part for part in parts if part.geom_type == "Polygon" and not part.is_empty)
+    return (part for part in shapely.get_parts(polygonal(shapes)) if not part.is_empty)
 
 
 def _points(ring: shapely.LinearRing) -> list[tuple[int, int]]:

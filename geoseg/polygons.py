@@ -39,3 +39,17 @@ def gather(polygons: NDArray[Any], owner: NDArray[np.int64], n: int) -> NDArray[
     if rows.size:
         geometry[rows] = shapely.multipolygons(polygons[order], indices=index)
     return geometry
+
+
+def without_holes(geometry: NDArray[Any], least: float) -> NDArray[Any]:
+    """Polygons without their holes of less area than ``least``; rows that have none are returned as they are."""
+    parts, of = shapely.get_parts(geometry, return_index=True)
+    rings, of_part = shapely.get_rings(parts, return_index=True)
+    hole = np.diff(of_part, prepend=-1) == 0  # the first ring of a part is around it
+    hit = np.unique(of_part[hole & (shapely.area(shapely.polygons(rings)) < least)])
+    for i in hit.tolist():
+        kept = [each for each in parts[i].interiors if shapely.Polygon(each).area >= least]
+        parts[i] = shapely.Polygon(parts[i].exterior, kept)
+    rows, geometry = np.unique(of[hit]), geometry.copy()
+    geometry[rows] = gather(parts, of, len(geometry))[rows]
+    return geometry

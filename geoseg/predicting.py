@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from geoseg.detectors.base import Detector, in_steps
-from geoseg.errors import AnswerError, GeosegError, ModelError, RasterError, ResourceError
+from geoseg.errors import AnswerError, ConfigError, GeosegError, ModelError, RasterError, ResourceError
 from geoseg.instances import Chip, Instances
 
 log = logging.getLogger("geoseg")
@@ -19,6 +20,7 @@ SICK = 8
 _DEVICE = threading.Lock()
 """One network call at a time per process: it keeps the device busy by itself, and detectors need not be
 thread-safe. Other threads read and outline meanwhile, and make Instances of what the network said."""
+_mine = threading.local()
 
 Cause = Literal["memory", "device", "raster", "answer", "other"]
 """``memory``: there was no room. ``device``: the GPU, or a worker, broke. ``raster``: the file could not be opened.
@@ -154,13 +156,38 @@ def _in_parts(detector: Detector, chips: Sequence[Chip], health: Health, size: i
 
 def _asked(detector: Detector, chips: list[Chip]) -> Sequence[Instances]:
     """One call of the detector; of one in steps, only what needs the device keeps others from it."""
+    count = len(chips)  # the list is the detector's, which may empty it
     if not in_steps(detector):
-        with _DEVICE:
-            return _checked(detector.predict(chips), len(chips), detector)
+        with _alone():
+            return _checked(detector.predict(chips), count, detector)
     packed = detector.pack(chips)
-    with _DEVICE:
+    with _alone():
         seen = detector.look(packed)
-    return _checked(detector.unpack(seen), len(chips), detector)
+    return _checked(detector.unpack(seen), count, detector)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    with _DEVICE:
+        _mine.asking = True
+        try:
+            yield
+        finally:
+            _mine.asking = False
+
+
+def check_not_asked() -> None:
+    """Refuse a run that a detector begins in its ``predict``: each would wait for the other to be done with the device.
+
+    Raises:
+        ConfigError: it is so.
+    """
+    if getattr(_mine, "asking", False):
+        raise ConfigError(
+            "a run that is begun by a detector while it is asked for another",
+            allowed="runs one after the other, or on other threads that no detector waits for",
+            remedy="In predict, call the predict of the other detector",
+        )
 
 
 def _checked(found: Any, count: int, detector: Detector) -> Sequence[Instances]:

@@ -14,7 +14,7 @@ from geoseg.config import ShapesSettings
 from geoseg.detectors.base import ModelCard
 from geoseg.grid import Grid
 from geoseg.outlines import Outlines
-from geoseg.polygons import gather, valid
+from geoseg.polygons import valid, without_holes
 from geoseg.regularize import fit_hulls
 from geoseg.regularize.buildings import reach, redrawn
 from geoseg.regularize.ground import GRID, close_gaps, clusters, neighbours, resolve_overlaps, straight_borders, surface
@@ -138,7 +138,7 @@ def _changed(now: NDArray[Any], before: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _without_specks(geometry: NDArray[Any], share: float) -> NDArray[Any]:
     """Without parts that are smaller than ``share`` of the largest part of the same row, and without pinholes."""
-    geometry = _without_pinholes(geometry)
+    geometry = without_holes(geometry, PINHOLE_PX)
     parts, of = shapely.get_parts(geometry, return_index=True)
     area = shapely.area(parts)
     largest = np.zeros(len(geometry))
@@ -150,19 +150,6 @@ def _without_specks(geometry: NDArray[Any], share: float) -> NDArray[Any]:
     geometry[hit] = shapely.multipolygons(parts[left], indices=np.unique(of[left], return_inverse=True)[1])
     single = hit[shapely.get_num_geometries(geometry[hit]) == 1]
     geometry[single] = shapely.get_geometry(geometry[single], 0)
-    return geometry
-
-
-def _without_pinholes(geometry: NDArray[Any]) -> NDArray[Any]:
-    parts, of = shapely.get_parts(geometry, return_index=True)
-    rings, of_part = shapely.get_rings(parts, return_index=True)
-    hole = np.diff(of_part, prepend=-1) == 0  # the first ring of a part is around it
-    hit = np.unique(of_part[hole & (shapely.area(shapely.polygons(rings)) < PINHOLE_PX)])
-    for i in hit.tolist():
-        kept = [each for each in parts[i].interiors if shapely.Polygon(each).area >= PINHOLE_PX]
-        parts[i] = shapely.Polygon(parts[i].exterior, kept)
-    rows, geometry = np.unique(of[hit]), geometry.copy()
-    geometry[rows] = gather(parts, of, len(geometry))[rows]
     return geometry
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from geoseg.errors import ConfigError
 from geoseg.window import Window
@@ -90,6 +92,7 @@ class Tiling:
     def __post_init__(self) -> None:
         object.__setattr__(self, "core", _shortest(self.core))
         object.__setattr__(self, "halo", _shortest(self.halo))
+        object.__setattr__(self, "block", _whole(self.block))
         sides = list(zip(self.core_yx, self.halo_yx, strict=True))
         if self.block < 1 or any(core < 1 or halo < 0 or halo > core for core, halo in sides):
             raise ConfigError(
@@ -223,11 +226,23 @@ def _pair(sides: int | tuple[int, int]) -> tuple[int, int]:
 
 def _shortest(sides: int | Sequence[int]) -> int | tuple[int, int]:
     """One number where both are equal, so that equal tilings compare equal however they were written."""
-    if isinstance(sides, str):
-        raise ConfigError(f"{sides!r} for the sides of a tile", allowed="one whole number, or two: rows and columns")
-    if not isinstance(sides, Sequence):
-        return sides
+    if not isinstance(sides, Sequence) or isinstance(sides, str):
+        return _whole(sides)
     if len(sides) != 2:
         raise ConfigError(f"{len(sides)} sides of a tile", allowed="one number, or two: rows and columns")
-    rows, cols = sides
+    rows, cols = map(_whole, sides)
     return rows if rows == cols else (rows, cols)
+
+
+def _whole(value: Any) -> int:
+    """A number of pixels or tiles: Python's own, for NumPy's cannot be written to a report.
+
+    Raises:
+        ConfigError: it is no whole number.
+    """
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise ConfigError(
+            f"a tiling with {value!r}", allowed="whole numbers: one, or two (rows and columns) for core and halo"
+        ) from error

@@ -50,8 +50,10 @@ def from_table(table: Any, what: str) -> Shapes:
     """Those of a GeoDataFrame or GeoSeries.
 
     Raises:
-        ConfigError: it has no CRS.
+        ConfigError: it has no CRS, or no column of geometries that counts.
     """
+    if not isinstance(table, geopandas.GeoSeries):
+        check_table(table, what)
     if table.crs is None:
         raise ConfigError(
             f"{what} without a CRS",
@@ -60,6 +62,26 @@ def from_table(table: Any, what: str) -> Shapes:
         )
     geometries = np.asarray(table.geometry.array, object)
     return Shapes(geometries=geometries, crs=CRS.from_user_input(table.crs), what=what)
+
+
+def check_table(table: Any, what: str) -> None:
+    """Refuse what is no GeoDataFrame, or one whose geometry column was never set, or renamed.
+
+    Raises:
+        ConfigError: it is so.
+    """
+    if not isinstance(table, geopandas.GeoDataFrame):
+        raise ConfigError(
+            f"{what} of type {type(table).__name__}",
+            allowed="a geopandas GeoDataFrame",
+            remedy="Read a file first, e.g. with geopandas.read_file",
+        )
+    if not hasattr(table, "geometry"):
+        raise ConfigError(
+            f"{what} without an active geometry column",
+            allowed="a GeoDataFrame with one",
+            remedy="Say which it is with set_geometry(...), and rename one with rename_geometry(...)",
+        )
 
 
 def in_pixels(shapes: Shapes, grid: Grid) -> NDArray[Any]:

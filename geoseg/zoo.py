@@ -110,7 +110,17 @@ def _place(name: str, *, force: bool) -> Path:
 
 def _add_onnx(data: bytes, card: ModelCard, place: Path) -> Path:
     from geoseg.detectors.onnx_detector import OnnxDetector
+    from geoseg.detectors.onnx_file import class_names
 
+    stated = class_names(data)
+    own = {name: number for number, name in enumerate(card.classes)}
+    if wrong := [name for number, name in stated.items() if own.get(name, number) != number]:
+        raise ModelError(
+            f"a card with {wrong[0]!r} in another place than the network, which says that its classes are "
+            f"{', '.join(stated.values())}",
+            allowed="classes in the network's order",
+            remedy="Put the card's classes in that order",
+        )
     detector = OnnxDetector.of(data, card, device="cpu")
     rows, columns = detector.session.input.size
     side = card.core + 2 * card.halo

@@ -39,7 +39,9 @@ def flow(model: str, description: str) -> int:
         logging.error("%s", error if isinstance(error, geoseg.GeosegError) else repr(error), exc_info=code == 70)
         return code
     said = ", ".join(f"{number} {state}" for state, number in done.counts.items()) or "nothing to do"
-    print(f"{said} ({done.unchanged} unchanged); {done.footprints} footprints; {done.folder / 'summary.html'}")
+    # Logged, not printed: a name that the encoding does not have, or a log that nobody reads, is no end of the flow.
+    page = done.folder / "summary.html"
+    logging.info("%s (%d unchanged); %d footprints; %s", said, done.unchanged, done.footprints, page)
     return done.exit_code
 
 

@@ -226,7 +226,9 @@ def test_a_broken_ring_is_repaired_with_a_warning() -> None:
         (5, "type int"),
         ((1, 2, 3), "type tuple"),
         (shapely.box(300_000, 3_059_900, 300_100, 3_060_000), "not degrees"),
+        (np.array(5.0), "type ndarray"),
         (geopandas.GeoSeries([shapely.box(0, 0, 1, 1)]), "without a CRS"),
+        (geopandas.GeoDataFrame({"a": [1]}), "active geometry"),
     ],
 )
 def test_what_cannot_be_used_is_refused(aoi: object, message: str) -> None:

@@ -100,3 +100,16 @@ def test_from_raster_to_file_and_back(tmp_path: Path, suffix: str) -> None:
     target = geoseg.write(footprints, tmp_path / f"buildings{suffix}")
     back = gpd.read_parquet(target) if suffix == ".parquet" else gpd.read_file(target)
     assert len(back) == 1 and back["id"].tolist() == [found.id]
+
+
+def test_a_run_inside_of_predict_is_refused_and_does_not_wait_for_ever(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "ortho.tif", np.full((3, 90, 140), 120, np.uint8), photometric="rgb")
+
+    class Nested(Square):
+        def predict(self, chips: list[geoseg.Chip]) -> list[geoseg.Instances]:
+            geoseg.extract(path, Square())
+            return super().predict(chips)
+
+    with pytest.raises(geoseg.errors.ConfigError, match="begun by a detector"):
+        geoseg.extract(path, Nested(), tiling=geoseg.Tiling(core=64, halo=16))
+    assert len(geoseg.extract(path, Square())) == 1

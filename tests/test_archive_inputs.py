@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from stac_servers import item, item_collection
 
 from geoseg.archive import RunConfig, Scene, read_run_config
 from geoseg.archive.config import RuleSettings
+from geoseg.archive.globs import matching
 from geoseg.archive.inputs import scenes
 from geoseg.archive.rules import Rules, fits
 from geoseg.config import Settings, StoreSettings
@@ -54,6 +57,38 @@ def test_a_pattern_that_matches_nothing_is_told_and_one_in_no_folder_refused(
     assert "no file matches" in caplog.text
     with pytest.raises(ConfigError, match="is no folder"):
         names(folder, globs=["mounted/*/x.tif"])
+
+
+PATTERNS = """* ** **/* **/*.tif deep/**/c.tif */er/* */*/*.tif **/er/**/*.tif .*/* **/.h/*.tif [ab].tif [!a].tif [
+a.ti? link*/*.tif d*/e*/c.tif d*/../a.tif none no*/ne.tif **/**/c*"""
+
+
+@pytest.mark.parametrize("pattern", PATTERNS.split())
+def test_a_pattern_finds_what_glob_finds(folder: Path, pattern: str) -> None:
+    inside = folder / "in"
+    for name in (".h/h.tif", "deep/.h.tif", "deep/er/[", "linked/l.tif"):
+        (inside / name).parent.mkdir(exist_ok=True)
+        (inside / name).write_text("x")
+    (inside / "link").symlink_to(inside / "linked")
+    (inside / "broken.tif").symlink_to(inside / "nothing")
+    (inside / "itself").symlink_to("itself")
+    told = {path for path in glob.glob(str(inside / pattern), recursive=True) if not os.path.isdir(path)}
+    assert matching(inside / pattern) == sorted(told)
+
+
+def test_a_folder_that_cannot_be_listed_is_told_and_a_link_back_not_followed(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "in" / "deep" / "back").symlink_to(folder / "in")
+    monkeypatch.chdir(folder / "in")
+    for _ in range(20):  # a path of more than 4096 bytes: what no system lists, whoever asks
+        os.mkdir("d" * 240)
+        os.chdir("d" * 240)
+    with caplog.at_level(logging.WARNING, "geoseg"):
+        assert names(folder, globs=["in/**/*.tif"]) == ["a.tif", "b.tif", "c.tif"]
+    assert len(caplog.messages) == 1 and "cannot be listed" in caplog.text
+    with pytest.raises(ConfigError, match="cannot be listed"):
+        names(folder, globs=[f"{'d' * 300}/*.tif"])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 from archive_scenes import day
 
-from geoseg.archive import Manifest, Scene
+from geoseg.archive import Manifest, Scene, archive_status
 from geoseg.archive.manifest import FILE
 from geoseg.archive.outcome import verdict
 from geoseg.archive.signature import signature
@@ -64,6 +65,30 @@ def test_what_stands_from_an_earlier_round_counts_until_it_is_done_anew(tmp_path
         assert manifest.standing() == 27
 
 
+def test_new_scenes_take_as_long_as_those_that_were_worked_on(tmp_path: Path) -> None:
+    """Most of an archive stands unchanged, which takes no time, and what is new comes last."""
+    old = [f"{number}.tif" for number in range(97)]
+
+    def left() -> float | None:
+        return archive_status(tmp_path).eta_s
+
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        facts = {"state": "running", "pid": os.getpid(), "host": socket.gethostname(), "processes": 2}
+        manifest.begin(scenes(*old), "{stem}", ".gpkg", **facts)
+        (tmp_path / ".run.beat").touch()
+        manifest.update(1, state="done", seconds=10.0)
+        assert left() == 96 * 10 / 2  # the first run: all are new
+        for number in range(2, 98):
+            manifest.update(number, state="done", seconds=0.0)
+        manifest.begin(scenes(*old, "a.tif", "b.tif", "c.tif", "d.tif"), "{stem}", ".gpkg", **facts)
+        for number in range(1, 98):
+            assert left() is None  # what a new one takes is not known yet
+            manifest.update(number, state="done", seconds=0.0, unchanged=True)
+        manifest.update(98, state="done", seconds=40.0)
+        manifest.update(99, state="running")
+        assert left() == (2 + 0.5) * 40 / 2
+
+
 def test_pages_see_every_scene_once_while_states_change(tmp_path: Path) -> None:
     with Manifest.opened(tmp_path, create=True) as manifest:
         count = 1203
@@ -103,7 +128,7 @@ def test_a_round_begins_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from geoseg.archive import Manifest, Scene
+from geoseg.archive import Manifest, Scene, archive_status
 with Manifest.opened(Path(sys.argv[1]), create=True) as manifest:
     manifest.begin([Scene(href=f"/{i}", name=f"{i}.tif") for i in range(200)], "{stem}", ".gpkg")
     for number in range(1, 201):
@@ -135,6 +160,16 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(ConfigError, match="no manifest of this version"), Manifest.opened(tmp_path, create=True):
         pass
+
+
+@pytest.mark.parametrize("left", [b"text" * 2000, 6000])
+def test_a_manifest_that_is_broken_says_what_helps(tmp_path: Path, left: bytes | int) -> None:
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        begin(manifest, *(f"{number}.tif" for number in range(300)))
+    path = tmp_path / FILE
+    path.write_bytes(left if isinstance(left, bytes) else path.read_bytes()[:left])
+    with pytest.raises(SinkError, match="move the manifest away"), Manifest.opened(tmp_path, create=True) as manifest:
+        begin(manifest, "a.tif")
 
 
 def test_a_signature_tells_contents_masks_and_copies_apart(tmp_path: Path) -> None:

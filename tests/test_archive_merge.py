@@ -265,6 +265,17 @@ def test_outputs_that_are_gone_or_empty(tmp_path: Path) -> None:
         merged(tmp_path, iou=0.8)
 
 
+@pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb", ".geojson"])
+def test_an_output_that_is_cut_short_is_told_as_that(tmp_path: Path, suffix: str) -> None:
+    by_hand(tmp_path, [("a.tif", table([box(20 * i, 7) for i in range(90)]), None)], suffix)
+    path = tmp_path / "scenes" / f"a{suffix}"
+    whole = path.read_bytes()
+    for size in (0, 60, 600, len(whole) // 2):
+        path.write_bytes(whole[:size])
+        with pytest.raises(SinkError, match="cannot be read"):
+            list(batches(path))
+
+
 @pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb"])
 def test_batches_give_back_what_was_written(tmp_path: Path, suffix: str) -> None:
     rows = table([box(20 * i, 7 * i) for i in range(25)], acquired=[day(3)] * 25, score=np.linspace(0, 1, 25))

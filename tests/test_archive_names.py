@@ -62,6 +62,21 @@ def test_names_that_collide_get_a_number() -> None:
     assert found == ["Port", "port-2", "PORT-3", "port-2-2", "ﬁx", "fix-2"]
 
 
+def test_scenes_that_are_all_called_the_same_do_not_each_ask_for_all_before() -> None:
+    class Asked(set[str]):
+        times = 0
+
+        def __contains__(self, name: object) -> bool:
+            self.times += 1
+            return super().__contains__(name)
+
+    taken = Asked()
+    for _ in range(2000):
+        taken.add(folded(distinct("ortho", taken)))
+    assert taken == {"ortho", *(f"ortho-{number}" for number in range(2, 2001))}
+    assert taken.times < 2000 * 2 * 12
+
+
 def test_a_scene_is_checked_and_its_date_is_utc() -> None:
     with pytest.raises(ValueError, match="path and a name"):
         Scene(href="", name="x")

@@ -22,7 +22,7 @@ from geoseg.archive import Manifest, archive_status, read_run_config, run_archiv
 from geoseg.archive.drive import _say
 from geoseg.archive.record import Record
 from geoseg.archive.summary import read_scenes
-from geoseg.errors import LockedError
+from geoseg.errors import ConfigError, LockedError, SinkError
 from geoseg.locks import output_lock
 from geoseg.sinks import written_run
 
@@ -183,6 +183,28 @@ def test_one_run_at_a_time_and_nothing_to_do(tmp_path: Path) -> None:
     assert (done.exit_code, dict(done.counts)) == (0, {})
     said = json.loads((tmp_path / "out" / "summary.json").read_text())["warnings"]
     assert len(said) == 2 and "no file matches" in said[0]  # what was said while scenes were looked for, too
+
+
+def test_a_manifest_that_cannot_be_written_is_the_environments_fault_in_the_record_too(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(80, 120, *GOOD))
+    (tmp_path / "out").mkdir()
+    with Manifest.opened(tmp_path / "out", create=True) as manifest:
+        manifest._db.execute(
+            "CREATE TRIGGER full BEFORE UPDATE OF state ON scene WHEN new.state = 'done'"
+            " BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
+        )
+    with pytest.raises(SinkError, match="disk is full"):
+        run_archive(configured(tmp_path), model=BOXES)
+    told = archive_status(tmp_path / "out")
+    assert (told.state, told.exit_code) == ("stopped", 4) and "disk is full" in told.stopped
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["exit_code"] == 4
+
+
+@pytest.mark.parametrize("output", ["{}/out/scenes/all.gpkg", "deep/../scenes/a.gpkg", "../out/scenes/parts"])
+def test_the_merged_layer_does_not_lie_among_the_outputs_by_another_path(tmp_path: Path, output: str) -> None:
+    with pytest.raises(ConfigError, match=r"\[merge\] output"):
+        run_archive(configured(tmp_path, merge={"output": output.format(tmp_path)}), model=BOXES)
 
 
 def test_the_example_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:

@@ -225,7 +225,9 @@ def test_an_outline_around_nothing_is_left_out(tmp_path: Path, rings: list[list[
         (("images", 0, "height"), 10.5, "whole number"),
         (("images", 0, "width"), True, "whole number"),
         (("images", 0), [], "not an object"),
+        (("images", 0, "file_name"), "a\ud800.tif", "not a file name"),
         (("categories", 0, "name"), 5, "not a name"),
+        (("categories", 0, "name"), "half \udc00", "not a name"),
         (("annotations", 0, "image_id"), 9, "does not define"),
         (("annotations", 0, "category_id"), "3", "whole number"),
         (("annotations", 0, "id"), 2, "there twice"),
@@ -329,7 +331,7 @@ def test_scores_that_are_text_are_numbers_or_refused() -> None:
     table = gpd.GeoDataFrame(geometry=[shapely.box(x, 10, x + 9, 30) for x in (5, 25, 45)])
     coco = coco_of(table.assign(score=["0.25", None, "1"]), GRID, "a.tif")
     assert [each.score for each in coco.annotations] == [0.25, None, 1.0]
-    for scores in (["high", "low", None], [np.inf, 0.5, np.nan]):
+    for scores in (["high", "low", None], [10**400, 0.5, None], [np.inf, 0.5, np.nan]):
         with pytest.raises(ConfigError, match=r"score.*numbers, or none"):
             coco_of(table.assign(score=scores), GRID, "a.tif")
 

@@ -84,6 +84,15 @@ def test_a_dataset_is_replaced_whole(
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.lock", "out"]
 
 
+def test_a_dataset_that_lost_a_part_is_of_no_known_run(raster: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    extract_to(raster, Painted(), target, tiling=Tiling(core=24, halo=8, block=1), settings=PLAIN)
+    parts = sorted(target.glob("part-*.parquet"))
+    assert len(parts) > 1 and written_run(target)["parts"] == str(len(parts))
+    parts[0].unlink()
+    assert written_run(target) == {}
+
+
 def test_a_folder_of_others_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     check_output(tmp_path / "out")

@@ -233,6 +233,32 @@ def test_a_block_that_hangs_ends_a_run_of_this_process_and_the_process() -> None
     assert "hung" in done.stdout and "column 1" in done.stdout and "block_timeout_s" in done.stdout
 
 
+def test_a_fork_of_a_process_that_had_workers_is_refused_and_does_not_wait_for_ever() -> None:
+    code = (
+        "import os, warnings\n"
+        "from geoseg.engine import map_blocks\n"
+        "from geoseg.errors import ResourceError\n"
+        "from geoseg.tiling import Tiling\n"
+        "from geoseg.window import Window\n"
+        "warnings.simplefilter('ignore')\n"  # newer Pythons warn of forks beside threads
+        "plan = Tiling(core=4, halo=1, block=1).plan(Window(row_off=0, col_off=0, height=4, width=8))\n"
+        "def work():\n"
+        "    return len(list(map_blocks(str, plan.blocks(), workers=1)))\n"
+        "if not os.fork():\n"
+        "    os._exit(work())\n"
+        "print(os.waitstatus_to_exitcode(os.wait()[1]), work(), flush=True)\n"
+        "if not os.fork():\n"
+        "    try:\n"
+        "        work()\n"
+        "    except ResourceError as error:\n"
+        "        print(error, flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.startswith("2 2\n") and "forked" in done.stdout and "spawn" in done.stdout
+
+
 def _hangs_at_one(block: Block) -> tuple[int, int]:
     if (block.row, block.col) == (1, 1):
         threading.Event().wait()

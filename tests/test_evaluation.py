@@ -157,6 +157,13 @@ def test_numbers_as_labels_are_the_same_where_one_is_missing() -> None:
     assert evaluate(table(shapes, label=["1", "2", "2"]), truth).n_matched == 2
 
 
+def test_lists_as_labels_are_what_they_say() -> None:
+    """GeoJSON may have them; numpy makes no text of them."""
+    shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10))
+    found = evaluate(table(shapes, label=[["a", "b"], []]), table(shapes, label=[["a", "b"], "c"]))
+    assert found.n_matched == 1 and set(found.by_label) == {"['a', 'b']", "[]", "c"}
+
+
 def test_a_missing_label_shortens_no_other() -> None:
     """numpy's text is as long as the shortest value where one is missing: boats and buildings were both "b"."""
     shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10))
@@ -166,7 +173,7 @@ def test_a_missing_label_shortens_no_other() -> None:
     assert evaluate(pred, table(shapes, label=[None] * 3)).n_matched == 3, "no label at all: any pairs with any"
 
 
-@pytest.mark.parametrize("score", [[50, 99], [-2.0, 0.5], [np.inf, 0.5], ["0.5", "high"]])
+@pytest.mark.parametrize("score", [[50, 99], [-2.0, 0.5], [np.inf, 0.5], ["0.5", "high"], [10**400, 0.5]])
 def test_scores_that_are_no_scores_are_refused(score: list[object]) -> None:
     shapes = boxes((0, 0, 10, 10), (20, 0, 30, 10))
     with pytest.raises(ConfigError, match="0 to 1, or none"):
@@ -244,8 +251,13 @@ def test_what_cannot_be_compared_is_refused() -> None:
     shapes = boxes((0, 0, 10, 10))
     with pytest.raises(ConfigError, match="some have none"):
         evaluate(table(shapes), table(shapes, None))
-    with pytest.raises(ConfigError, match="a str to compare"):
+    with pytest.raises(ConfigError, match="to compare of type str"):
         evaluate("pred.gpkg", table(shapes))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="active geometry"):
+        evaluate(table(shapes), table(shapes).rename(columns={"geometry": "shape"}))
+    site = table(shapes, 'LOCAL_CS["site",UNIT["metre",1]]')
+    with pytest.raises(ConfigError, match="one plane"):
+        evaluate(site, site)
     with pytest.raises(ConfigError, match="threshold of 0"):
         match(shapes, shapes, iou=0.0)
 

@@ -29,7 +29,7 @@ pytest.importorskip("onnxruntime")
 
 from geoseg.detectors.onnx_detector import OnnxDetector
 from geoseg.detectors.onnx_file import check_onnx
-from geoseg.detectors.onnx_session import Session
+from geoseg.detectors.onnx_session import Session, described
 from geoseg.errors import AnswerError, ModelError, ResourceError
 
 HEIGHT, WIDTH = 96, 160
@@ -326,6 +326,21 @@ def test_yolo_rows_that_are_no_numbers_are_not_nothing(row: int, suppressed: boo
             assert len(head.decode([rows if suppressed else rows.T, torch.ones(2, 15, 20)], shown(60, 80, classes=2)))
 
 
+@pytest.mark.parametrize("score", [1.0005, 4.2])
+def test_scores_that_are_no_probabilities_are_refused(score: float) -> None:
+    """Logits above 1 all came out as 1."""
+    box = [10.0, 10, 50, 30]
+    rows, prototypes = torch.tensor([[*box, score, 0, 1, 1]]), torch.ones(2, 15, 20)
+    single = [torch.tensor([box]), torch.tensor([1]), torch.tensor([score]), torch.ones(1, 28, 28)]
+    for head, outputs in (
+        (MaskRCNNHead(), single),
+        (YoloHead(suppressed=True), [rows, prototypes]),
+        (YoloHead(), [rows[:, [0, 1, 2, 3, 4, 6, 7]].T, prototypes]),
+    ):
+        with nullcontext() if score < 1.001 else pytest.raises(ModelError, match=r"scores up to 4\.2.*sigmoid"):
+            assert head.decode(outputs, shown(60, 80)).scores.tolist() == [1.0]
+
+
 @pytest.mark.parametrize("mask_scores", [False, True])
 @pytest.mark.parametrize("part", [0, 1], ids=["classes", "masks"])
 def test_query_logits_that_are_no_numbers_are_not_nothing(part: int, mask_scores: bool) -> None:
@@ -395,6 +410,13 @@ def test_cards_that_do_not_fit_the_network_are_refused(yolo: tuple[Yolo, bytes])
         OnnxDetector.of(data, replace(YOLO_CARD, architecture=lost), device="cpu")
     with pytest.raises(ModelError, match="family"):
         OnnxDetector.of(data, replace(YOLO_CARD, architecture={}), device="cpu")
+
+
+@pytest.mark.parametrize("shape", [[1, 96, 128, 3], ["n", "h", "w", 4], [96, 128, 3]])
+def test_bands_that_come_last_are_told(shape: list[int | str]) -> None:
+    """The message spoke of 96 bands, or of tiles too large."""
+    with pytest.raises(ModelError, match=r"bands come last.*bands first"):
+        described(["images"], [shape], ["tensor(float)"])
 
 
 def test_a_network_of_8_bit_values_gets_no_wider_ones(yolo: tuple[Yolo, bytes]) -> None:

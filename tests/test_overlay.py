@@ -201,6 +201,18 @@ def test_a_table_without_labels_and_with_empty_shapes(tmp_path: Path) -> None:
     assert (tint(shown, plain, HEIGHT) > 12).sum() > 10_000
 
 
+def test_polygons_within_collections_are_drawn(tmp_path: Path) -> None:
+    """They were counted and not drawn: repairing leaves a line beside a MultiPolygon."""
+    made = scene(tmp_path)
+    [shape] = made.footprints.geometry
+    mixed = shapely.GeometryCollection([shapely.MultiPolygon([shape]), shapely.LineString([(86, 27), (86, 28)])])
+    pictures = [
+        preview(made.path, gpd.GeoDataFrame(geometry=[each], crs=made.footprints.crs), tmp_path / f"{name}.png")
+        for name, each in (("plain", shape), ("mixed", mixed))
+    ]
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+
+
 def test_shapes_in_a_hole_are_not_erased(tmp_path: Path) -> None:
     made = scene(tmp_path)
     transform = GRIDS["north-up"][1]
@@ -220,6 +232,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         preview(made.path, made.footprints, tmp_path / "a.jpg")
     with pytest.raises(ConfigError, match="without a CRS"):
         preview(made.path, made.footprints.set_crs(None, allow_override=True), tmp_path / "a.png")
+    with pytest.raises(ConfigError, match="footprints of type GeoSeries"):
+        preview(made.path, made.footprints.geometry, tmp_path / "a.png")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="off north-up"):
         preview(made.path, made.footprints, tmp_path / "a.png",
                 window=Window(row_off=900, col_off=0, height=5, width=5))  # fmt: skip

@@ -102,6 +102,33 @@ def test_values_that_are_none_are_a_gap_and_other_answers_of_geoseg_end_the_run(
 
 
 @pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"boxes": np.array([[1, 2], [1, 2], [9, 9], [8, 9]])}, r"shape \(4, 2\)"),
+        ({"boxes": 3.0}, "shape"),
+        ({"labels": [0.7, 1.0]}, "whole numbers"),
+        ({"labels": [float("nan"), 0]}, "whole numbers"),
+    ],
+)
+def test_nothing_is_made_to_fit(wrong: dict[str, Any], message: str) -> None:
+    """Boxes by columns would be read as other boxes, and a label of 0.7 as the first class."""
+    right = {"boxes": [[1, 1, 9, 8], [2, 2, 9, 9]], "scores": [1, 1], "labels": [0.0, 1.0], "masks": np.ones((2, 3, 3))}
+    assert len(Instances(**right)) == 2  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=message):
+        Instances(**{**right, **wrong})
+
+
+def test_a_detector_may_empty_the_list_of_chips() -> None:
+    class Pops:
+        card = CARD
+
+        def predict(self, chips: list[Chip]) -> list[Instances]:
+            return [Instances() for _ in iter(lambda: chips.pop() if chips else None, None)]
+
+    assert len(predict(Pops(), _chips(3), Health())) == 3
+
+
+@pytest.mark.parametrize(
     ("error", "worked", "kind"),
     [
         (MemoryError(), False, ResourceError),

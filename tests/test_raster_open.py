@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,6 +153,12 @@ def test_places_that_are_no_file(tmp_path: Path) -> None:
             open_raster(tmp_path / name)
     with pytest.raises(RasterError, match="does not exist"):
         open_raster(f"GTIFF_DIR:1:{tmp_path}/a.tif")
+
+
+@pytest.mark.parametrize("wrong", [None, b"a.tif", np.zeros((3, 4)), ["a.tif"]], ids=lambda v: type(v).__name__)
+def test_what_is_no_path_is_told_as_such(wrong: Any) -> None:
+    with pytest.raises(RasterError, match=f"of type {type(wrong).__name__}"):
+        open_raster(wrong)
 
 
 def test_what_lies_nowhere(tmp_path: Path) -> None:

@@ -291,11 +291,15 @@ def test_masks_of_sources_count_or_are_refused(tmp_path: Path, inside: bool) -> 
     mask = f'<MaskBand><VRTRasterBand dataType="Byte">{mask}</VRTRasterBand></MaskBand>'
     mosaic = vrt(tmp_path / "m.vrt", *(source("a.tif", b) for b in (1, 2, 3)))
     plain = mosaic.read_text()
-    mosaic.write_text(plain.replace("</VRTDataset>", mask + "</VRTDataset>"))
-    if not inside:
-        with pytest.raises(RasterError, match=r"mask file beside it.*GDAL_TIFF_INTERNAL_MASK"):
+    masked = plain.replace("</VRTDataset>", mask + "</VRTDataset>")
+    beside = r"mask file beside it.*GDAL_TIFF_INTERNAL_MASK"
+    refused = {plain: "mask inside.*gdalbuildvrt"} if inside else {plain: beside, masked: beside}
+    for text, message in refused.items():
+        mosaic.write_text(text)
+        with pytest.raises(RasterError, match=message):
             open_raster(mosaic)
-        mosaic.write_text(plain)
+    mosaic.write_text(masked if inside else plain)
+    if not inside:
         write(tmp_path / "m.vrt.msk", np.where(good, 255, 0).astype("uint8")[None])
     found = source_for(open_raster(mosaic), ModelCard(classes=("thing",)))
     (chip,), _ = reader(found).read(list(Tiling(core=100, halo=0).plan(found.grid.window).tiles()))

@@ -19,6 +19,7 @@ from geoseg.errors import ConfigError
 from geoseg.instances import Instances
 from geoseg.regularize import fit_hulls, regularize_buildings, resolve_overlaps
 from geoseg.regularize.frame import dominant_angles
+from geoseg.regularize.straight import straighten
 from geoseg.tiling import Tile
 from geoseg.vectorize import vectorize
 from geoseg.window import Window
@@ -205,6 +206,54 @@ def test_courtyards_stay() -> None:
     found = regularize_buildings(seen(table([translate(block, 200, 200)])))[0]
     assert len(found.interiors) == 1
     assert len(shapely.get_coordinates(found)) == 10
+
+
+@pytest.mark.parametrize("rounded", [0.0, 5.0])
+def test_notches_and_pinholes_of_a_mask_are_no_walls(rounded: float) -> None:
+    """In outlines that right angles fit, and in those that come out with walls at any angle."""
+    body = shapely.box(0, 0, 70, 45) if not rounded else shapely.Polygon([(0, 0), (75, 0), (55, 45), (20, 45)])
+    notched = body.buffer(-rounded).buffer(rounded)
+    notched -= shapely.Polygon([(34, -1), (39, -1), (36.5, 8)])  # an acute one, wide at its mouth
+    notched -= shapely.Polygon([(30, 20), (35, 20), (32, 27)])  # a hole of a few pixels
+    notched -= shapely.box(37, 38, 39.5, 46)
+    found = regularize_buildings(table([rotate(notched, 20)]), tolerance=2.0)[0]
+    assert len(found.interiors) == 0
+    assert found.area / found.convex_hull.area > 0.985
+    assert iou(table([found]), table([rotate(body, 20, origin=notched.envelope.centroid)]))[0] > 0.94
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_bumps_of_a_mask_are_not_followed_at_any_angle(seed: int) -> None:
+    """Walls at any angle fit a rounded, bumpy rectangle better than right angles do, and are farther from the truth."""
+    rng = np.random.default_rng(seed)
+    truth = buildings(24, seed=2)[::3]
+    raw = shapely.buffer(shapely.buffer(truth, -5), 5)
+    for bump in range(5):
+        at = shapely.line_interpolate_point(shapely.boundary(raw), rng.uniform(0, 1, len(raw)), normalized=True)
+        disc = shapely.buffer(at, rng.uniform(2, 4.5, len(raw)))
+        raw = shapely.union(raw, disc) if bump % 2 else shapely.difference(raw, disc)
+    raw = shapely.buffer(shapely.buffer(shapely.buffer(raw, -1), 2), -1)
+    found = regularize_buildings(raw, tolerance=2.0)
+    assert (shapely.get_num_coordinates(found) == 5).all()
+    assert iou(found, truth).mean() > iou(raw, truth).mean() + 0.03
+
+
+def test_a_wall_cut_off_at_an_angle_stays() -> None:
+    """Where hardly any misfit remains with it, a wall at any angle is one."""
+    cut = shapely.Polygon([(0, 0), (60, 0), (60, 20), (35, 45), (0, 45)])
+    truth = table([translate(rotate(cut, 25), 200, 200)])
+    found = regularize_buildings(seen(truth, noise=0.05), tolerance=2.0)
+    assert iou(found, truth)[0] > 0.97
+    assert len(shapely.get_coordinates(found)) <= 7
+
+
+def test_outlines_whose_walls_would_cross_are_drawn_with_some_of_their_vertices() -> None:
+    rng = np.random.default_rng(39)
+    arm = shapely.LineString(rng.uniform(0, 30, (6, 2)))
+    ragged = shapely.union(arm.buffer(rng.uniform(0.8, 2)), shapely.box(0, 0, 20, 20)).buffer(0.3)
+    found = straighten(table([ragged]), 2.0)
+    assert shapely.is_valid(found).all()
+    assert len(shapely.get_coordinates(found)) < 0.3 * len(shapely.get_coordinates(ragged))
 
 
 def test_an_object_of_two_parts_is_redrawn_in_both() -> None:

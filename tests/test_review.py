@@ -122,6 +122,12 @@ def test_each_verdict_is_what_it_says() -> None:
     assert judged(reviewed, ruled, ("building",)).tolist() == [1, -1, 1, 1, 1, 1, 0, -1]
 
 
+def test_numbers_as_ids_are_ids() -> None:
+    """Footprints with whole numbers were taken for drawn ones, hence for objects, whoever had judged them."""
+    reviewed = table(id=[7, 8, None], label=["1", None, "2"], review=["wrong", None, None])
+    assert judged(reviewed, ReviewSource(kind="review", raster="r", footprints="f"), ("1", "2")).tolist() == [-1, 0, 2]
+
+
 def test_footprints_that_nobody_judged_are_told(caplog: pytest.LogCaptureFixture) -> None:
     source = ReviewSource(kind="review", raster="r.tif", footprints="f.gpkg")
     columns = {"id": ["a", "b"], "label": ["building"] * 2, "score": [0.9, 0.2]}
@@ -156,6 +162,10 @@ def test_a_corrected_copy_is_a_truth(tmp_path: Path, footprints: Path) -> None:
     [
         ({"review": ["kep"], "id": ["a"], "label": ["building"]}, "'kep' in 'review'.*keep, wrong"),
         ({"review": ["keep"], "id": ["a"], "label": ["tree"]}, "labels tree.*ignore_labels"),
+        ({"review": [[]], "id": [[]], "label": ["building"]}, r"'\[\]' in 'review'.*keep, wrong"),
+        ({"review": [1], "id": ["a"], "label": ["building"]}, "'1' in 'review'.*keep, wrong"),
+        ({"review": ["keep", None], "id": ["a", "b"], "label": [2, None]}, "labels 2.*ignore_labels"),
+        ({"review": [None], "id": ["a"], "label": ["building"], "score": ["high"]}, "scores that are no numbers"),
     ],
 )
 def test_verdicts_that_mean_nothing_are_refused(columns: dict[str, list[object]], named: str) -> None:

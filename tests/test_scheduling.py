@@ -101,6 +101,19 @@ def test_cron_mails_only_what_somebody_should_know(code: int, mailed: bool, tmp_
     assert "the last line of rasters" in (outputs / "last.log").read_text()
 
 
+def test_a_second_flow_leaves_no_hole_in_the_log_of_the_first(tmp_path: Path) -> None:
+    """The first starts the second in its middle, as a timer may."""
+    command = [str(FOLDER / "nightly.sh"), str(tmp_path / "flow.py"), "rasters", str(tmp_path)]
+    (tmp_path / "flow.py").write_text(
+        f"import subprocess, sys\nprint('began ' * 99, flush=True)\nif len(sys.argv) == 3:\n"
+        f"    subprocess.run({[*command, 'second']})\n    print('the end')\n    sys.exit(1)\n"
+        "print('held')\nsys.exit(3)\n"
+    )
+    environment = {"PATH": "/usr/bin:/bin", "GEOSEG_PYTHON": sys.executable}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "\0" not in done.stdout and done.stdout.endswith("held\nthe end\n")
+
+
 def test_the_crontab_calls_what_is_there() -> None:
     lines = [line for line in (FOLDER / "crontab").read_text().splitlines() if line and not line.startswith("#")]
     *variables, job = lines
@@ -127,6 +140,7 @@ def test_the_units_treat_exit_codes_as_they_are_meant() -> None:
     assert service["SuccessExitStatus"].split() == ["1", "3"]
     assert set(service["RestartPreventExitStatus"].split()) == {"2", "70"}
     assert service["Restart"] == "on-failure"
+    assert service["OOMPolicy"] == "continue"  # the raster's process is the run's to replace, not the unit's end
     assert "pipelines/buildings.py" in service["ExecStart"]
     assert units()[".timer"]["Timer"]["Persistent"] == "true"
 

@@ -30,6 +30,19 @@ def test_what_tells_no_run_is_of_no_known_run(tmp_path: Path, suffix: str) -> No
     assert written_run(tmp_path / f"junk{suffix}") == {}
 
 
+@pytest.mark.parametrize("suffix", SINKS)
+def test_an_output_that_is_cut_short_is_of_no_known_run(tmp_path: Path, suffix: str) -> None:
+    many = gpd.GeoDataFrame(
+        {"label": ["a"] * 400}, geometry=[shapely.box(i, 0, i + 1, 2) for i in range(400)], crs=32645
+    )
+    path = write(many, tmp_path / f"it's 50% of #1{suffix}", run={"run": "0f3a"})
+    whole = path.read_bytes()
+    assert written_run(path)
+    for size in (0, 60, len(whole) // 9, len(whole) // 2, len(whole) * 9 // 10):
+        path.write_bytes(whole[:size])
+        assert written_run(path) == {}
+
+
 def test_a_geopackage_of_another_kind(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "a.gpkg") as db:
         db.execute("CREATE TABLE run (name TEXT)")

@@ -50,6 +50,29 @@ def test_suffix_ignores_case_and_tables_are_checked(tmp_path: Path) -> None:
         write([], tmp_path / "a.gpkg")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="gaps of type str"):
         write(footprints(1), tmp_path / "a.gpkg", gaps="x")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="gaps without an active geometry"):
+        write(footprints(1), tmp_path / "a.gpkg", gaps=gaps(1).rename(columns={"geometry": "shape"}))
+    with pytest.raises(ConfigError, match="a run of type list"):
+        write(footprints(1), tmp_path / "a.gpkg", run=[1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", list(SINKS))
+def test_columns_of_any_name_and_labels_of_any_kind_are_written(tmp_path: Path, suffix: str) -> None:
+    """A pivot table's names are numbers and tuples; labels that are lists become text, or stay lists."""
+    table = footprints(3).assign(label=[["a"], ["b", "c"], []]).rename(columns={"score": 2024, "lon": ("mean", 1)})
+    path = write(table.rename_geometry(0), tmp_path / f"out{suffix}")
+    back = gpd.read_parquet(path) if suffix == ".parquet" else gpd.read_file(path)
+    assert {"2024", "('mean', 1)", "label"} <= set(back.columns) and len(back) == 3
+    with pytest.raises(ConfigError, match="two columns named '2024'"):
+        write(table.assign(**{"2024": 1}), path)
+
+
+@pytest.mark.parametrize("crs", ['LOCAL_CS["site",UNIT["metre",1]]', "+proj=eqc +R=1737400"], ids=["site", "moon"])
+def test_geojson_of_a_crs_that_does_not_lead_to_the_earth_is_refused(tmp_path: Path, crs: str) -> None:
+    site = footprints(1).set_crs(crs, allow_override=True)
+    with pytest.raises(ConfigError, match="leads to WGS 84"):
+        write(site, tmp_path / "a.geojson")
+    assert write(site, tmp_path / "a.gpkg").exists()
 
 
 def test_flatgeobuf_is_indexed_and_brings_its_gaps(tmp_path: Path) -> None:

@@ -311,6 +311,20 @@ def test_a_run_over_an_archive_is_described(tmp_path: Path, caplog: pytest.LogCa
         describe_run(tmp_path / "in", model=BOXES.card)
 
 
+def test_items_follow_the_format_of_the_outputs_and_the_folder_may_be_moved(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(80, 120, (10, 20, 10, 24)))
+    for suffix in ("gpkg", "parquet", "gpkg"):
+        sections = {"archive": {"format": suffix}, "stac": {"write": True}, "merge": {"output": "deep/merged.gpkg"}}
+        done = run_archive(configured(tmp_path, **sections), model=BOXES)
+        item = json.loads((done.folder / "scenes" / "a.stac.json").read_text())
+        assert item["assets"]["footprints"]["href"] == f"./a.{suffix}"
+    assert done.unchanged == 1  # its output stood still, and the Item told of the other one
+    moved = done.folder.rename(tmp_path / "moved")
+    content = json.loads(describe_run(moved, model=BOXES.card).read_text())
+    assert content["assets"]["merged"]["href"] == "./deep/merged.gpkg"
+
+
 @pytest.mark.parametrize(
     ("code", "transform", "height", "width", "box"),
     [

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,9 +144,18 @@ def test_equal_sides_are_one_number() -> None:
         Tiling(core=(1, 2, 3))  # type: ignore[arg-type]
 
 
-def test_text_is_no_side_of_a_tile() -> None:
-    with pytest.raises(ConfigError, match="'128' for the sides"):
-        Tiling(core="128")  # type: ignore[arg-type]
+@pytest.mark.parametrize("wrong", ["128", 64.0, None, (64, "32"), np.array([64, 32])], ids=repr)
+def test_what_is_no_whole_number_is_no_side_of_a_tile(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="whole numbers"):
+        Tiling(core=wrong)
+    with pytest.raises(ConfigError, match="whole numbers"):
+        Tiling(block=wrong)
+
+
+def test_numbers_of_numpy_become_pythons_own() -> None:
+    """A report, which is JSON, says the tiling."""
+    tiling = Tiling(core=(np.int64(64), np.int16(32)), halo=np.uint8(8), block=np.int32(2))  # type: ignore[arg-type]
+    assert json.dumps([tiling.core, tiling.halo, tiling.block]) == "[[64, 32], 8, 2]"
 
 
 def test_a_halo_in_one_direction_alone_is_refused() -> None:

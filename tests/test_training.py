@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from geoseg.detectors import ModelCard, load_model
+from geoseg.detectors import ModelCard, load_model, model_card
+from geoseg.detectors.network import build
 from geoseg.detectors.weights import save_weights
 from geoseg.errors import ConfigError
 from geoseg.scenes.scene import Scene
 from geoseg.training import read_train_config, train
 from geoseg.training.augment import photometric
 from geoseg.training.chips import Pose, cut
-from geoseg.training.config import TrainConfig
 from geoseg.training.labelled import Labelled
 from geoseg.training.sources import mix
 from geoseg.training.starting import untrained
@@ -116,25 +116,6 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
         train(read_train_config(other), out, device="cpu", log=lambda line: None)
 
 
-def test_a_start_whose_classes_stand_elsewhere_is_refused(tmp_path: Path) -> None:
-    """What the network knew of one class would be taken for the other."""
-
-    def asked(*classes: str, start: str = "") -> TrainConfig:
-        path = _config(tmp_path, 1)
-        more = f'{json.dumps(classes)}\nstart = "{start}"'
-        path.write_text(path.read_text().replace('["building"]', more).replace("town", "harbour"))
-        return read_train_config(path)
-
-    net, card = untrained(asked("ship", "crane")), ModelCard(classes=("ship", "crane"), gsd_m=0.3, name="tiny")
-    architecture = asked("ship", "crane").model.architecture
-    save_weights(net, replace(card, architecture=architecture), tmp_path / "old.safetensors")
-    for classes, where in ((("crane", "ship"), "crane as number 1, which is number 2"), (("quay", "ship"), "ship as")):
-        with pytest.raises(ConfigError, match=where):
-            untrained(asked(*classes, start="./old.safetensors"))
-    for classes in (("ship", "crane"), ("ship", "quay"), ("boat", "quay")):  # others may go on from them by place
-        untrained(asked(*classes, start="./old.safetensors"))
-
-
 @pytest.mark.parametrize(
     ("classes", "told"),
     [
@@ -157,6 +138,40 @@ def test_a_start_of_another_number_of_classes_is_told_as_such(tmp_path: Path) ->
     path.write_text("".join(line for line in text.splitlines(keepends=True) if not line.startswith(_ARCHITECTURE)))
     with pytest.raises(ConfigError, match=r"\(house, hall\) to train from buildings, which has 1 \(building\)"):
         untrained(read_train_config(path))
+
+
+def test_a_class_in_another_place_than_in_the_start_is_refused(tmp_path: Path) -> None:
+    """What one class had learned was given to the other, unsaid."""
+    one = tmp_path / "one.safetensors"
+    small = {"fpn_channels": 16, "box_head": 16, "mask_head": [8]}
+    save_weights(build(small, 2), ModelCard(classes=("house", "hall"), gsd_m=0.3, architecture=small), one)
+    path = _config(tmp_path, 1)
+    for classes, moved in (
+        ('"hall", "house"', "hall"),
+        ('"shed", "house"', "house"),
+        ('"house", "hall"', None),
+        ('"house", "shed"', None),
+        ('"ship", "shed"', None),  # others go on from them by place
+    ):
+        path.write_text(TINY.format(steps=1).replace('"building"]', f'{classes}]\nstart = "{one}"'))
+        with pytest.raises(ConfigError, match=f"'{moved}' in another place") if moved else nullcontext():
+            untrained(read_train_config(path))
+
+
+def test_what_an_architecture_leaves_out_is_that_of_the_start(tmp_path: Path) -> None:
+    """One key in it made the anchors those of a new network, which no tensor tells."""
+    path = _config(tmp_path, 1)
+    text = path.read_text().replace("fpn_channels = 16\nbox_head = 16\nmask_head = [8]", "detections = 2000")
+    path.write_text(text.replace('["building"]', '["building"]\nstart = "ships"'))
+    assert read_train_config(path).model.architecture == model_card("ships").architecture | {"detections": 2000}
+
+
+def test_right_angles_are_taken_over_for_the_same_classes_alone(tmp_path: Path) -> None:
+    assert model_card("buildings").regularize == "buildings"
+    path = _config(tmp_path, 1)
+    for name, way in (("building", "buildings"), ("tree", "none")):
+        path.write_text(TINY.format(steps=1).replace('["building"]', f'["{name}"]\nstart = "buildings"'))
+        assert read_train_config(path).model.regularize == way
 
 
 def _config(folder: Path, steps: int) -> Path:

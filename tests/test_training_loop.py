@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +26,8 @@ from test_training import TINY
 from geoseg.detectors import load_model
 from geoseg.detectors.cards import model_card
 from geoseg.detectors.network import build
-from geoseg.errors import ConfigError, GeosegError
+from geoseg.errors import ConfigError, GeosegError, ResourceError, SinkError
+from geoseg.sinks.atomic import replacing
 from geoseg.training import read_train_config, train
 from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
 from geoseg.training.config import TrainConfig
@@ -128,6 +131,36 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(GeosegError, match=r"none\.safetensors"):
         train(missing, tmp_path / "new.safetensors", device="cpu")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(("found", "new"))] == []
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_no_leftover(tmp_path: Path) -> None:
+    config, target = read_train_config(tiny(tmp_path, 4)), tmp_path / "t" / "full.safetensors"
+    with pytest.raises(RuntimeError, match="crash"), _at(3, "_step", _crash):
+        train(config, target, device="cpu", log=lambda line: None)
+    before = (target.parent / "full.safetensors.checkpoint").read_bytes()
+    here = {path.name for path in target.parent.iterdir()} | {"full.safetensors.jsonl"}
+    with replacing(target.parent / "full.safetensors.checkpoint") as (draft,):
+        draft.write_bytes(before)
+        shutil.copytree(draft.parent, f"{draft.parent}-killed")  # what kill -9 while it is written leaves
+    for limit, name in ((2**20, "full.safetensors"), (100 * 2**20, "full.safetensors.checkpoint")):
+        with _no_file_above(limit), pytest.raises(SinkError, match=f"/{name} could not be written .*intact"):
+            train(config, target, device="cpu", log=lambda line: None)
+        assert {path.name for path in target.parent.iterdir()} == here
+        assert (target.parent / "full.safetensors.checkpoint").read_bytes() == before
+    lines: list[str] = []
+    train(config, target, device="cpu", log=lines.append)
+    assert lines[0] == "going on from step 2"
+
+
+@contextmanager
+def _no_file_above(size: int) -> Iterator[None]:
+    """A limit in bytes, which a write meets as it meets a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_progress_is_told_early_and_at_the_end_and_is_that_of_the_steps_done(
@@ -421,6 +454,41 @@ def test_boxes_alone_are_told_and_teach_nothing(tmp_path: Path, caplog: pytest.L
     assert caplog.messages == ["c.json: 2 annotations left out: no segmentation"]
     (tmp_path / "c.json").write_text(json.dumps({**content, "annotations": []}))  # bare ground may be a source
     assert not len(mix(read_train_config(path)).pools[0].image(0).polygons)
+    with pytest.raises(ConfigError, match="nothing to learn"):  # but not the only one
+        train(read_train_config(path), tmp_path / "bare.safetensors", device="cpu", log=lambda line: None)
+
+
+def test_memory_that_runs_out_is_told_as_such(tmp_path: Path) -> None:
+    """It was a fault of geoseg's: exit code 70."""
+    path = tmp_path / "wide.toml"
+    path.write_text(TINY.format(steps=1).replace("chip = 96", f"chip = {2**24}"))  # more than there are addresses
+    with pytest.raises(ResourceError, match=r"that the memory fails .*Lower \[schedule\] batch") as told:
+        train(read_train_config(path), tmp_path / "wide.safetensors", device="cpu", log=lambda line: None)
+    assert told.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("turn", "height", "width", "upright"),
+    [(1, 50, 70, True), (3, 50, 70, False), (6, 50, 70, True), (6, 70, 50, False), (2, 50, 70, False)],
+)
+def test_a_picture_that_is_shown_turned_is_taken_where_its_sides_tell_how(
+    tmp_path: Path, turn: int, height: int, width: int, upright: bool
+) -> None:
+    """One on its head was trained on with its outlines the wrong way up. The sides are those that the file states."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    images = [{"id": 1, "file_name": "a.jpg", "height": height, "width": width}]
+    (tmp_path / "c.json").write_text(json.dumps({"images": images, "categories": [], "annotations": []}))
+    path = tmp_path / "coco.toml"
+    source = '[[sources]]\nkind = "coco"\nannotations = "c.json"\ngsd_m = 0.3\n'
+    path.write_text(TINY.format(steps=1).split("[[sources]]")[0] + source)
+    image = mix(read_train_config(path)).pools[0].image
+    if upright:
+        assert image(0).pixels.height == 50
+    else:
+        with pytest.raises(ConfigError, match=f"orientation {turn}"):
+            image(0)
 
 
 def test_jpeg_of_images_is_not_needed_to_be_georeferenced(tmp_path: Path) -> None:

@@ -127,6 +127,16 @@ def test_features_without_a_label_are_counted_and_may_be_ignored(
     assert image.labels.tolist() == [1, 2, 1] and len(image.ignore) == 2
 
 
+def test_a_reviewed_copy_is_no_layer_of_labels(tmp_path: Path) -> None:
+    """What was marked wrong in it was taught as an object."""
+    square(tmp_path, *PLACES["degrees"])
+    labels = gpd.read_file(tmp_path / "labels.gpkg").assign(review="wrong", run="r")
+    labels.to_file(tmp_path / "labels.gpkg")
+    config = settings(tmp_path)
+    with pytest.raises(ConfigError, match=r'a reviewed copy, as labels.*kind = "review"'):
+        labelled_raster(config.sources[0], config)  # type: ignore[arg-type]
+
+
 def test_a_feature_of_several_parts_is_one_object(tmp_path: Path) -> None:
     square(tmp_path, *PLACES["degrees"])
     near, far, other = (shapely.box(10 + x, 59.9996, 10 + x + 1e-4, 59.9998) for x in (1e-4, 4e-4, 7e-4))

@@ -13,6 +13,7 @@ from test_training import TINY
 from typer.testing import CliRunner
 
 from geoseg.cli import app
+from geoseg.detectors.cards import weights_path
 from geoseg.errors import SinkError
 from geoseg.locks import output_lock
 from geoseg.training import stopping
@@ -116,6 +117,15 @@ def test_a_second_training_of_one_file_is_refused(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, ["train", str(config), "-o", str(out), "--device", "cpu"])
     assert result.exit_code == 3 and "t.safetensors" in result.stderr
     assert not out.exists() and not list(tmp_path.glob("*.jsonl"))
+
+
+def test_weights_to_start_from_are_not_written_over(tmp_path: Path) -> None:
+    config, out = tmp_path / "t.toml", tmp_path / "t.safetensors"
+    out.write_bytes(weights_path("buildings").read_bytes())
+    config.write_text(TINY.format(steps=1).replace("gsd_m = 0.3", 'gsd_m = 0.3\nstart = "./t.safetensors"'))
+    result = CliRunner().invoke(app, ["train", str(config), "-o", str(out), "--device", "cpu"])
+    assert result.exit_code == 2 and "named twice" in result.stderr
+    assert out.read_bytes() == weights_path("buildings").read_bytes()
 
 
 def test_a_folder_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -108,6 +109,16 @@ def test_no_card_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "bare.safetensors")
 
 
+@pytest.mark.parametrize("wrong", [None, CARD], ids=lambda v: type(v).__name__)
+def test_what_is_no_name_is_told_as_such(wrong: Any) -> None:
+    with pytest.raises(ModelError, match=f"of type {type(wrong).__name__}"):
+        load_model(wrong)
+
+
+def test_a_device_of_torch_will_do(weights: Path) -> None:
+    assert load_model(weights, device=torch.device("cpu")).card == load_model(weights, device="cpu").card
+
+
 def test_unknown_model_names_the_nearest() -> None:
     with pytest.raises(ModelError, match="'buildings'"):
         load_model("bilding")
@@ -173,6 +184,27 @@ def test_a_card_holds_what_it_says(values: dict[str, Any]) -> None:
         ModelCard(**{"classes": ("a",), **values})
     with pytest.raises(ModelError):
         ModelCard.from_json(json.dumps({"classes": ["a"], **values}))
+
+
+def test_a_card_takes_numbers_of_numpy() -> None:
+    """Means are taken of arrays; a card travels as JSON, which knows Python's own numbers."""
+    mean = np.array([90, 80, 70], np.float32)
+    told: dict[str, Any] = {
+        "gsd_m": np.float32(0.5),
+        "mean": mean,
+        "std": mean,
+        "core": np.int64(64),
+        "halo": np.uint8(8),
+    }
+    card = ModelCard(classes=("a",), **told)
+    assert card.mean == (90, 80, 70) and card.gsd_m == 0.5
+    assert ModelCard.from_json(card.to_json()) == card
+
+
+@pytest.mark.parametrize("values", [{"mean": np.float32(3), "std": (1,)}, {"classes": 3}], ids=lambda v: next(iter(v)))
+def test_a_number_is_no_list(values: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="a list"):
+        ModelCard(**{"classes": ("a",), **values})
 
 
 def test_a_card_nested_without_end_is_refused() -> None:

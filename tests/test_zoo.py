@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+from argparse import Namespace
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from geoseg.detectors.weights import write_weights
 from geoseg.errors import ModelError
 from geoseg.zoo import add_model, read_card_toml
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,6 +101,21 @@ def test_an_onnx_file_becomes_a_model_with_a_name(tmp_path: Path, yolo: bytes, f
     assert set(found["label"]) <= {"building", "shed"}
 
 
+def test_classes_in_another_order_than_the_network_says_are_refused(tmp_path: Path, yolo: bytes) -> None:
+    """What is a shed came out as a building."""
+    model = onnx.load_model_from_string(yolo)
+    names = model.metadata_props.add(key="names")
+    card = given(tmp_path, "card.toml", YOLO)
+    for text, refused in (
+        ("{0: 'shed', 1: 'building'}", True),
+        ("{0: 'building', 1: \"farmer's shed\"}", False),
+        ("{0: __import__('os').abort()}", False),
+    ):
+        names.value = text
+        with pytest.raises(ModelError, match="are shed, building") if refused else nullcontext():
+            add_model(given(tmp_path, "export.onnx", model.SerializeToString()), card, force=True)
+
+
 def test_a_state_dict_becomes_a_model(tmp_path: Path, state: dict[str, torch.Tensor], folder: Path) -> None:
     save_file({f"module.{name}": t for name, t in state.items()}, tmp_path / "mine.safetensors")
     add_model(tmp_path / "mine.safetensors", given(tmp_path, "card.toml", COMPACT))
@@ -110,6 +127,14 @@ def test_a_state_dict_becomes_a_model(tmp_path: Path, state: dict[str, torch.Ten
     assert len(model_digest("compact")) == 64
     # Stored again as it was, not rounded to 16 bits.
     assert (folder / "compact.safetensors").stat().st_size > 4 * sum(t.numel() for t in state.values()) - 10_000
+
+
+@pytest.mark.parametrize("wrapped", ["model.", "_orig_mod.module.", "model.module._orig_mod."])
+def test_what_wraps_a_network_is_taken_off_its_names(tmp_path: Path, wrapped: str) -> None:
+    """Those of Lightning, and of two wrappers in the other order, were said not to be the network's."""
+    tensors = {f"{wrapped}{name}": torch.ones(2) for name in ("backbone.weight", "model.bias")}
+    save_file({**tensors, "n_averaged": torch.tensor(3)}, tmp_path / "mine.safetensors")
+    assert set(read_state(tmp_path / "mine.safetensors")) == {"backbone.weight", "model.bias"}
 
 
 def test_weights_bring_their_own_card(tmp_path: Path, state: dict[str, torch.Tensor], folder: Path) -> None:
@@ -162,6 +187,9 @@ def test_a_pickle_that_is_cut_short_or_holds_other_things_is_refused(tmp_path: P
         file.write_bytes(whole[:size])
         with pytest.raises(ModelError, match="holds more than tensors or is damaged"):
             read_state(file, pickled=True)
+    torch.save({"model": {"a": torch.zeros(2)}, "args": Namespace()}, file, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ModelError, match=r"damaged \(Unsupported global: GLOBAL argparse.Namespace [^.]*\)"):
+        read_state(file, pickled=True)
     for other in ({1: torch.zeros(2)}, {"a": torch.eye(3).to_sparse()}):
         torch.save(other, file, _use_new_zipfile_serialization=zipped)
         with pytest.raises(ModelError, match="holds no state dict"):

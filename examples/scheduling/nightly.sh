@@ -10,7 +10,9 @@ python=${GEOSEG_PYTHON:-"$here/../../.venv/bin/python"}
 outputs=$3
 mkdir -p "$outputs"
 
-"$python" "$@" >"$outputs/last.log" 2>&1
+: >"$outputs/last.log"
+# Appended, or a second flow that comes meanwhile would have the first write after a hole.
+"$python" "$@" >>"$outputs/last.log" 2>&1
 code=$?
 
 case $code in

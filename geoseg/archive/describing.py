@@ -22,7 +22,7 @@ from geoseg.job import access_of
 from geoseg.paths import expanded
 from geoseg.raster import open_raster
 from geoseg.report import Report
-from geoseg.stac.products import Product
+from geoseg.stac.products import Product, relative
 from geoseg.stac.writing import CollectionNote, write_collection, write_item
 
 log = logging.getLogger("geoseg")
@@ -57,8 +57,8 @@ def describe_run(
     """
     note = note or CollectionNote()
     with Manifest.opened(expanded(folder).absolute()) as manifest:
-        merged = manifest.fact("merged")
-        outputs = {"merged": Path(merged)} if merged and Path(merged).exists() else {}
+        merged = manifest.folder / (manifest.fact("merged") or "")  # relative to the folder, which may have been moved
+        outputs = {"merged": merged} if merged.exists() and merged != manifest.folder else {}
         used = model or manifest.fact("weights") or manifest.fact("config")["archive"]["model"]
         return describe(manifest, used, replace(note, outputs={**outputs, **note.outputs}))
 
@@ -143,8 +143,10 @@ def _written(manifest: Manifest, model: _Model, collection: Path) -> Iterator[Pa
 def _stands(path: Path, output: Path, record: Record) -> bool:
     """Whether the Item that is there tells of this very output."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))["properties"]["geoseg:run"]
-        return bool(told == record.run and path.stat().st_mtime_ns >= output.stat().st_mtime_ns)
+        item = json.loads(path.read_text(encoding="utf-8"))
+        told = item["properties"]["geoseg:run"], item["assets"]["footprints"]["href"]
+        same = told == (record.run, relative(output, path.parent))  # one run may have been written in several formats
+        return same and path.stat().st_mtime_ns >= output.stat().st_mtime_ns
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

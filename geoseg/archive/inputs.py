@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ import shapely
 from pyproj import CRS
 
 from geoseg.archive.config import RunConfig
+from geoseg.archive.globs import matching
 from geoseg.errors import ConfigError, GeosegError
 from geoseg.job import access_of
 from geoseg.raster.access import is_remote
@@ -28,8 +28,6 @@ from geoseg.turns import moved
 from geoseg.vectors import LONLAT, read_table
 
 log = logging.getLogger("geoseg")
-
-_MAGIC = "*?["
 
 
 def scenes(config: RunConfig) -> Iterator[Scene]:
@@ -61,20 +59,10 @@ def at(path: str, config: RunConfig, **known: Any) -> Scene:
 
 
 def _globbed(pattern: Path) -> Iterator[Scene]:
-    parts = pattern.parts
-    fixed = Path(*parts[: next((i for i, part in enumerate(parts) if any(m in part for m in _MAGIC)), len(parts) - 1)])
-    if not fixed.is_dir():
-        raise ConfigError(
-            f"the pattern {pattern}, where {fixed} is no folder",
-            allowed="patterns in folders that are there",
-            remedy="Mend [input] globs, or mount what should be there",
-        )
-    found = 0
     # Sorted, so that a run goes through an archive, and names what collides, in the same order every time.
-    for path in sorted(glob.iglob(str(pattern), recursive=True)):
-        if not os.path.isdir(path):
-            found += 1
-            yield Scene(href=os.path.normpath(path), name=os.path.basename(path))
+    found = matching(pattern)
+    for path in found:
+        yield Scene(href=os.path.normpath(path), name=os.path.basename(path))
     if not found:
         log.warning("no file matches %s", pattern)
 

@@ -75,8 +75,12 @@ class Manifest:
             finally:
                 db.close()
         except sqlite3.DatabaseError as error:
+            broken = (
+                type(error) is sqlite3.DatabaseError
+            )  # malformed, or no database; else a disk or a lock, which may pass
+            aside = "Check the disk, move the manifest away, and run the same again: every scene is done anew"
             raise SinkError(
-                f"the manifest {path} ({error})", remedy="Check the disk, and run the same again"
+                f"the manifest {path} ({error})", remedy=aside if broken else "Check the disk, and run the same again"
             ) from error
 
     @classmethod
@@ -211,6 +215,11 @@ class Manifest:
             " OR (state IN ('pending', 'running') AND last IN ('done', 'parts'))"
         )
         return int(self._db.execute(query).fetchone()[0])
+
+    def new(self) -> int:
+        """How many of the scenes that are left no run has come to an end with yet."""
+        (found,) = self._db.execute("SELECT count(*) FROM scene WHERE state = 'pending' AND last IS NULL").fetchone()
+        return int(found)
 
     def fact(self, key: str) -> Any:
         """What was noted under ``key``; None: nothing."""

@@ -66,12 +66,20 @@ def plain(text: str) -> str:
 
 
 def distinct(name: str, taken: Container[str]) -> str:
-    """``name``, or with a number behind it where that is taken; ``taken`` holds names in :func:`folded` form."""
-    found, count = name, 1
-    while folded(found) in taken:
-        count += 1
-        found = f"{name}-{count}"
-    return found
+    """``name``, or with a number behind it where that is taken; ``taken`` holds names in :func:`folded` form.
+
+    The number is looked for by doubling and halving: of the many scenes that are called the same in folders of their
+    own, each would else ask for all before it.
+    """
+    if folded(name) not in taken:
+        return name
+    known, free = 1, 2
+    while folded(f"{name}-{free}") in taken:
+        known, free = free, 2 * free
+    while free - known > 1:
+        middle = (known + free) // 2
+        known, free = (middle, free) if folded(f"{name}-{middle}") in taken else (known, middle)
+    return f"{name}-{free}"
 
 
 def folded(name: str) -> str:

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from geoseg.archive.describing import describe
 from geoseg.archive.drive import Drive, Stopped
 from geoseg.archive.heard import hearing
 from geoseg.archive.inputs import scenes
-from geoseg.archive.manifest import Manifest
+from geoseg.archive.manifest import OUTPUTS, Manifest
 from geoseg.archive.merge import merge_scenes
 from geoseg.archive.outcome import INTERRUPTED, Outcome, verdict
 from geoseg.archive.plan import Plan
@@ -93,7 +94,9 @@ def run_archive(
         except GeosegError as error:  # such as a merged layer that cannot be written
             stopped, why = error.exit_code, str(error)
         except BaseException as error:
-            stopped, why = exit_code(error), f"{type(error).__name__}: {error}"
+            # The manifest's own fault is a disk's, and leaves here as the SinkError that Manifest.opened makes of it.
+            stopped = SinkError.exit_code if isinstance(error, sqlite3.Error) else exit_code(error)
+            why = f"{type(error).__name__}: {error}"
             if stopped == INTERRUPTED:
                 why = "interrupted"
             raise
@@ -116,6 +119,11 @@ def ordered(config: RunConfig, model: Detector | None) -> Orders:
             parse_crs(crs)
     if config.merge.output:
         target = merged_path(config)
+        if config.folder / OUTPUTS in Path(os.path.normpath(target)).parents:
+            raise ConfigError(
+                f"[merge] output = {target}, among the scenes' own outputs",
+                allowed=f"a path outside of {config.folder / OUTPUTS}",
+            )
         if target.parent.is_dir():
             check_output(target)
         elif target.suffix:
@@ -210,7 +218,7 @@ def _ended(manifest: Manifest, stopped: int, why: str, merged: Path | None, seco
         exit_code=code,
         stopped=why,
         seconds=round(seconds, 3),
-        merged=None if merged is None else str(merged),
+        merged=None if merged is None else str(_within(manifest.folder, merged)),
     )
     return Outcome(
         folder=manifest.folder,
@@ -223,3 +231,8 @@ def _ended(manifest: Manifest, stopped: int, why: str, merged: Path | None, seco
         merged_footprints=None if merged is None else int(written_run(merged).get("footprints") or 0),
         stopped=why,
     )
+
+
+def _within(folder: Path, path: Path) -> Path:
+    """A path as it is found from a folder, also once that is moved with what is in it."""
+    return path.relative_to(folder) if path.is_relative_to(folder) else path

@@ -49,7 +49,7 @@ class Status:
     failed: tuple[Mapping[str, Any], ...]
     """The first hundred of which nothing came: ``name``, ``state``, ``error``."""
     eta_s: float | None
-    """Seconds to go, at the mean pace so far; None: not known."""
+    """Seconds to go, at the pace so far; None: not known."""
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON has it."""
@@ -114,9 +114,14 @@ def _at_work(manifest: Manifest) -> Any:
 
 
 def _eta(manifest: Manifest, counts: Mapping[str, int]) -> float | None:
-    """What is left, at the mean time of what was done in this run, over its processes."""
+    """What is left, over the run's processes: a scene that is new or at work at the mean time of those that were worked
+    on, as it will be, and another at the mean time of all, of which many are unchanged."""
     settled = sum(n for state, n in counts.items() if state not in ("pending", "running"))
-    if not settled:
+    worked = settled - counts.get("same", 0) - round(manifest.total("unchanged"))
+    new = manifest.new()
+    if not settled or (new and not worked):
         return None
-    left = counts.get("pending", 0) + counts.get("running", 0) / 2
-    return round(left * manifest.total("seconds") / settled / int(manifest.fact("processes") or 1), 1)
+    known, now = counts.get("pending", 0) - new, new + counts.get("running", 0) / 2
+    seconds = manifest.total("seconds")
+    left = known * seconds / settled + now * seconds / max(worked, 1)
+    return round(left / int(manifest.fact("processes") or 1), 1)

@@ -30,6 +30,8 @@ _ALLOWED = "COCO instance JSON: images, categories, annotations with polygons or
 _RESULTS = "a JSON list of {image_id, category_id, segmentation, score}"
 _FLAT = 1e-6
 """Square pixels: what encloses less is no object."""
+_HALF = re.compile("[\ud800-\udfff]")
+"""Halves of characters, which JSON can say and nothing can show or write."""
 _FAR = 1e9
 """Pixels: coordinates beyond are no place in an image."""
 
@@ -150,14 +152,14 @@ def _image(value: Any, where: str) -> Image:
 def _class(value: Any, where: str) -> tuple[int, str]:
     value = _object(value, where)
     name = value.get("name")
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name or _HALF.search(name):
         _refuse(f"{where}.name", f"{str(name)[:40]!r}, not a name")
     return _whole(value.get("id"), f"{where}.id"), name
 
 
 def _file_name(name: Any, where: str) -> str:
     """A relative path that stays in its folder: the text of a file must not choose what else is opened."""
-    if not isinstance(name, str) or not name or "\0" in name:
+    if not isinstance(name, str) or not name or "\0" in name or _HALF.search(name):
         _refuse(where, f"{str(name)[:40]!r}, not a file name")
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", name):

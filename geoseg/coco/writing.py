@@ -89,7 +89,7 @@ def _scores(table: gpd.GeoDataFrame) -> Any:
     """
     try:
         scores = pd.to_numeric(pd.Series(column_of(table, "score", np.nan))).to_numpy(np.float64)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ConfigError(f"scores that are no numbers ({error})", allowed="numbers, or none") from error
     if np.isinf(scores).any():
         raise ConfigError("a score that is infinite, which JSON cannot say", allowed="numbers, or none")
@@ -184,5 +184,7 @@ def column_of(table: gpd.GeoDataFrame, name: str, otherwise: Any) -> Any:
         # A null makes floats of whole numbers: back to those, for 1.0 is the name of no class.
         column = table[name].convert_dtypes()
         known = column.notna().to_numpy()
-        values[known] = column.to_numpy(dtype=object)[known]
+        # GeoJSON may have lists there, which numpy does not make text of.
+        told = (value if pd.api.types.is_scalar(value) else str(value) for value in column[known])
+        values[known] = np.fromiter(told, object, int(known.sum()))
     return values

@@ -6,9 +6,11 @@ import json
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol, TypeGuard, runtime_checkable
+
+import numpy as np
 
 from geoseg.errors import ModelError
 from geoseg.instances import Chip, Instances
@@ -61,10 +63,12 @@ class ModelCard:
     def __post_init__(self) -> None:
         for name in ("classes", "bands", "mean", "std"):
             value = getattr(self, name)
-            if isinstance(value, str):
+            if isinstance(value, str) or not (value is None or isinstance(value, Iterable)):
                 raise ModelError(f"a model card with {name} = {value!r}", allowed=f"a list, such as [{value!r}]")
             if value is not None:
-                object.__setattr__(self, name, tuple(value))
+                object.__setattr__(self, name, tuple(map(_plain, value)))
+        for name in ("gsd_m", "score_threshold", "core", "halo"):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
         self._check_types()
         if not self.classes or not all(self.classes):
             raise ModelError(f"a model card with classes {self.classes!r}", allowed="at least one name")
@@ -134,6 +138,11 @@ class ModelCard:
             return cls(**values)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"a model card that cannot be read ({error})") from error
+
+
+def _plain(value: Any) -> Any:
+    """Python's own number of one of NumPy's, which JSON does not know."""
+    return value.item() if isinstance(value, np.number) else value
 
 
 def _is_number(value: Any) -> bool:

@@ -91,6 +91,12 @@ def weights_path(model: str | Path) -> Path:
     Raises:
         ModelError: neither.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise ModelError(
+            f"a model of type {type(model).__name__}",
+            allowed="the name of a model, or the path of a .safetensors or .onnx file",
+            remedy="A detector needs no loading: it is passed as it is",
+        )
     names = [path.stem for path in sorted(BUNDLED.glob("*.safetensors"))]
     if str(model) in names:
         return BUNDLED / f"{model}.safetensors"

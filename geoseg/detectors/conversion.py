@@ -16,8 +16,8 @@ from geoseg.errors import ModelError, ResourceError
 
 NESTED = ("model", "state_dict", "model_state_dict")
 """Under which of its keys a training's checkpoint holds the network's tensors."""
-PREFIXES = ("module.", "_orig_mod.")
-"""What torch's wrappers (parallel training, compilation) put before names."""
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What wrappers (parallel training, averaging, compilation, Lightning) put before all names, one around the other."""
 
 
 def read_state(path: Path, *, pickled: bool = False) -> dict[str, Tensor]:
@@ -99,8 +99,10 @@ def _unpickled(path: Path) -> Any:
     except FileNotFoundError:
         raise ModelError(f"no weights file at {path}") from None
     except Exception as error:  # what torch raises at damaged ones has no common base: IndexError, struct.error, ...
+        # Around the cause torch tells how to read it unsafely.
+        said = str(error).rpartition("WeightsUnpickler error:")[2].partition(". ")[0]
         raise ModelError(
-            f"{path}, which holds more than tensors or is damaged ({' '.join(str(error).split())[:200]})",
+            f"{path}, which holds more than tensors or is damaged ({' '.join(said.split())[:200]})",
             allowed="a state dict: torch.save(net.state_dict(), FILE)",
         ) from error
 
@@ -117,11 +119,12 @@ def _named(values: Any, path: Path) -> dict[str, Tensor]:
     tensors = values if isinstance(values, Mapping) else {}
     if not tensors or not all(isinstance(name, str) and _is_plain(t) for name, t in tensors.items()):
         raise ModelError(f"{path}, which holds no state dict", allowed="tensors by name, or those under 'model'")
-    state = {}
-    for name, tensor in tensors.items():
-        for prefix in PREFIXES:
-            name = name.removeprefix(prefix)
-        if "num_batches_tracked" not in name:
-            # Cloned, for safetensors takes no two names for one memory.
-            state[name] = tensor.detach().cpu().contiguous().clone()
+    # Cloned, for safetensors takes no two names for one memory.
+    state = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in tensors.items()
+        if "num_batches_tracked" not in name and name != "n_averaged"  # torch's count of what it averaged
+    }
+    while wrapped := next((each for each in PREFIXES if all(name.startswith(each) for name in state)), ""):
+        state = {name.removeprefix(wrapped): tensor for name, tensor in state.items()}
     return state

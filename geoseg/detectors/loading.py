@@ -18,7 +18,7 @@ from geoseg.detectors.weights import check_fit, load_state, read_weights
 from geoseg.errors import ModelError
 
 
-def load_model(model: str | Path, device: str = "auto") -> Detector:
+def load_model(model: str | Path, device: str | torch.device = "auto") -> Detector:
     """A detector from the name of a model or from a file, ready to predict.
 
     Where it is to run on the CPU, glibc keeps what this process frees for what comes next, from now on
@@ -34,6 +34,7 @@ def load_model(model: str | Path, device: str = "auto") -> Detector:
         ModelError: no such model, or a file that is damaged, a pickle, or does not fit its card.
         ResourceError: no such device, or a package that the model's family needs is missing.
     """
+    device = str(device)
     if not torch.cuda.is_available() or device == "cpu" or device.startswith("openvino"):
         keep_freed()
     path = weights_path(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Sets of operators that onnxruntime has built in. Others need a library of machine code beside the file."""
 FORBIDDEN = frozenset({"EPContext"})
 """Built-in operators that load compiled code from files of their own."""
+
+_NAMES = re.compile(r"""(\d{1,6}): (['"])(.*?)\2(?=[,}])""")
+"""A class in YOLO's metadata, ``{0: 'building', 1: 'shed'}``: text of Python's, which is not run."""
+_LONGEST = 100_000
+"""Characters of it that are looked at."""
 
 
 def read_onnx(path: str | Path) -> bytes:
@@ -69,6 +75,14 @@ def check_onnx(data: bytes, path: str | Path) -> None:
                 allowed="one file that holds everything",
                 remedy="Export with external_data=False, or onnx.save_model(onnx.load(FILE), NEW)",
             )
+
+
+def class_names(data: bytes) -> dict[int, str]:
+    """Names of classes by number, where a checked file has them in its metadata as YOLO exports do; else nothing."""
+    import onnx
+
+    stated = [entry.value for entry in onnx.load_model_from_string(data).metadata_props if entry.key == "names"]
+    return {int(number): name for text in stated for number, _, name in _NAMES.findall(text[:_LONGEST])}
 
 
 def missing(error: ImportError) -> ResourceError:

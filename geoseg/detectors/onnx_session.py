@@ -25,6 +25,9 @@ TYPES: dict[str, type[np.generic]] = {
     "tensor(uint8)": np.uint8,
 }
 
+_BANDS_LAST = 16
+"""Fewer columns than this no network has: they are bands."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
@@ -124,6 +127,12 @@ def described(names: Sequence[str], shapes: Sequence[Sequence[Any]], types: Sequ
             remedy="Export the network without its other inputs",
         )
     sizes = [size if isinstance(size, int) and size > 0 else None for size in shapes[0]]
+    if sizes[-1] is not None and sizes[-1] <= _BANDS_LAST:
+        raise ModelError(
+            f"a network that takes images of the shape {list(shapes[0])}, whose bands come last",
+            allowed="(n, bands, rows, columns) or (bands, rows, columns)",
+            remedy="Export the network with its bands first (NCHW)",
+        )
     batched = len(sizes) == 4
     return Input(
         name=names[0],

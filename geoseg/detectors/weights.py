@@ -17,7 +17,7 @@ from geoseg.errors import ModelError
 
 
 def save_weights(net: nn.Module, card: ModelCard, path: str | Path) -> Path:
-    """Write the network's state and the card to ``path``, by rename; floats are stored as 16-bit.
+    """Write the network's state and the card to ``path``; floats are stored as 16-bit.
 
     Raises:
         ModelError: a number that 16 bits cannot hold.
@@ -28,14 +28,11 @@ def save_weights(net: nn.Module, card: ModelCard, path: str | Path) -> Path:
 
 
 def write_weights(state: dict[str, Tensor], card: ModelCard, path: str | Path) -> Path:
-    """Write tensors as they are, contiguous and on the CPU, and the card to ``path``, by rename."""
+    """Write tensors as they are, contiguous and on the CPU, and the card to ``path``."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.partial")
     # Not save_file, which makes a file that only its owner may read.
     data = save(state, metadata={CARD_KEY: card.to_json(), DIGEST_KEY: _digest(state)})
-    temporary.write_bytes(_ordered(data))
-    temporary.replace(target)
+    target.write_bytes(_ordered(data))
     return target
 
 

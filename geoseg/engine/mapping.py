@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from geoseg.engine.functions import forget_the_dead, installed
 from geoseg.engine.memory import give_back, spared
 from geoseg.engine.room import Room
 from geoseg.engine.troubles import gone
-from geoseg.errors import GeosegError
+from geoseg.errors import GeosegError, ResourceError
 from geoseg.tiling import Block
 from geoseg.watch import Watched
 
 Result = TypeVar("Result")
+_first: int | None = None
+"""The process in which workers were first opened."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,8 +66,10 @@ class Engine:
                 worker then does not answer for ``patience_s``, as if it were frozen.
 
         Raises:
-            ResourceError: the scheduler cannot be reached, or there are no workers.
+            ResourceError: the scheduler cannot be reached, there are no workers, or this process is the fork of one in
+                which there were some.
         """
+        _check_not_forked()
         give_back()
         with spared(), ExitStack() as stack:
             if scheduler:
@@ -144,3 +149,19 @@ def map_blocks(
     """:meth:`Engine.map` over blocks, with workers of its own; further arguments as of :meth:`Engine.open`."""
     with Engine.open(scheduler=scheduler, workers=workers, **limits) as engine:
         yield from engine.map(function, blocks)
+
+
+def _check_not_forked() -> None:
+    """Refuse to wait for threads that stayed behind: a fork has dask's pools, whose threads are its parent's.
+
+    Raises:
+        ResourceError: this process was forked after its parent had workers.
+    """
+    global _first
+    _first = _first or os.getpid()
+    if _first != os.getpid():
+        raise ResourceError(
+            "a process that was forked from one that had made a run",
+            allowed="processes that begin anew, or forks of one that has made none yet",
+            remedy='Start them with multiprocessing.get_context("spawn")',
+        )

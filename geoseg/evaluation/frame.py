@@ -12,11 +12,13 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
+from pyproj.exceptions import ProjError
 
 from geoseg.aoi import load_aoi
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
 from geoseg.polygons import polygonal
+from geoseg.vectors import check_table
 
 _log = logging.getLogger(__name__)
 _FAR_M = 10_000.0
@@ -34,8 +36,11 @@ def common_frame(tables: list[gpd.GeoDataFrame]) -> list[gpd.GeoDataFrame]:
         ConfigError: something else than tables, some have a CRS and some have none, or ground that cannot be projected.
     """
     if _have_crs(tables):
-        plane = _equal_area_plane(tables)
-        tables = [table.to_crs(plane) for table in tables]
+        try:
+            plane = _equal_area_plane(tables)
+            tables = [table.to_crs(plane) for table in tables]
+        except ProjError as error:  # a CRS that is tied to no ellipsoid
+            raise _no_plane() from error
     return [_polygons(table) for table in tables]
 
 
@@ -71,12 +76,7 @@ def _have_crs(tables: list[gpd.GeoDataFrame]) -> bool:
         ConfigError: something else than tables, or some have a CRS and some have none.
     """
     for table in tables:
-        if not isinstance(table, gpd.GeoDataFrame):
-            raise ConfigError(
-                f"a {type(table).__name__} to compare",
-                allowed="a GeoDataFrame",
-                remedy="Read it first, e.g. with geopandas.read_file",
-            )
+        check_table(table, "a table to compare")
     known = {table.crs is not None for table in tables}
     if len(known) > 1:
         raise ConfigError(
@@ -123,7 +123,7 @@ def scores_of(table: gpd.GeoDataFrame) -> NDArray[np.float64]:
         return np.full(len(table), np.inf)
     try:
         score = pd.to_numeric(table["score"]).astype(float).to_numpy()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ConfigError(f"scores that are no numbers ({error})", allowed="0 to 1, or none") from error
     wrong = score[(score < 0) | (score > 1)]
     if len(wrong):
@@ -179,11 +179,7 @@ def _polygons(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """The rows with polygons of some area, repaired where they were invalid."""
     geometry = np.array(table.geometry.array, dtype=object)
     if not np.isfinite(shapely.get_coordinates(geometry)).all():
-        raise ConfigError(
-            "footprints that cannot be laid in one plane",
-            allowed="coordinates inside the CRS's area of use, on one side of the globe",
-            remedy="Check that both files state their true CRS",
-        )
+        raise _no_plane()
     bad = ~(shapely.is_missing(geometry) | shapely.is_valid(geometry))
     if bad.any():
         _log.warning("%d invalid geometries repaired", int(bad.sum()))
@@ -194,6 +190,14 @@ def _polygons(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     if not keep.all():
         _log.warning("%d rows without a polygon left out", int((~keep).sum()))
     return table.loc[keep].set_geometry(geometry[keep], crs=table.crs)
+
+
+def _no_plane() -> ConfigError:
+    return ConfigError(
+        "footprints that cannot be laid in one plane",
+        allowed="coordinates inside the CRS's area of use, on one side of the globe",
+        remedy="Check that both files state their true CRS",
+    )
 
 
 def _equal_area_plane(tables: list[gpd.GeoDataFrame]) -> CRS:

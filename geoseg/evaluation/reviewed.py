@@ -13,6 +13,11 @@ from geoseg.sinks.review import text, verdicts
 _log = logging.getLogger(__name__)
 
 
+def is_reviewed(table: gpd.GeoDataFrame) -> bool:
+    """Whether it is a copy that ``geoseg review`` made."""
+    return {"review", "run"} <= set(table)
+
+
 def reviewed(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """The objects of a copy that ``geoseg review`` made; any other table as it is.
 
@@ -22,7 +27,7 @@ def reviewed(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     Raises:
         ConfigError: a verdict that there is not.
     """
-    if not {"review", "run"} <= set(table):
+    if not is_reviewed(table):
         return table
     said = verdicts(table, "a reviewed copy")
     wrong, unjudged = said == "wrong", said == ""

@@ -93,6 +93,12 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
     Raises:
         RasterError: it is not what it should be; the message says what was got, what is allowed, what to do.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise RasterError(
+            f"a raster of type {type(path).__name__}",
+            allowed="the path of a file",
+            remedy="Of a dataset that is open take its name, and write an array to a GeoTIFF first",
+        )
     access, name = access or Access(), local_path(path)
     driver = driver_of(name, access)
     with gdal_env(access), open_source(name, driver, access) as (dataset, mosaic):

@@ -118,6 +118,14 @@ def checked_sources(mosaic: Mosaic, dataset: DatasetReader, access: Access, *, h
                     remedy="Put it inside with gdal_translate --config GDAL_TIFF_INTERNAL_MASK YES, and build the "
                     "mosaic of what that gives; or delete the .msk file",
                 )
+            flags = part.mask_flag_enums[0]
+            # Alpha is a band, which a mosaic leaves out on purpose.
+            if plain and MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+                raise RasterError(
+                    f"{path}, a source of the mosaic, with a mask inside, which the mosaic leaves out",
+                    allowed="a mosaic with a mask, a nodata value or alpha, or sources without masks",
+                    remedy="Build it with gdalbuildvrt, which takes masks along (but for -separate)",
+                )
             if plain and written_end(part, path) is not None:
                 told.append(
                     f"{path}, a source of the mosaic, ends in zeros that look never written: they are examined as "

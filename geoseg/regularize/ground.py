@@ -109,11 +109,11 @@ def close_gaps(
     if not rows.size:
         return geometry
     whole = _united(geometry[rows], group)
-    closed = _closed(whole, gap / 2)
+    filled = closed(whole, gap / 2)
     if opened > gap / 2:
-        covered = _closed(_united(before[rows], group), gap / 2)
-        closed = surfaces(shapely.union(closed, surfaces(shapely.intersection(_closed(whole, opened), covered))))
-    slivers, of = shapely.get_parts(shapely.difference(closed, whole, grid_size=GRID), return_index=True)
+        covered = closed(_united(before[rows], group), gap / 2)
+        filled = surfaces(shapely.union(filled, surfaces(shapely.intersection(closed(whole, opened), covered))))
+    slivers, of = shapely.get_parts(shapely.difference(filled, whole, grid_size=GRID), return_index=True)
     large = shapely.area(slivers) > GRID  # drops lines and points too
     slivers, of = slivers[large], of[large]
     touching = shapely.buffer(slivers, 4 * GRID, join_style="mitre")
@@ -154,12 +154,19 @@ def _united(geometry: NDArray[Any], group: NDArray[np.int64]) -> NDArray[Any]:
     return surfaces(shapely.union_all(together[:, None], axis=1, grid_size=GRID))
 
 
-def _closed(whole: NDArray[Any], margin: float) -> NDArray[Any]:
-    """With everything narrower than twice the margin filled in; corners stay as they are."""
+def closed(whole: NDArray[Any], margin: float, *, sharpest: float = 5.0) -> NDArray[Any]:
+    """With everything narrower than twice the margin filled in; corners stay as they are.
+
+    Args:
+        whole: polygons.
+        margin: in their units.
+        sharpest: inner corners are cut off where they reach farther in than this many margins (the mitre limit of an
+            offset curve; a right angle reaches 1.42).
+    """
     grown = shapely.buffer(whole, margin, join_style="mitre")
-    closed = shapely.buffer(grown, -margin, join_style="mitre")
+    shrunk = shapely.buffer(grown, -margin, join_style="mitre", mitre_limit=sharpest)
     # Mitred corners may cross.
-    return surfaces(shapely.make_valid(closed, method="structure", keep_collapsed=False))
+    return surfaces(shapely.make_valid(shrunk, method="structure", keep_collapsed=False))
 
 
 def surfaces(geometry: NDArray[Any]) -> NDArray[Any]:

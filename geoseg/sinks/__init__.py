@@ -20,6 +20,7 @@ from geoseg.sinks.output import Output
 from geoseg.sinks.parquet import write as write_parquet
 from geoseg.sinks.provenance import written_run
 from geoseg.sinks.tables import RowStream
+from geoseg.vectors import check_table
 
 __all__ = ["SINKS", "RowStream", "check_output", "check_suffix", "write", "write_stream", "written_run"]
 
@@ -59,15 +60,19 @@ def write(
         The path written.
 
     Raises:
-        ConfigError: another suffix, not a GeoDataFrame, a column that the format cannot hold, or no CRS where it
-            needs one.
+        ConfigError: another suffix, not a GeoDataFrame or one without an active geometry, a column that the format
+            cannot hold, no CRS where it needs one, or a run that is no mapping.
         SinkError: it cannot be written (disk full, read-only folder, open for editing elsewhere, layers of others);
             the old file is intact.
     """
     target = check_suffix(path)
     for name, table in (("footprints", footprints), ("gaps", gaps)):
-        if not isinstance(table, gpd.GeoDataFrame) and not (name == "gaps" and table is None):
-            raise ConfigError(f"{name} of type {type(table).__name__}", allowed="a geopandas GeoDataFrame")
+        if not (name == "gaps" and table is None):
+            check_table(table, name)
+    if not (run is None or isinstance(run, Mapping)):
+        raise ConfigError(
+            f"a run of type {type(run).__name__}", allowed="a mapping", remedy="Of a report take report.as_dict()"
+        )
     SINKS[target.suffix.lower()](Output(target=target, footprints=footprints, gaps=gaps, run=run, force=force))
     return target
 

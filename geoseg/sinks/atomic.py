@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import shutil
 import signal
@@ -73,9 +74,8 @@ def replacing(
     folder: Path | None = None
     try:
         _check_target(target)
-        prefix = f".geoseg-{zlib.crc32(os.fsencode(target.name)):08x}-"
-        _remove_leftovers(target.parent, prefix)
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+        _remove_leftovers(target, _LEFTOVER_S)
+        folder = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
         drafts = [folder / f"{i}{final.suffix.lower()}" for i, final in enumerate(finals)]
         with _gdal_readable(drafts) as shown:
             yield shown
@@ -182,11 +182,20 @@ def _check_target(target: Path) -> None:
         raise SinkError(f"{printable(target)} is a folder", allowed="the path of a file")
 
 
-def _remove_leftovers(folder: Path, prefix: str) -> None:
-    """Remove what a killed process left of the same output, once it is too old to be at work still."""
-    for leftover in folder.glob(prefix + "*"):
+def clear_leftovers(target: Path) -> None:
+    """Remove what killed processes left of an output, for one that holds its lock: nobody else is at work on it."""
+    _remove_leftovers(Path(os.path.realpath(target)), -math.inf)  # whatever the file system's clock says
+
+
+def _prefix(target: Path) -> str:
+    return f".geoseg-{zlib.crc32(os.fsencode(target.name)):08x}-"
+
+
+def _remove_leftovers(target: Path, older_s: float) -> None:
+    """Remove what a killed process left of the same output, once it is too old (seconds) to be at work still."""
+    for leftover in target.parent.glob(_prefix(target) + "*"):
         with suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > _LEFTOVER_S:
+            if time.time() - leftover.stat().st_mtime >= older_s:
                 shutil.rmtree(leftover)
 
 

@@ -58,6 +58,11 @@ def check_dataset(target: Path, *, force: bool) -> None:
         )
 
 
+def count_parts(folder: Path) -> int:
+    """Files of rows in a dataset."""
+    return sum(1 for _ in folder.glob("part-*.parquet"))
+
+
 def _is_own(path: Path) -> bool:
     """Whether it is part of a dataset of geoseg's, which has its own mark."""
     own = path.name in (RUN_FILE, "_gaps") or (path.name.startswith("part-") and path.suffix == ".parquet")
@@ -104,7 +109,8 @@ def finish(
         if gaps is not None:
             (draft / "_gaps").mkdir(exist_ok=True)
             write_parquet(Output(target=draft / "_gaps" / "gaps.parquet", footprints=gaps))
-        (draft / RUN_FILE).write_text(json.dumps(dict(tables.run_items(run or {})), indent=2) + "\n", encoding="utf-8")
+        told = dict(tables.run_items({**(run or {}), "parts": count_parts(draft)}))
+        (draft / RUN_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
         flush(draft / RUN_FILE)
         flush(draft)
         with signals_held():

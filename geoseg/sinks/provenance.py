@@ -10,12 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyogrio
 
 from geoseg.paths import expanded
-from geoseg.sinks.dataset import RUN_FILE
+from geoseg.sinks import tables
+from geoseg.sinks.dataset import RUN_FILE, count_parts
 from geoseg.sinks.gpkg import read_only
 from geoseg.sinks.output import run_file
 from geoseg.sinks.parquet import RUN_KEY
+from geoseg.vectors import gdal_name
 
 
 def written_run(path: str | Path) -> dict[str, str | None]:
@@ -26,16 +29,29 @@ def written_run(path: str | Path) -> dict[str, str | None]:
     target = expanded(path)
     try:
         if target.is_dir():
-            return _as_run(json.loads((target / RUN_FILE).read_text(encoding="utf-8")))
+            found = _as_run(json.loads((target / RUN_FILE).read_text(encoding="utf-8")))
+            return found if count_parts(target) >= int(found.get("parts") or 0) else {}
         if not target.is_file():
             return {}
         if target.suffix.lower() == ".gpkg":
             return _of_gpkg(target)
         if target.suffix.lower() == ".parquet":
             return _as_run(json.loads((pq.read_metadata(target).metadata or {}).get(RUN_KEY, b"{}")))
-        return _as_run(json.loads(run_file(target).read_text(encoding="utf-8")))
-    except (OSError, ValueError, sqlite3.Error, pa.ArrowException):
+        found = _as_run(json.loads(run_file(target).read_text(encoding="utf-8")))
+        # It lies beside the output and may outlive it; the other formats hold theirs, and lose it with their end.
+        return found if found and _is_whole(target) else {}
+    except (OSError, ValueError, IndexError, sqlite3.Error, pa.ArrowException, *tables.GDAL_ERRORS):
         return {}
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether all rows can be read that a file's head tells of: of one cut short there GDAL may give none, silently.
+
+    Raises what pyogrio raises: IndexError where GDAL sees no layer, too.
+    """
+    with gdal_name(target.absolute()) as name:
+        count = pyogrio.read_info(name)["features"]  # for which GDAL parses all of a GeoJSON, but only an .fgb's head
+        return target.suffix.lower() != ".fgb" or bool(count == tables.read_count(Path(name), None))
 
 
 def _of_gpkg(target: Path) -> dict[str, str | None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from geoseg.errors import ConfigError
@@ -81,8 +82,8 @@ def verdicts(table: gpd.GeoDataFrame, what: str) -> NDArray[np.object_]:
 
 
 def text(value: Any) -> str:
-    """Nulls, of whatever kind a reader gives, as nothing."""
-    return value.strip() if isinstance(value, str) else ""
+    """Nulls, of whatever kind a reader gives, as nothing; a number, too, is something that was said."""
+    return "" if pd.api.types.is_scalar(value) and pd.isna(value) else str(value).strip()
 
 
 def _described(footprints: Path) -> tuple[list[str], list[str]]:

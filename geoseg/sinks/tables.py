@@ -76,13 +76,15 @@ BATCH = 1024
 
 
 def flat(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """The table with a plain index; an index with a name becomes a column, as when geopandas writes.
+    """The table with a plain index and text for names; an index with a name becomes a column, as when geopandas writes.
 
     Raises:
         ConfigError: two columns of the same name.
     """
     named = any(name is not None for name in table.index.names)
     plain = table.reset_index() if named else table.reset_index(drop=True)
+    if not all(isinstance(name, str) for name in plain.columns):  # pivot tables and the like count theirs
+        plain = plain.rename(columns=str).set_geometry(str(plain.geometry.name))
     if not plain.columns.is_unique:
         twice = str(plain.columns[plain.columns.duplicated()][0])
         raise ConfigError(f"a table with two columns named {twice!r}", allowed="columns of different names")
@@ -102,7 +104,7 @@ def texts(table: Table, column: str) -> list[str]:
         return table.labels if column == "label" else []
     if column not in table.columns:
         return []
-    return sorted({str(value) for value in table[column].dropna().unique()})
+    return sorted(set(table[column].dropna().astype(str)))
 
 
 def all_polygons(table: gpd.GeoDataFrame) -> bool:

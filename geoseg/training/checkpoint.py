@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 
 from geoseg.errors import ConfigError
+from geoseg.sinks.atomic import replacing
 
 _BLOCK = 256
 _META = "geoseg_checkpoint"
@@ -67,12 +68,16 @@ def checkpoint_of(weights: Path) -> Path:
 
 
 def save_checkpoint(path: Path, trained: Trained, state: State, *, settings: str, compact: bool) -> None:
-    """Write a checkpoint, by rename; ``settings`` is the fingerprint that it must be resumed with."""
+    """Write a checkpoint, by rename; ``settings`` is the fingerprint that it must be resumed with.
+
+    Raises:
+        SinkError: it cannot be written; the one before is intact.
+    """
     tensors = _compact(trained) if compact else _exact(trained)
     meta = json.dumps({"settings": settings, "form": "compact" if compact else "exact", **asdict(state)})
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(save({name: t.contiguous() for name, t in tensors.items()}, metadata={_META: meta}))
-    partial.replace(path)
+    data = save({name: t.contiguous() for name, t in tensors.items()}, metadata={_META: meta})
+    with replacing(path) as (draft,):
+        draft.write_bytes(data)
 
 
 def load_checkpoint(path: Path, trained: Trained, *, settings: str) -> State:

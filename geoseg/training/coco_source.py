@@ -24,6 +24,10 @@ from geoseg.training.source_config import CocoSource
 _log = logging.getLogger(__name__)
 _KEPT = 16
 """Images that stay in memory, those last drawn."""
+_ORIENTATION = 0x0112
+"""EXIF's tag of how a picture is to be turned or mirrored when it is shown; 1: not at all."""
+_TURNED, _ON_ITS_SIDE = range(2, 9), range(5, 9)
+"""Its values that turn or mirror, and those of them that swap height and width."""
 
 
 class CocoImages:
@@ -114,10 +118,24 @@ def _same_size(path: Path, image: Image, height: int, width: int) -> None:
         )
 
 
+def _check_upright(path: Path, image: Image, file: Pillow.Image) -> None:
+    """Refuse a picture that is shown otherwise than it is stored, unless its sides tell that it was annotated as it is
+    stored: some annotation tools turn it, some do not, and the file of annotations does not say."""
+    turn = file.getexif().get(_ORIENTATION, 1)
+    sides_tell = turn in _ON_ITS_SIDE and file.height != file.width == image.width
+    if turn in _TURNED and not sides_tell:
+        raise ConfigError(
+            f"{path}, which its EXIF says is to be turned when it is shown (orientation {turn})",
+            allowed="images that are stored as they are shown",
+            remedy="Turn it (mogrify -auto-orient) where the outlines fit it as it is shown, else take its EXIF away",
+        )
+
+
 def _opened(path: Path, image: Image) -> torch.Tensor:
-    """``(3, height, width)`` uint8 of a PNG, JPEG or the like, not turned by what its EXIF says."""
+    """``(3, height, width)`` uint8 of a PNG, JPEG or the like."""
     try:
         with Pillow.open(path) as file:
+            _check_upright(path, image, file)
             _same_size(path, image, file.height, file.width)
             if file.mode not in ("RGB", "RGBA", "L", "P"):
                 raise ConfigError(f"{path} of the mode {file.mode}", allowed="8-bit colour, grey or palette images")

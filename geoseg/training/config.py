@@ -214,4 +214,9 @@ def _completed(model: dict[str, Any], root: Path) -> dict[str, Any]:
     if start is None or (isinstance(start, Path) and not start.exists() and {"classes", "gsd_m"} <= set(model)):
         return model
     card = model_card(start)
-    return {name: value for name in _FROM_START if (value := getattr(card, name)) is not None} | model
+    known = {name: value for name in _FROM_START if (value := getattr(card, name)) is not None}
+    if tuple(model.get("classes", card.classes)) != card.classes:  # right angles suit buildings, not trees
+        del known["regularize"]
+    if isinstance(own := model.get("architecture"), dict):  # of a network that is gone on with nothing else is new
+        model = model | {"architecture": known["architecture"] | own}
+    return known | model

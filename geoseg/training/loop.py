@@ -24,11 +24,12 @@ from geoseg.durations import duration
 from geoseg.errors import ConfigError, GeosegError
 from geoseg.locks import output_lock
 from geoseg.paths import expanded
-from geoseg.sinks.atomic import replacing
+from geoseg.sinks.atomic import clear_leftovers, replacing
 from geoseg.training.checkpoint import State, Trained, checkpoint_of, load_checkpoint, save_checkpoint
 from geoseg.training.chips import Example
 from geoseg.training.config import TrainConfig
 from geoseg.training.drawing import Batches, drawers, drawn, pinned
+from geoseg.training.failing import environment_told
 from geoseg.training.journal import Journal, read_rows
 from geoseg.training.optimising import averaging, decay_groups, learning_rate
 from geoseg.training.page import page
@@ -78,8 +79,8 @@ def train(
     Raises:
         ConfigError: another suffix; settings or sources that cannot be used; a loss that is no longer finite.
         LockedError: another training is writing that file.
-        ResourceError: no such device, or TensorBoard is not installed.
-        SinkError: the page at the end cannot be written.
+        ResourceError: no such device, too little memory, or TensorBoard is not installed.
+        SinkError: the weights, the checkpoint or the page at the end cannot be written.
     """
     stop = Stop(stop_after_min)
     if config.schedule.threads:
@@ -91,8 +92,12 @@ def train(
     with crew(device) as (processes, where), output_lock(target) if processes.leads else nullcontext():
         board = None if tensorboard is None else expanded(tensorboard)
         journal = Journal(target.with_name(target.name + ".jsonl") if processes.leads else None, board)
+        for path in (target, checkpoint_of(target)) if processes.leads else ():
+            clear_leftovers(path)  # a checkpoint is large, and a training may be killed many times a day
+        said = log if processes.leads else lambda line: None
         try:
-            _Trainer(config, target, where, processes, log if processes.leads else lambda line: None).run(journal, stop)
+            with environment_told():
+                _Trainer(config, target, where, processes, said).run(journal, stop)
         finally:
             journal.close()
     return target
@@ -123,7 +128,14 @@ class _Trainer:
         """All steps from the last checkpoint on, or those before ``stop`` is due."""
         if self.checkpoint.exists():
             self._resume()
-        source, validator = mix(self.config), Validator(self.config, self._card(), self.device)
+        source = mix(self.config)
+        if not any(len(pool.full) for pool in source.pools):
+            raise ConfigError(
+                "sources none of which shows an object of a class of the model: there is nothing to learn",
+                allowed="one source at least with objects, on ground that counts (columns, aoi)",
+                remedy="Look at the labels and the aoi over the raster, in QGIS for example",
+            )
+        validator = Validator(self.config, self._card(), self.device)
         with stop.between_steps():
             with self._drawn(source) as ahead:
                 done = self._steps(ahead, validator, journal, stop)
@@ -255,7 +267,8 @@ class _Trainer:
         return net
 
     def _write_weights(self) -> None:
-        save_weights(self.trained.average, self._card(), self.target)
+        with replacing(self.target) as (draft,):
+            save_weights(self.trained.average, self._card(), draft)
 
     def _write_page(self, validator: Validator, source: Mix) -> None:
         self.log("drawing the report")

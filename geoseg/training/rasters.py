@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from geoseg.aoi import load_aoi
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import ConfigError
+from geoseg.evaluation.reviewed import is_reviewed
 from geoseg.grid import Grid
 from geoseg.polygons import polygonal
 from geoseg.raster import Scaling, open_raster, source_for
@@ -134,6 +135,11 @@ def _marks(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid)
     else:
         what = source.labels
         table = read_table(config.path(what), kind="label")
+        if is_reviewed(table):
+            raise ConfigError(
+                f"{what}, a reviewed copy, as labels: what is wrong in it, and what nobody judged, would be objects",
+                remedy='Give it as footprints of a source of kind = "review"',
+            )
         labels = _classes(table, source, config.model.classes)
     parts = [Marks(geometries=in_pixels(from_table(table, what), grid), labels=labels)]
     if flat := int(np.isin(shapely.get_dimensions(parts[0].geometries), (0, 1)).sum()):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.coco.writing import column_of
 from geoseg.errors import ConfigError
+from geoseg.evaluation.frame import scores_of
 from geoseg.sinks.review import text, verdicts
 from geoseg.training.source_config import ReviewSource
 
@@ -25,14 +26,15 @@ def judged(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, ..
     from ``keep_above`` on, wrong below ``wrong_below``, else ignored.
 
     Raises:
-        ConfigError: no column ``review``, or values and labels that it may not hold.
+        ConfigError: no column ``review``, or verdicts, labels and scores that it may not hold.
     """
     if "review" not in table:
         raise ConfigError(
             f"{source.footprints} without a column 'review'", allowed="footprints made ready by geoseg review"
         )
     review = verdicts(table, str(source.footprints))
-    scores = np.array([np.nan if value is None else value for value in _column(table, "score")], np.float64)
+    scores = scores_of(table)
+    scores[np.isinf(scores)] = np.nan
     untouched = review == ""
     if untouched.all() and source.keep_above is None and source.wrong_below is None:
         _log.warning(
@@ -51,7 +53,7 @@ def judged(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, ..
 
 def _labels(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, ...]) -> NDArray[np.int64]:
     """Class of each feature; one that was drawn without a label is of the first class."""
-    names = [text(value) or classes[0] for value in _column(table, "label")]
+    names = [text(value) or classes[0] for value in column_of(table, "label", "")]
     number = {name: 0 for name in source.ignore_labels} | {name: i for i, name in enumerate(classes, 1)}
     if unknown := sorted(set(names) - set(number)):
         raise ConfigError(
@@ -60,7 +62,3 @@ def _labels(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, .
             remedy="Name those that are no class of the model in ignore_labels, or add them to its classes",
         )
     return np.array([number[name] for name in names], np.int64)
-
-
-def _column(table: gpd.GeoDataFrame, name: str) -> list[Any]:
-    return table[name].tolist() if name in table else [None] * len(table)

@@ -15,7 +15,7 @@ def untrained(config: TrainConfig) -> MaskRCNN:
     """The network with random weights, or those of ``model.start``.
 
     Raises:
-        ConfigError: weights of another number of classes, or of the same ones in another order.
+        ConfigError: weights of another number of classes, or with one of them in another place.
         ModelError: weights that cannot be read, or of another network.
     """
     net = build(config.model.architecture, len(config.model.classes))
@@ -30,14 +30,13 @@ def untrained(config: TrainConfig) -> MaskRCNN:
                 allowed="as many: the first goes on from its first, and so forth",
                 remedy="Change or leave out [model] classes, or train without start",
             )
-        for name in sorted({*asked} & {*card.classes}):
-            place, before = asked.index(name) + 1, card.classes.index(name) + 1
-            if place != before:
-                raise ConfigError(
-                    f"the class {name} as number {place}, which is number {before} of {config.model.start} "
-                    f"({', '.join(card.classes)})",
-                    allowed="classes that both have in the same place: the first goes on from its first, and so forth",
-                    remedy="Put [model] classes in that order",
-                )
+        own = {name: number for number, name in enumerate(card.classes)}
+        if moved := [name for number, name in enumerate(asked) if own.get(name, number) != number]:
+            raise ConfigError(
+                f"the class {moved[0]!r} in another place than in {config.model.start}, which has "
+                f"{', '.join(card.classes)}: it would go on from what another one has learned",
+                allowed="classes in the order of the start",
+                remedy="Change or leave out [model] classes",
+            )
         load_state(net, state, path)
     return net

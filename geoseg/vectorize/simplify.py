@@ -24,10 +24,8 @@ _STILL = 1e-6
 def simplify_rings(xy: Floats, rings: Ints, tolerance: float) -> tuple[Floats, Ints, NDArray[np.bool_]]:
     """Closed rings (points, offsets) simplified by Douglas-Peucker, then fitted.
 
-    A vertex that is kept moves by at most twice the tolerance. Rings may come out that cross themselves or
-    each
-    other: the caller has to look. The last array is True for rings too small to be simplified, left as they
-    are.
+    A vertex that is kept moves by at most twice the tolerance. Rings may come out that cross themselves or each
+    other: the caller has to look. The last array is True for rings too small to be simplified, left as they are.
     """
     xy = _from_corner(xy, rings)
     place = np.arange(len(xy), dtype=np.float64)  # rides along as z, to know which vertices were kept

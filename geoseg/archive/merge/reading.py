@@ -17,6 +17,7 @@ from pyproj import CRS
 
 from geoseg.errors import SinkError
 from geoseg.footprints import COLUMNS
+from geoseg.sinks.tables import GDAL_ERRORS
 from geoseg.vectors import gdal_name
 
 BATCH = 20_000
@@ -39,7 +40,7 @@ def batches(path: Path, *, rows: int = BATCH) -> Iterator[gpd.GeoDataFrame]:
             yield from _parquet(path, rows)
         else:
             yield from _by_gdal(path, rows)
-    except (OSError, pa.ArrowException, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+    except (OSError, IndexError, pa.ArrowException, *GDAL_ERRORS) as error:  # IndexError: GDAL sees no layer in it
         raise SinkError(
             f"the output {path}, which cannot be read ({error})", remedy="Remove it, and run the same again"
         ) from error
@@ -65,7 +66,7 @@ def gaps_of(path: Path) -> gpd.GeoDataFrame | None:
         else:
             with gdal_name(source.absolute()) as name:
                 table = gpd.read_file(name, **options)
-    except (OSError, ValueError, pa.ArrowException, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError):
+    except (OSError, ValueError, IndexError, pa.ArrowException, *GDAL_ERRORS):
         return None
     return table if isinstance(table, gpd.GeoDataFrame) and len(table) else None
 

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from geoseg.errors import ModelError
 
+_ROUNDING = 1e-3
+"""By which a probability may come out above 1, in 16 bits."""
+
 
 class HeadSettings(BaseModel):
     """Settings of a head, as a card's architecture has them. Bounded, for a card may come from somebody else."""
@@ -37,6 +40,20 @@ def by_rank(outputs: Sequence[Tensor], ranks: Sequence[int], what: str) -> list[
             remedy="Name the outputs to use in the card: outputs = [...] in [architecture.head]",
         )
     return [each[0] for each in found]
+
+
+def check_scores(scores: Tensor) -> None:
+    """Refuse scores that are no probabilities: cut off at 1, all that is likely would score alike.
+
+    Raises:
+        ModelError: one above 1.
+    """
+    if len(scores) and (most := float(scores.max())) > 1 + _ROUNDING:
+        raise ModelError(
+            f"scores up to {most:.4g}",
+            allowed="0 to 1",
+            remedy="Export the network with the sigmoid or softmax of its scores",
+        )
 
 
 def hats(at: Tensor, first: int, count: int) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from geoseg.detectors.canvas import FLOOR, Canvas, check_finite, of_this_tile, warn_full, without_doubles
-from geoseg.detectors.heads.base import HeadSettings, by_rank, hats
+from geoseg.detectors.heads.base import HeadSettings, by_rank, check_scores, hats
 from geoseg.errors import ModelError
 from geoseg.instances import Instances
 
@@ -48,13 +48,14 @@ class YoloHead(HeadSettings):
 
         Raises:
             AnswerError: scores that are not finite, or boxes of those that count.
-            ModelError: outputs that are not those of such a network.
+            ModelError: outputs that are not those of such a network, or scores above 1.
         """
         rows, prototypes = by_rank(outputs, (2, 3), "one output of boxes (2-D per image) and one of prototypes (3-D)")
         rows, prototypes = rows.float(), prototypes.float()
         boxes, scores, labels, coefficients = self._columns(rows, canvas.classes, len(prototypes))
         good = torch.where(scores >= FLOOR)[0]
         check_finite("scores or boxes", scores, boxes[good])
+        check_scores(scores[good])
         good = good[torch.argsort(scores[good], descending=True, stable=True)[:CANDIDATES]]
         if not self.suppressed:
             good = good[batched_nms(boxes[good], scores[good], labels[good], self.box_nms)]

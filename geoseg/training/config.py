@@ -215,7 +215,7 @@ def _completed(model: dict[str, Any], root: Path) -> dict[str, Any]:
         return model
     card = model_card(start)
     known = {name: value for name in _FROM_START if (value := getattr(card, name)) is not None}
-    if tuple(model.get("classes", card.classes)) != card.classes:  # right angles suit buildings, not trees
+    if model.get("classes", [*card.classes]) != [*card.classes]:  # right angles suit buildings, not trees
         del known["regularize"]
     if isinstance(own := model.get("architecture"), dict):  # of a network that is gone on with nothing else is new
         model = model | {"architecture": known["architecture"] | own}

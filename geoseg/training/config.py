@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from geoseg.detectors.base import ModelCard
 from geoseg.detectors.cards import model_card
 from geoseg.errors import ConfigError
 from geoseg.paths import expanded
@@ -49,6 +50,15 @@ class ModelPart(Part):
         if twice := [name for name in classes if classes.count(name) > 1]:
             raise ValueError(f"different names, not {twice[0]!r} twice: one of the two would be taught nothing")
         return classes
+
+    def card(self) -> ModelCard:
+        """The card that the weights get."""
+        return ModelCard(
+            **self.model_dump(exclude={"architecture", "start", "gsd_m", "card_gsd_m"}),
+            gsd_m=self.card_gsd_m or self.gsd_m,
+            bands=("red", "green", "blue"),
+            architecture=dict(self.architecture),
+        )
 
 
 class Schedule(Part):

@@ -21,6 +21,7 @@ from geoseg.errors import ConfigError
 from geoseg.ground import in_crs
 from geoseg.job import Job
 from geoseg.locks import output_lock
+from geoseg.paths import expanded
 from geoseg.predicting import check_not_asked
 from geoseg.raster import RasterInfo
 from geoseg.report import Report, Start, gaps_table
@@ -125,7 +126,7 @@ def extract_to(
         LockedError: another run is writing that output.
     """
     settings = _scheduled(settled(settings), scheduler)
-    with output_lock(Path(output).expanduser()):
+    with output_lock(expanded(output)):
         report = run_to(
             raster,
             model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from geoseg.config import Settings
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
 from geoseg.job import access_of
-from geoseg.polygons import polygonal
+from geoseg.paths import expanded
+from geoseg.picture import Entry, blend, filled, lines, with_legend
 from geoseg.raster import Reader, Scaling, open_raster, source_for
 from geoseg.sinks.atomic import replacing
 from geoseg.sinks.colours import RGB, darker, label_colours
@@ -30,12 +31,10 @@ from geoseg.window import Window
 
 log = logging.getLogger("geoseg")
 
-_FINER = 4  # shapes are drawn on a lattice this many times finer, then averaged: that smooths their edges
 _MAGNIFIED = 4.0  # small rasters are enlarged at most this much
 _FILL, _NO_DATA, _TRUTH = 0.25, (228, 228, 228), (255, 255, 255)
 _LINE, _TRUTH_LINE = 2.2, 1.5  # picture pixels
 _OUTSIDE, _LOST, _VEIL = (90, 90, 90), (200, 20, 20), 0.55
-_TEXT, _ROW, _MARGIN = 15, 26, 10  # picture pixels
 
 
 def preview(
@@ -70,7 +69,7 @@ def preview(
         RasterError: the raster cannot be read.
         SinkError: the picture cannot be written; what stood there before is intact.
     """
-    target = Path(out_png).expanduser()
+    target = expanded(out_png)
     if target.suffix.lower() != ".png":
         raise ConfigError(f"a picture {target.name!r}", allowed="a name that ends in .png")
     if max_side < 1:
@@ -84,23 +83,25 @@ def preview(
     for name, colour, shapes in _by_label(footprints):
         places = to_picture(shapes, grid, "footprints")
         drawn += len(places)
-        _blend(picture, _filled(places, grid), colour, _FILL)
-        _blend(picture, _lines(places, grid, _LINE), darker(colour, 0.9), 1.0)
-        entries.append(_Entry(text=f"{name} ({len(places):,})", colour=colour, framed=False))
+        blend(picture, filled(places, grid), colour, _FILL)
+        blend(picture, lines(places, grid, _LINE), darker(colour, 0.9), 1.0)
+        entries.append(Entry(text=f"{name} ({len(places):,})", colour=colour, framed=False))
     _say_if_apart("footprints", len(footprints), drawn)
     if truth is not None:
         places = to_picture(_ground(truth, "truth"), grid, "truth")
         _say_if_apart("truth", len(truth), len(places))
-        _blend(picture, _lines(places, grid, _TRUTH_LINE + 1.2), (0, 0, 0), 0.55)
-        _blend(picture, _lines(places, grid, _TRUTH_LINE), _TRUTH, 1.0)
-        entries.append(_Entry(text=f"truth ({len(places):,})", colour=_TRUTH, framed=True))
-    whole = _with_legend(Image.fromarray(picture.round().astype(np.uint8)), entries, grid)
+        blend(picture, lines(places, grid, _TRUTH_LINE + 1.2), (0, 0, 0), 0.55)
+        blend(picture, lines(places, grid, _TRUTH_LINE), _TRUTH, 1.0)
+        looked = len(places) if gaps is None else _looked_at(places, to_picture(gaps.geometry, grid, "gaps"))
+        told = f"{looked:,}" if looked == len(places) else f"{looked:,} on examined ground, {len(places):,} in all"
+        entries.append(Entry(text=f"truth ({told})", colour=_TRUTH, framed=True))
+    whole = with_legend(Image.fromarray(picture.round().astype(np.uint8)), entries, grid)
     with replacing(target) as (draft,):
         whole.save(draft, format="PNG", optimize=False)
     return target
 
 
-def _draw_gaps(picture: NDArray[np.float32], gaps: gpd.GeoDataFrame, grid: Grid) -> list[_Entry]:
+def _draw_gaps(picture: NDArray[np.float32], gaps: gpd.GeoDataFrame, grid: Grid) -> list[Entry]:
     """Lay gaps on the picture, and tell them; what holds nothing has a colour of its own already."""
     if "reason" not in gaps:
         raise ConfigError("gaps without a column reason", allowed="those of a run (Extraction.gaps)")
@@ -112,10 +113,18 @@ def _draw_gaps(picture: NDArray[np.float32], gaps: gpd.GeoDataFrame, grid: Grid)
     ):
         places = to_picture(gaps.geometry[np.isin(reasons, which)], grid, "gaps")
         if len(places):
-            _blend(picture, _filled(places, grid), veil, _VEIL)
-            _blend(picture, _lines(places, grid, _TRUTH_LINE), line, 1.0)
-            entries.append(_Entry(text=text, colour=veil, framed=False))
+            blend(picture, filled(places, grid), veil, _VEIL)
+            blend(picture, lines(places, grid, _TRUTH_LINE), line, 1.0)
+            entries.append(Entry(text=text, colour=veil, framed=False))
     return entries
+
+
+def _looked_at(places: NDArray[Any], gaps: NDArray[Any]) -> int:
+    """How many lie by at least half where the run looked, as evaluation counts them."""
+    unseen = shapely.union_all(shapely.make_valid(gaps))
+    shapely.prepare(unseen)
+    rim = shapely.make_valid(places[shapely.intersects(unseen, places)])
+    return len(places) - int((shapely.area(shapely.intersection(rim, unseen)) > shapely.area(rim) / 2).sum())
 
 
 def _say_if_apart(name: str, given: int, drawn: int) -> None:
@@ -164,18 +173,6 @@ def to_picture(shapes: gpd.GeoSeries, grid: Grid, what: str = "shapes") -> NDArr
     return np.asarray(moved[shapely.intersects(moved, frame)], dtype=object)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """One line of the legend."""
-
-    text: str
-    """What it says."""
-    colour: RGB
-    """Colour of the sample."""
-    framed: bool
-    """Whether the sample is a line in a dark frame, as the truth is drawn."""
-
-
 def _colour_bands(roles: Sequence[str], told: Mapping[str, int]) -> dict[str, int]:
     names = ("red", "green", "blue")
     if all(name in told for name in names):
@@ -212,107 +209,3 @@ def _by_label(table: gpd.GeoDataFrame) -> Iterable[tuple[str, RGB, gpd.GeoSeries
     labels = table.label.loc[shapes.index].astype(object).where(lambda column: column.notna(), "no label")
     for label, colour in label_colours(str(label) for label in labels).items():
         yield label, colour, shapes[(labels.astype(str) == label).to_numpy()]
-
-
-def _blend(picture: NDArray[np.float32], cover: NDArray[np.float32], colour: RGB, strength: float) -> None:
-    """Lay ``colour`` on the picture, in place, by how much of each pixel is covered (0 to 1)."""
-    weight = (cover * strength)[..., None]
-    picture += weight * (np.asarray(colour, np.float32) - picture)
-
-
-def _filled(shapes: NDArray[Any], grid: Grid) -> NDArray[np.float32]:
-    """How much of each pixel lies inside the shapes; their holes are left open."""
-    canvas = Image.new("L", (grid.width * _FINER, grid.height * _FINER))
-    draw = ImageDraw.Draw(canvas)
-    for polygon in _polygons(shapes):
-        if polygon.interiors:
-            _fill_with_holes(canvas, polygon)
-        else:
-            draw.polygon(_points(polygon.exterior), fill=255)
-    return _cover(canvas)
-
-
-def _fill_with_holes(canvas: Image.Image, polygon: shapely.Polygon) -> None:
-    """Through a stencil of its own, so that its holes do not erase what lies in them."""
-    west, north, east, south = (value * _FINER for value in polygon.bounds)
-    left, top = max(0, math.floor(west)), max(0, math.floor(north))
-    right, bottom = min(canvas.width, math.ceil(east) + 1), min(canvas.height, math.ceil(south) + 1)
-    if right <= left or bottom <= top:
-        return
-    stencil = Image.new("L", (right - left, bottom - top))
-    draw = ImageDraw.Draw(stencil)
-    for ring, value in [(polygon.exterior, 255), *((hole, 0) for hole in polygon.interiors)]:
-        draw.polygon([(x - left, y - top) for x, y in _points(ring)], fill=value)
-    canvas.paste(255, (left, top), stencil)
-
-
-def _lines(shapes: NDArray[Any], grid: Grid, width: float) -> NDArray[np.float32]:
-    """How much of each pixel the outlines cover, ``width`` pixels wide, holes included."""
-    canvas = Image.new("L", (grid.width * _FINER, grid.height * _FINER))
-    draw = ImageDraw.Draw(canvas)
-    for polygon in _polygons(shapes):
-        for ring in (polygon.exterior, *polygon.interiors):
-            points = _points(ring)
-            draw.line([*points, points[1]], fill=255, width=max(1, round(width * _FINER)), joint="curve")
-    return _cover(canvas)
-
-
-def _polygons(shapes: NDArray[Any]) -> Iterable[shapely.Polygon]:
-    return (part for part in shapely.get_parts(polygonal(shapes)) if not part.is_empty)
-
-
-def _points(ring: shapely.LinearRing) -> list[tuple[int, int]]:
-    # Pillow cuts coordinates down towards 0; a point lies in the pixel whose corner is below it.
-    xy = np.floor(shapely.get_coordinates(ring) * _FINER).astype(int)
-    return [(int(x), int(y)) for x, y in xy]
-
-
-def _cover(canvas: Image.Image) -> NDArray[np.float32]:
-    return np.asarray(canvas.reduce(_FINER), np.float32) / np.float32(255)
-
-
-def _with_legend(picture: Image.Image, entries: Sequence[_Entry], grid: Grid) -> Image.Image:
-    """The picture with a strip under it: the labels, and a bar of a round length of ground."""
-    font = ImageFont.load_default(size=_TEXT)
-    width = max(picture.width, 300)
-    bar_m, bar_px = scale_bar(grid.gsd_xy_m[0], picture.width)
-    places, x, row = [], _MARGIN, 0
-    for entry in entries:
-        length = 30 + round(font.getlength(entry.text)) + 2 * _MARGIN
-        if x > _MARGIN and x + length > width:
-            x, row = _MARGIN, row + 1
-        places.append((x, row))
-        x += length
-    bar_text = f"{bar_m:g} m" if bar_m < 1000 else f"{bar_m / 1000:g} km"
-    bar_length = bar_px + 2 * _MARGIN + round(font.getlength(bar_text))
-    if x + bar_length > width:
-        row += 1
-    whole = Image.new("RGB", (width, picture.height + (row + 1) * _ROW + _MARGIN), "white")
-    whole.paste(picture, ((width - picture.width) // 2, 0))
-    draw, top = ImageDraw.Draw(whole), picture.height + _MARGIN // 2
-    for entry, (left, line) in zip(entries, places, strict=True):
-        _draw_entry(draw, entry, (left, top + line * _ROW), font)
-    left, middle = width - bar_length, top + row * _ROW + _ROW // 2
-    ticks = [(left, middle - 5), (left, middle), (left + bar_px, middle), (left + bar_px, middle - 5)]
-    draw.line(ticks, fill="black", width=2)
-    draw.text((left + bar_px + _MARGIN, middle), bar_text, fill="black", font=font, anchor="lm")
-    return whole
-
-
-def _draw_entry(draw: ImageDraw.ImageDraw, entry: _Entry, corner: tuple[int, int], font: Any) -> None:
-    x, y = corner[0], corner[1] + _ROW // 2
-    if entry.framed:
-        draw.line([(x, y), (x + 22, y)], fill=(90, 90, 90), width=6)
-        draw.line([(x + 1, y), (x + 21, y)], fill=entry.colour, width=3)
-    else:
-        light = tuple(round(255 - (255 - channel) * 0.4) for channel in entry.colour)
-        draw.rectangle([(x, y - 7), (x + 22, y + 7)], fill=light, outline=darker(entry.colour, 0.9), width=2)
-    draw.text((x + 30, y), entry.text, fill="black", font=font, anchor="lm")
-
-
-def scale_bar(metres_per_pixel: float, width: int) -> tuple[float, int]:
-    """A round length (1, 2 or 5 times a power of ten) of at most a quarter of the picture: metres, pixels."""
-    most = max(width / 4, 1) * metres_per_pixel
-    power = 10.0 ** math.floor(math.log10(most))
-    metres = max(step * power for step in (1, 2, 5) if step * power <= most * (1 + 1e-9))
-    return metres, max(1, round(metres / metres_per_pixel))

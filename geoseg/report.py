@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, get_args
@@ -85,6 +86,18 @@ class Report:
     """What a user should know."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of what it stands on."""
+
+    @classmethod
+    def of_text(cls, noted: Mapping[str, str | None]) -> Report:
+        """The report that an output tells of its run, where every value is text (:func:`geoseg.sinks.written_run`).
+
+        Raises:
+            KeyError, ValueError: it is not whole, or no report's.
+        """
+        plain = {each.name for each in fields(cls) if str(each.type).startswith("str")}
+        names = [each.name for each in fields(cls)]
+        values: dict[str, Any] = {name: noted[name] for name in names}
+        return cls(**{k: v if v is None or k in plain else json.loads(v) for k, v in values.items()})
 
     @property
     def complete(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 
 Keys = tuple[str | int, ...]
 """Where a value stands: names of tables and keys, and numbers within lists."""
@@ -28,7 +29,7 @@ def read_toml(path: str | Path, *, example: str) -> tuple[str, dict[str, Any]]:
         ConfigError: no such file, not UTF-8, not TOML.
     """
     try:
-        text = Path(path).expanduser().read_bytes().decode("utf-8-sig")
+        text = expanded(path).read_bytes().decode("utf-8-sig")
         return text, tomllib.loads(text)
     except OSError as error:
         raise ConfigError(
@@ -60,7 +61,8 @@ def explained(error: ValidationError, path: str, text: str, kind: type[BaseModel
             remedy=f"Did you mean {_where_is(near[0], section, kind)}?" if near else "Take the line out",
         )
     got = repr(first["input"]) if first["type"] != "missing" else "nothing"
-    allowed = first["msg"][0].lower() + first["msg"][1:]
+    said = first["msg"].removeprefix("Value error, ")  # pydantic's, before what our own rules say
+    allowed = said[0].lower() + said[1:]
     return ConfigError(f"{where}: {name} = {got[:200]}{more}", allowed=allowed)
 
 

@@ -22,6 +22,7 @@ from pyproj.exceptions import CRSError, ProjError
 
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
+from geoseg.paths import expanded
 from geoseg.polygons import valid
 from geoseg.turns import beside, cut, turn
 
@@ -246,7 +247,7 @@ def _driver(head: bytes) -> str | None:
 
 
 def _absolute(path: str | Path) -> str:
-    return os.path.abspath(os.path.expanduser(os.fspath(path)))
+    return os.path.abspath(expanded(path))
 
 
 def _what(path: str | Path, kind: str) -> str:

@@ -15,6 +15,7 @@ from geoseg.detectors import ModelCard, bundled_models
 from geoseg.detectors.cards import SUFFIXES, card_file, card_file_text, read_card, user_folder
 from geoseg.errors import ModelError
 from geoseg.instances import Chip
+from geoseg.paths import expanded
 from geoseg.sinks.atomic import replacing
 from geoseg.tiling import Tiling
 from geoseg.window import Window
@@ -53,7 +54,7 @@ def add_model(file: str | Path, card: str | Path | None = None, *, pickled: bool
     from geoseg.detectors.loading import read_stated
     from geoseg.detectors.onnx_file import read_onnx
 
-    path = Path(file).expanduser()
+    path = expanded(file)
     what = read_card(path) if card is None else read_card_toml(card)
     place = _place(what.name, force=force)
     family = family_of(what.architecture).family
@@ -76,7 +77,7 @@ def read_card_toml(path: str | Path) -> ModelCard:
         ModelError: no such file, not TOML, unknown or missing keys, or values that cannot be right.
     """
     try:
-        values = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        values = tomllib.loads(expanded(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"the card {path}, which cannot be read ({error})") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -217,7 +218,7 @@ def export_model(model: str | Path, output: str | Path) -> Path:
     from geoseg.detectors.exporting import export_onnx
     from geoseg.detectors.onnx_file import onnx_digest
 
-    target = Path(output).expanduser()
+    target = expanded(output)
     if target.suffix.lower() != ".onnx":
         raise ModelError(f"an export named {target.name!r}", allowed="a name that ends in .onnx")
     data, card = export_onnx(load_model(model, device="cpu"))

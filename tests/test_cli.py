@@ -6,9 +6,11 @@ import io
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -347,7 +349,7 @@ def test_extract_runs_again_for_whatever_changes_the_result(tmp_path: Path, smal
 
 
 def test_an_unchanged_output_is_left_as_it_is_unless_asked(tmp_path: Path, small: Path, weights: Path) -> None:
-    out, report, store = tmp_path / "found.gpkg", tmp_path / "report.json", tmp_path / "store"
+    out, store = tmp_path / "found.gpkg", tmp_path / "store"
     arguments = ("extract", small, "-o", out, "--model", weights)
     assert cli(*arguments).exit_code == 0
     before = out.read_bytes()
@@ -359,12 +361,34 @@ def test_an_unchanged_output_is_left_as_it_is_unless_asked(tmp_path: Path, small
 
     assert skipped() and out.read_bytes() == before
     assert not skipped("--again")
-    assert not skipped("--report", report)  # what is asked for is not all there
-    assert skipped("--report", report)
-    report.write_text(json.dumps({**json.loads(report.read_text()), "run": "0" * 16}))
-    assert not skipped("--report", report)
-    assert not skipped("--store", store)
+    assert not skipped("--store", store)  # what is asked for is not all there
     assert skipped("--store", store)
+
+
+@pytest.mark.parametrize("name", ["a.gpkg", "a.parquet", "a.geojson", "a"])
+def test_the_report_of_an_output_that_stands_needs_no_work(
+    tmp_path: Path, small: Path, weights: Path, name: str
+) -> None:
+    out, report = tmp_path / name, tmp_path / "report.json"
+    arguments = ("extract", small, "-o", out, "--model", weights, "--core", "48,64", "--halo", 8, "--report", report)
+    assert cli(*arguments, "-q").exit_code == 0
+    told, moment = json.loads(report.read_text()), out.stat().st_mtime_ns
+    for lost in (report.unlink, lambda: report.write_text(json.dumps({**told, "run": "0" * 16}))):
+        lost()
+        assert ": unchanged, nothing" in cli(*arguments, "--dry-run").stdout
+        done = cli(*arguments)
+        assert done.exit_code == 0 and ": unchanged" in done.stderr, done.output
+        assert json.loads(report.read_text()) == told
+    assert out.stat().st_mtime_ns == moment
+
+
+def test_a_note_that_was_changed_gives_no_report(tmp_path: Path, small: Path, weights: Path) -> None:
+    out = tmp_path / "a.gpkg"
+    assert cli("extract", small, "-o", out, "--model", weights, "-q").exit_code == 0
+    with closing(sqlite3.connect(out)) as db, db:
+        db.execute("DELETE FROM run WHERE key = 'tiles_planned'")
+    done = cli("extract", small, "-o", out, "--model", weights, "--report", tmp_path / "r.json")
+    assert done.exit_code == 2 and "--again" in done.stderr, done.output
 
 
 def test_vectorize_leaves_alone_what_it_would_make_again(tmp_path: Path, small: Path, weights: Path) -> None:
@@ -382,6 +406,8 @@ def test_vectorize_leaves_alone_what_it_would_make_again(tmp_path: Path, small: 
     before = other.read_bytes()
     assert skipped(other) and other.read_bytes() == before
     assert not skipped(other, "--again")
+    report = tmp_path / "report.json"
+    assert skipped(other, "--report", report) and json.loads(report.read_text())["output"] == str(other)
     assert not skipped(other, "--score-threshold", 0.9)
     assert "gives none below 0.1" in cli("vectorize", store, "-o", other, "--score-threshold", 0.05).stderr
 
@@ -606,14 +632,32 @@ def test_stdout_takes_any_name_of_a_file(encoding: str, name: bytes, told: bytes
     any_name(None)  # closed
 
 
-def test_a_command_that_is_done_is_done_though_nobody_reads_its_stdout(tmp_path: Path, raster: Path) -> None:
-    command = [sys.executable, "-m", "geoseg", "plan", str(raster), "-o", str(tmp_path / "t.gpkg"), "--core", "64"]
+@pytest.mark.parametrize(
+    "words", [("plan", "-h"), ("models",), ("models", "--json"), ("plan", "a town.tif", "-o", "t.gpkg")]
+)
+def test_a_command_that_is_done_is_done_though_nobody_reads_its_stdout(
+    tmp_path: Path, raster: Path, words: tuple[str, ...]
+) -> None:
+    done = unread("stdout", *words, folder=tmp_path)
+    assert (done.returncode, "pipe" in done.stderr) == (0, False), done.stderr
+
+
+def test_an_error_keeps_its_exit_code_though_nobody_reads_of_it(tmp_path: Path) -> None:
+    assert unread("stderr", "plan", folder=tmp_path).returncode == 2
+    assert (
+        unread("stderr", "export", "absent.gpkg", "--raster", "a.tif", "-o", "b.json", folder=tmp_path).returncode == 2
+    )
+
+
+def unread(stream: str, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What ``geoseg WORDS...`` comes to with a stream of which the reader is gone."""
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: write}
+    command = [sys.executable, "-m", "geoseg", *words]
+    done = subprocess.run(command, **streams, cwd=folder, text=True, check=False)  # type: ignore[call-overload]
     os.close(write)
-    assert (done.returncode, "pipe" in done.stderr) == (0, False), done.stderr
-    assert (tmp_path / "t.gpkg").exists()
+    return done
 
 
 def test_a_traceback_only_when_asked_for(tmp_path: Path, weights: Path) -> None:

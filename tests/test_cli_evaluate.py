@@ -121,6 +121,27 @@ def test_a_whole_run_is_judged_on_its_raster(ground: tuple[Path, Path], tmp_path
     assert "plain.gpkg has no note of its run" in told.stderr
 
 
+def test_unmatched_objects_add_up_to_the_table(tmp_path: Path) -> None:
+    corners = {
+        # found twice; split in three; two merged; poor; missed; false; two of which one is found by what merges them
+        "truth": [(0, 0, 10, 10), (100, 0, 130, 10), (200, 0, 210, 10), (212, 0, 222, 10), (300, 0, 310, 10),
+                  (400, 0, 410, 10), (500, 0, 530, 20), (532, 0, 536, 4)],
+        "pred": [(0, 0, 10, 9), (0, 0, 10, 6), (100, 0, 109, 10), (110.5, 0, 119, 10), (121, 0, 130, 10),
+                 (199, 0, 223, 10), (305, 0, 315, 10), (600, 0, 610, 10), (500, 0, 537, 20)],
+    }  # fmt: skip
+    for name, places in corners.items():
+        shapes = [shapely.affinity.translate(shapely.box(*place), 500_000, 3_000_000) for place in places]
+        gpd.GeoDataFrame(geometry=shapes, crs=32645).to_file(tmp_path / f"{name}.gpkg")
+    done = cli("evaluate", tmp_path / "pred.gpkg", tmp_path / "truth.gpkg")
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
+    assert lines["all"].split()[-3:] == ["9", "8", "2"]
+    assert lines["errors"].split(None, 1)[1] == "1 missed, 1 false, 1 poor outline, 1 duplicate, 1 split, 2 merged"
+    assert lines["unmatched"].split(None, 1)[1] == (
+        "7 predicted = 1 false + 1 poor outline + 1 duplicate + 4 pieces or merged; "
+        "6 true = 1 missed + 1 poor outline + 1 split + 3 merged"
+    )
+
+
 def test_errors_open_styled_in_qgis(ground: tuple[Path, Path], tmp_path: Path) -> None:
     raster, truth = ground
     found = extracted(raster, tmp_path / "all.gpkg")

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import dask
 import pytest
@@ -280,6 +282,12 @@ def test_a_block_that_hangs_on_a_cluster_is_told_and_the_rest_goes_on(cluster: L
 def _threads() -> set[str]:
     # The pool that dask offloads serialisation to belongs to the process, and idles.
     return {t.name for t in threading.enumerate() if not t.name.startswith("Dask-Offload")}
+
+
+def test_no_private_name_of_dask_is_imported() -> None:
+    files = list(Path(clusters.__file__).parent.glob("*.py"))
+    private = re.compile(r"^\s*from (dask|distributed)[\w.]* import .*\b_\w", re.MULTILINE)
+    assert len(files) > 5 and [path.name for path in files if private.search(path.read_text(encoding="utf-8"))] == []
 
 
 def test_dask_is_free_for_others_while_blocks_are_at_work() -> None:

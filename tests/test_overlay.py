@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from pyproj import CRS
 
+from geoseg import overlay
 from geoseg.errors import ConfigError, RasterError
 from geoseg.grid import Grid
-from geoseg.overlay import preview, read_view, scale_bar, to_picture
+from geoseg.overlay import preview, read_view, to_picture
+from geoseg.picture import Entry, scale_bar, with_legend
 from geoseg.sinks import write
 from geoseg.sinks.colours import label_colours
 from geoseg.window import Window
@@ -150,6 +152,29 @@ def test_what_was_not_examined_is_told_from_where_nothing_was_found(tmp_path: Pa
         assert (picture[30, 360:410] == (119, 20, 20)).all(), "red where the detector failed"
         assert (picture[270, 55:85] == 20).all() and (picture[100, 300:340] == 20).all()
         assert (picture[100:200, 50] == 90).all(), "a border between"
+
+
+def test_truth_is_counted_where_the_run_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def listening(picture: Image.Image, entries: list[Entry], grid: Grid) -> Image.Image:
+        told.append(entries[-1].text)
+        return with_legend(picture, entries, grid)
+
+    monkeypatch.setattr(overlay, "with_legend", listening)
+    made = scene(tmp_path)
+    crs, transform = GRIDS["north-up"]
+
+    def ground(*pixels: tuple[float, float, float, float], **columns: object) -> gpd.GeoDataFrame:
+        shapes = [shapely.box(*box) for box in pixels]
+        moved = shapely.transform(shapes, lambda xy: np.column_stack(transform @ (xy[:, 0], xy[:, 1])))
+        return gpd.GeoDataFrame(columns, geometry=list(moved), crs=crs)
+
+    truth = ground((10, 10, 30, 30), (85, 10, 105, 30), (95, 50, 115, 70), (200, 200, 230, 230), (300, 10, 320, 30))
+    gaps = ground((0, 0, 100, 300), (290, 0, 420, 300), reason=["outside_aoi", "failed"])
+    for lost in (None, gaps[:0], gaps, gaps.to_crs(4326)):
+        preview(made.path, made.footprints, tmp_path / "a.png", truth=truth, gaps=lost, max_side=420)
+    assert told == ["truth (5)"] * 2 + ["truth (2 on examined ground, 5 in all)"] * 2
 
 
 def test_gaps_without_reasons_are_refused(tmp_path: Path) -> None:

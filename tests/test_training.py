@@ -116,6 +116,21 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
         train(read_train_config(other), out, device="cpu", log=lambda line: None)
 
 
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        ('["building", "shed", "building"]', "different names, not 'building' twice"),
+        ("[]", "one name or more"),
+        ('[""]', "one name or more"),
+    ],
+)
+def test_classes_that_cannot_be_told_apart_are_refused(tmp_path: Path, classes: str, told: str) -> None:
+    path = _config(tmp_path, 1)
+    path.write_text(path.read_text().replace('["building"]', classes))
+    with pytest.raises(ConfigError, match=rf"model\.classes = .*Allowed: {told}"):
+        read_train_config(path)
+
+
 def test_a_start_of_another_number_of_classes_is_told_as_such(tmp_path: Path) -> None:
     """The bundled file was said not to fit its own card."""
     path = _config(tmp_path, 1)
@@ -131,9 +146,15 @@ def test_a_class_in_another_place_than_in_the_start_is_refused(tmp_path: Path) -
     small = {"fpn_channels": 16, "box_head": 16, "mask_head": [8]}
     save_weights(build(small, 2), ModelCard(classes=("house", "hall"), gsd_m=0.3, architecture=small), one)
     path = _config(tmp_path, 1)
-    for classes, refused in (('"hall", "house"', True), ('"house", "shed"', False)):
+    for classes, moved in (
+        ('"hall", "house"', "hall"),
+        ('"shed", "house"', "house"),
+        ('"house", "hall"', None),
+        ('"house", "shed"', None),
+        ('"ship", "shed"', None),  # others go on from them by place
+    ):
         path.write_text(TINY.format(steps=1).replace('"building"]', f'{classes}]\nstart = "{one}"'))
-        with pytest.raises(ConfigError, match="'hall' in another place") if refused else nullcontext():
+        with pytest.raises(ConfigError, match=f"'{moved}' in another place") if moved else nullcontext():
             untrained(read_train_config(path))
 
 
@@ -184,6 +205,7 @@ def test_trains_resumes_and_loads(tmp_path: Path) -> None:
     ("text", "named"),
     [
         ("", "model"),
+        (TINY.format(steps=1).replace('["building"]', '1\nstart = "buildings"'), r"line 4: model\.classes = 1"),
         (TINY.format(steps=1).replace("gsd_m", "gsd"), r"line 5.*model.gsd is no setting.*gsd_m"),
         (TINY.format(steps=1) + "higth = 5\n", r"line 24.*sources.higth.*Did you mean height"),
         (TINY.format(steps=-1), "steps"),

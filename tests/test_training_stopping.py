@@ -99,7 +99,7 @@ def test_the_command_says_truly_what_is_kept(tmp_path: Path, monkeypatch: pytest
             patch.setattr(_Trainer, when, stop)
             return call()
 
-    code, told = interrupted("_card")  # before the first step
+    code, told = interrupted("run")  # before the first step
     assert code == 130 and "no step is kept yet" in told and not list(tmp_path.glob("*.checkpoint"))
     code, told = call("--stop-after", "0")
     assert code == 0 and "stopped at step 1" in told and "run the same command again" in told and out.exists()

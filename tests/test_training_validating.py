@@ -43,7 +43,7 @@ def test_an_untrained_network_is_looked_at_for_its_best_and_not_called_full(
     monkeypatch.setattr(maskrcnn, "_instances", counted)
     _TOLD_FULL.discard("tiny")
     with caplog.at_level(logging.WARNING, logger="geoseg"):
-        validator = Validator(config, trainer._card(), torch.device("cpu"))
+        validator = Validator(config, config.model.card(), torch.device("cpu"))
         for _ in range(2):
             looks = validator.look(trainer._averaged, [mix(config).plain(0)])
     assert counts == [looked_at] * 2 and len(looks[0].pred) <= looked_at

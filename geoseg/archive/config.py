@@ -10,6 +10,8 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from geoseg.archive.names import check_template
 from geoseg.config import Fraction, Names, ScalingSettings, Section, Settings, as_tuple, read_sections
+from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 from geoseg.stac.settings import StacSettings
 
 Format = Literal["gpkg", "parquet", "fgb", "geojson"]
@@ -148,14 +150,14 @@ class RunConfig(Settings):
 
     def path(self, text: str) -> Path:
         """A path of the file: what is relative starts from the file's own folder."""
-        return self._root / Path(text).expanduser()
+        return self._root / expanded(text)
 
     def file(self, text: str) -> Path | None:
         """The file that a text names; None where it names none, such as an area in words."""
         try:
             path = self.path(text)
             return path if path.is_file() else None
-        except (OSError, RuntimeError, ValueError):  # a name that no file can have: a long WKT, an unknown ~user
+        except (OSError, ConfigError, ValueError):  # a name that no file can have: a long WKT, an unknown ~user
             return None
 
     def rooted(self, folder: str | Path) -> RunConfig:
@@ -179,6 +181,6 @@ def read_run_config(path: str | Path) -> RunConfig:
     Raises:
         ConfigError: as :func:`geoseg.read_settings`.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     config = read_sections(path, RunConfig, remedy="See configs/runs/archive.toml, which has every key")
     return config.rooted(path.parent.resolve())

@@ -19,6 +19,7 @@ from geoseg.config import RasterSettings, Settings
 from geoseg.detectors import ModelCard, model_card, model_digest, weights_path
 from geoseg.errors import ConfigError, RasterError
 from geoseg.job import access_of
+from geoseg.paths import expanded
 from geoseg.raster import open_raster
 from geoseg.report import Report
 from geoseg.stac.products import Product, relative
@@ -55,7 +56,7 @@ def describe_run(
         SinkError: an Item or the Collection cannot be written.
     """
     note = note or CollectionNote()
-    with Manifest.opened(Path(folder).expanduser().absolute()) as manifest:
+    with Manifest.opened(expanded(folder).absolute()) as manifest:
         merged = manifest.folder / (manifest.fact("merged") or "")  # relative to the folder, which may have been moved
         outputs = {"merged": merged} if merged.exists() and merged != manifest.folder else {}
         used = model or manifest.fact("weights") or manifest.fact("config")["archive"]["model"]

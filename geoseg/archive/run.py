@@ -32,6 +32,7 @@ from geoseg.errors import ConfigError, GeosegError, SinkError, exit_code
 from geoseg.ground import parse_crs
 from geoseg.job import card_of, tiling_of
 from geoseg.locks import output_lock
+from geoseg.paths import expanded
 from geoseg.report import versions
 from geoseg.sinks import check_output, check_suffix, written_run
 from geoseg.stac.writing import CollectionNote
@@ -194,7 +195,7 @@ def _merged(config: RunConfig, manifest: Manifest) -> Path | None:
 
 def merged_path(config: RunConfig) -> Path:
     """Where the layer over all scenes goes; to be asked only where there is to be one."""
-    return config.folder / Path(config.merge.output or "").expanduser()
+    return config.folder / expanded(config.merge.output or "")
 
 
 def _described(config: RunConfig, manifest: Manifest, orders: Orders, merged: Path | None) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from geoseg.archive.beat import SILENT_S, last_beat
 from geoseg.archive.manifest import Manifest
+from geoseg.paths import expanded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ def archive_status(folder: str | Path) -> Status:
     Raises:
         ConfigError: no run was begun there.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     with Manifest.opened(folder) as manifest:
         counts = {state: n for state, n in manifest.counts().items() if state != "gone"}
         state = _state(manifest)

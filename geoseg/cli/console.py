@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -54,20 +53,36 @@ def start(*, verbose: bool = False, quiet: bool = False, log_format: LogFormat =
     logging.getLogger("py.warnings").handlers[:] = [handler] if verbose else [logging.NullHandler()]
 
 
+class _Pipe(io.FileIO):
+    """A descriptor whose reader may leave."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+
+
+def unread(stream: TextIO) -> TextIO:
+    """The same stream, but nothing happens where nobody reads on (``| head``): what is done is done, and the exit code
+    is the command's own. Python would end it with a message, rich and typer with 1 or 4, which mean something else."""
+    if not isinstance(stream, io.TextIOWrapper):  # None where it is closed
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Pipe(stream.fileno(), "wb", closefd=False)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
 def any_name(stream: object) -> None:
     """Have a stream take any file's name: bytes that are no UTF-8 as they are, and as an escape what the encoding of a
     locale does not have. Python would end the command instead; its stderr it sets up so by itself."""
     if isinstance(stream, io.TextIOWrapper):  # None where it is closed
         utf8 = stream.encoding.lower().replace("-", "") == "utf8"
         stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
-
-
-def give(result: object) -> None:
-    """A result on stdout. That nobody reads on (``| head``) does not undo what is done, nor change the exit code."""
-    try:
-        typer.echo(result)
-    except BrokenPipeError:  # what is left of it would be tried again at the end of Python
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show(table: Table) -> None:

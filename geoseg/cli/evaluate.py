@@ -13,6 +13,7 @@ from rich.table import Table
 from geoseg.cli.console import Verbose, log, out, show, start
 from geoseg.cli.options import distinct
 from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -165,7 +166,7 @@ def _write_report(values: dict[str, Any], path: Path, *, title: str) -> None:
     from geoseg.sinks.atomic import replacing
 
     text = json.dumps(values, indent=2) if path.suffix.lower() == ".json" else page(values, title)
-    with replacing(path.expanduser()) as (draft,):
+    with replacing(expanded(path)) as (draft,):
         draft.write_text(text + "\n", encoding="utf-8")
 
 
@@ -177,6 +178,21 @@ def _table(rows: dict[str, Scores], iou: float) -> Table:
         counts = (scores.n_pred, scores.n_truth, scores.n_matched)
         table.add_row(name, *(f"{rate:.3f}" for rate in rates), *(f"{count:,}" for count in counts))
     return table
+
+
+def _unmatched(found: Evaluation) -> str:
+    """What the table calls predicted or true but not matched, by its errors: each of these objects once, where several
+    may have part in one error, and a matched one may be merged."""
+    errors, scores, sides = found.errors, found.scores, []
+    for side, objects, kinds, rest in (
+        ("predicted", scores.n_pred, ("false", "poor outline", "duplicate"), "pieces or merged"),
+        ("true", scores.n_truth, ("missed", "poor outline", "split"), "merged"),
+    ):
+        left = objects - scores.n_matched
+        counts = {kind: errors[kind] for kind in kinds}
+        counts[rest] = left - sum(counts.values())
+        sides.append(f"{left:,} {side} = " + " + ".join(f"{count:,} {kind}" for kind, count in counts.items()))
+    return "unmatched    " + "; ".join(sides)
 
 
 def _lines(found: Evaluation) -> list[str]:
@@ -207,6 +223,7 @@ def _lines(found: Evaluation) -> list[str]:
             f" within {s.tolerance:g} {unit}"
         )
     lines.append("errors       " + ", ".join(f"{count:,} {kind}" for kind, count in found.errors.items()))
+    lines.append(_unmatched(found))
     if found.area:
         lines.append(f"counted in   {found.area}")
     return lines

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from geoseg.cli.console import Verbose, give, log, start
+from geoseg.cli.console import Verbose, log, start
 from geoseg.cli.options import distinct, settings_with
 
 
@@ -41,4 +41,4 @@ def export(
     coco = coco_of(reviewed(read_table(footprints, "footprints")), info.grid, info.name, form=masks.value)
     for warning in coco.warnings:
         log.warning("%s", warning)
-    give(write_coco(coco, output))
+    typer.echo(write_coco(coco, output))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, give, log, start
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
 from geoseg.cli.options import (
     Again,
     Aoi,
@@ -30,8 +29,10 @@ from geoseg.cli.options import (
     settings_with,
 )
 from geoseg.cli.progress import progress
+from geoseg.cli.reports import report_again, write_report
 from geoseg.cli.unchanged import sketched, unchanged
 from geoseg.locks import output_lock
+from geoseg.paths import expanded
 from geoseg.tiling import said
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def extract(
         "shapes": {"regularize": regularize, "resolve_overlaps": False if keep_overlaps else None},
         "engine": {"scheduler": scheduler, "workers": workers, "processes": processes},
     }
-    output, report = output.expanduser(), report.expanduser() if report else None
+    output, report = expanded(output), expanded(report) if report else None
     distinct([output, report], [raster, model, aoi, config])
     settings = settings_with(config, overrides)
     from geoseg.detectors import weights_path
@@ -102,11 +103,13 @@ def extract(
     with nullcontext() if dry_run else output_lock(output):
         if not again:
             job = sketched(info, model, aoi=aoi, settings=settings)
-            if unchanged(job, output, report=report, store=store):
+            if unchanged(job, output, store=store):
                 if dry_run:
                     typer.echo(f"output     {output}: unchanged, nothing would be done")
-                else:
-                    give(output)
+                    return
+                if report:
+                    report_again(output, report)
+                typer.echo(output)
                 return
         # Here at last, for what is heavy in geoseg is torch and dask.
         from geoseg.detectors import load_model
@@ -143,15 +146,6 @@ def _describe(job: Job, output: Path) -> None:
     typer.echo(f"output     {output}: not written, this is a dry run")
 
 
-def write_report(done: Report, output: Path, target: Path) -> None:
-    """Write the report as JSON, whole or not at all."""
-    from geoseg.sinks.atomic import replacing
-
-    values = {**done.as_dict(), "output": str(output), "exit_code": done.exit_code}
-    with replacing(target) as (draft,):
-        draft.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
-
-
 def summarise(done: Report, output: Path) -> None:
     """The run in a line, what is missing in another, and where the output is on stdout."""
     lost = {reason: area for reason, area in done.gaps_m2.items() if reason not in ("nodata", "outside_aoi")}
@@ -164,4 +158,4 @@ def summarise(done: Report, output: Path) -> None:
         *(f"{done.footprints:,}", output, done.megapixels, done.gsd_m, done.seconds, done.mp_per_s),
         extra={"fields": {"output": str(output), "footprints": done.footprints, "exit_code": done.exit_code}},
     )
-    give(output)
+    typer.echo(output)

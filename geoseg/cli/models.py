@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from geoseg.cli.console import err, give, out, show
+from geoseg.cli.console import err, out, show
 
 models = typer.Typer(invoke_without_command=True)
 
@@ -52,7 +52,7 @@ def add(
     """Check a model of your own, and keep it under its card's name."""
     from geoseg.zoo import add_model
 
-    give(add_model(file, card, pickled=pickle, force=force))
+    typer.echo(add_model(file, card, pickled=pickle, force=force))
 
 
 @models.command()
@@ -63,4 +63,4 @@ def export(
     """Write a model as one ONNX file, from pixels to boxes, scores and masks, for any size of image."""
     from geoseg.zoo import export_model
 
-    give(export_model(model, output))
+    typer.echo(export_model(model, output))

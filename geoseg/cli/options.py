@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -95,7 +96,7 @@ def distinct(written: Iterable[str | Path | None], read: Iterable[str | Path | N
 
 
 def _place(path: str | Path) -> str:
-    return os.path.realpath(os.path.expanduser(path))
+    return os.path.realpath(expanded(path))
 
 
 def parse_sides(option: str, text: str | None) -> int | tuple[int, ...] | None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geoseg.cli.console import Quiet, Verbose, give, log, start
+from geoseg.cli.console import Quiet, Verbose, log, start
 from geoseg.cli.options import Aoi, Config, Force, distinct, parse_sides, settings_with
 from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 from geoseg.tiling import said
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def plan(
 ) -> None:
     """Write the cores and the windows of all tiles as polygons; no network is loaded."""
     start(verbose=verbose, quiet=quiet)
-    output = output.expanduser()
+    output = expanded(output)
     distinct([output], [raster, model, aoi, config])
     if output.suffix.lower() not in _DRIVERS:
         raise ConfigError(f"an output named {output.name!r}", allowed=f"names that end in {', '.join(_DRIVERS)}")
@@ -65,7 +66,7 @@ def plan(
         "%s tiles of core %s + halo %s px at %.3g m: %s",
         *(len(layers["cores"]), said(tiling.core), said(tiling.halo), job.scope.grid.gsd_m, output),
     )
-    give(output)
+    typer.echo(output)
 
 
 def _job(raster: str, model: str | None, aoi: str | None, settings: Settings) -> Job:

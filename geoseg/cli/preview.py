@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoseg.cli.console import Verbose, give, start
+from geoseg.cli.console import Verbose, start
 from geoseg.cli.options import distinct, settings_with
 
 
@@ -31,4 +31,4 @@ def preview(
     known = read_table(truth, "truth") if truth else None
     found = read_table(footprints, "footprints")
     gaps = read_gaps(footprints)
-    give(draw(raster, found, output, truth=known, gaps=gaps, max_side=max_side, settings=settings))
+    typer.echo(draw(raster, found, output, truth=known, gaps=gaps, max_side=max_side, settings=settings))

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from geoseg.cli.console import give, start
+from geoseg.cli.console import start
+from geoseg.paths import expanded
 
 
 def review(
@@ -21,6 +22,6 @@ def review(
     start()
     from geoseg.sinks.review import review_path, write_review
 
-    footprints = footprints.expanduser()
-    target = output.expanduser() if output else review_path(footprints)
-    give(write_review(footprints, target, force=force))
+    footprints = expanded(footprints)
+    target = expanded(output) if output else review_path(footprints)
+    typer.echo(write_review(footprints, target, force=force))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, give, start
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, start
 
 
 def stac(
@@ -24,4 +24,4 @@ def stac(
     from geoseg.archive import describe_run
     from geoseg.stac import CollectionNote
 
-    give(describe_run(folder, model=model, note=CollectionNote(title=title, licence=licence)))
+    typer.echo(describe_run(folder, model=model, note=CollectionNote(title=title, licence=licence)))

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, give, log, start
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
 from geoseg.cli.options import distinct
+from geoseg.paths import expanded
 
 
 def train(
@@ -34,8 +35,8 @@ def train(
     from geoseg.training import train as run
     from geoseg.training.checkpoint import checkpoint_of
 
-    config = config.expanduser()
-    target = (output or Path(f"{config.stem}.safetensors")).expanduser()
+    config = expanded(config)
+    target = expanded(output or f"{config.stem}.safetensors")
     try:
         settings = read_train_config(config)
         begin = settings.start
@@ -44,4 +45,4 @@ def train(
     except KeyboardInterrupt:
         kept = "training goes on from its checkpoint" if checkpoint_of(target).exists() else "no step is kept yet"
         raise KeyboardInterrupt(kept) from None
-    give(target)
+    typer.echo(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,16 +32,15 @@ def sketched(raster: RasterInfo, model: str, *, aoi: str | None, settings: Setti
     return Job.of(raster, sketch, aoi=aoi, tiling=None, settings=settings)
 
 
-def unchanged(job: Job, output: Path, *, report: Path | None = None, store: str | None = None) -> bool:
-    """True where the output, and its report if one is asked for, come from the very run that is asked for, no part of
-    it is missing, and the store is there. The log says so then.
+def unchanged(job: Job, output: Path, *, store: str | None = None) -> bool:
+    """True where the output comes from the very run that is asked for, no part of it is missing, and the store is
+    there. The log says so then.
 
     The very run is: the same raster content, model card, digest of the weights, AOI, settings and version of geoseg.
 
     Args:
         job: the run.
         output: to be written.
-        report: likewise; None: none is.
         store: where predictions are to be kept; None: nowhere.
     """
     from geoseg.sinks import written_run
@@ -50,23 +48,12 @@ def unchanged(job: Job, output: Path, *, report: Path | None = None, store: str 
     found = written_run(output)
     if found.get("complete") != str(True) or found.get("run") != job.identity:
         return False
-    if report is not None and _run_of(report) != job.identity:
-        return False
     kept = job.store(store)
     if kept is not None and not _keeps(kept, job.predictions_key):
         return False
     fields = {"output": str(output), "footprints": int(found.get("footprints") or 0), "exit_code": 0, "unchanged": True}
     log.info("%s: unchanged, whole and of this very run: --again makes it anew", output, extra={"fields": fields})
     return True
-
-
-def _run_of(report: Path) -> str | None:
-    """The run that a report tells of; None where it is none."""
-    try:
-        run = json.loads(report.read_text(encoding="utf-8"))["run"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return run if isinstance(run, str) else None
 
 
 def _keeps(store: str | Path, key: str) -> bool:

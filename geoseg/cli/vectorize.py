@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, give, start
-from geoseg.cli.extract import summarise, write_report
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, start
+from geoseg.cli.extract import summarise
 from geoseg.cli.options import (
     Again,
     Config,
@@ -24,8 +24,10 @@ from geoseg.cli.options import (
     settings_with,
 )
 from geoseg.cli.progress import progress
+from geoseg.cli.reports import report_again, write_report
 from geoseg.cli.unchanged import unchanged
 from geoseg.locks import output_lock
+from geoseg.paths import expanded
 
 
 def vectorize(
@@ -47,7 +49,7 @@ def vectorize(
 ) -> None:
     """Make footprints again from kept predictions, with another threshold, outline or output."""
     start(verbose=verbose, quiet=quiet, log_format=log_format)
-    output, report = output.expanduser(), report.expanduser() if report else None
+    output, report = expanded(output), expanded(report) if report else None
     distinct([output, report], [store, config])
     settings = settings_with(
         config,
@@ -69,8 +71,10 @@ def vectorize(
 
     kept = Store.open(store)
     with output_lock(output):
-        if not again and unchanged(Job.of_store(kept, settings), output, report=report):
-            give(output)
+        if not again and unchanged(Job.of_store(kept, settings), output):
+            if report:
+                report_again(output, report)
+            typer.echo(output)
             return
         with progress(quiet=quiet, plain=log_format is LogFormat.json) as advance:
             done = run_store_to(kept.path, output, settings=settings, force=force, progress=advance)

@@ -16,6 +16,7 @@ import numpy as np
 from geoseg.coco.dataset import Annotation, Coco, Image, outlined
 from geoseg.coco.rle import Rle
 from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 
 MAX_BYTES = 2**30
 """Size of a file that is read; JSON takes about ten times that in memory."""
@@ -124,7 +125,7 @@ def _refuse(where: str, what: str) -> NoReturn:
 
 def _loaded(path: str | Path) -> tuple[str, Any]:
     """What to call the file, and its content."""
-    name = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    name = os.path.abspath(expanded(path))
     what = f"the COCO file {name}"
     if not os.path.isfile(name):
         state = "is a folder" if os.path.isdir(name) else "does not exist"
@@ -290,7 +291,7 @@ def _unique(numbers: list[int], where: str) -> None:
 
 def is_coco(path: str | Path) -> bool:
     """Whether a file named ``.json`` has what :func:`read_coco` asks for first; others are not looked into."""
-    name = Path(path).expanduser()
+    name = expanded(path)
     if name.suffix.lower() != ".json" or not name.is_file():
         return False
     try:

@@ -16,6 +16,7 @@ from geoseg.coco.dataset import Annotation, Coco, Image
 from geoseg.coco.rle import Rle
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
+from geoseg.paths import expanded
 from geoseg.sinks.atomic import replacing
 from geoseg.vectors import from_table, in_pixels
 
@@ -118,7 +119,7 @@ def write_coco(coco: Coco, path: str | Path) -> Path:
         ConfigError: a name that does not end in ``.json``.
         SinkError: it cannot be written.
     """
-    target = Path(path).expanduser()
+    target = expanded(path)
     if target.suffix.lower() != ".json":
         raise ConfigError(f"a COCO file named {target.name!r}", allowed="a name that ends in .json")
     with replacing(target) as (draft,), open(draft, "w", encoding="utf-8") as file:

@@ -11,7 +11,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from geoseg.detectors.base import ModelCard
-from geoseg.errors import ModelError
+from geoseg.errors import ConfigError, ModelError
+from geoseg.paths import expanded
 
 BUNDLED = Path(__file__).resolve().parent.parent / "models"
 """Where the weights that ship with geoseg are."""
@@ -41,18 +42,21 @@ def added_models() -> tuple[list[ModelCard], list[str]]:
 
 
 def user_folder() -> Path:
-    """Where the models that the user adds are: ``$GEOSEG_MODELS``, else a folder of the user's own data."""
+    """Where the models that the user adds are: ``$GEOSEG_MODELS``, else a folder of the user's own data.
+
+    Raises:
+        ConfigError: the user has no home folder, as in a container with a user id of its own.
+    """
     named = os.environ.get("GEOSEG_MODELS")
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    # Not Path.expanduser, which raises where a user has no home, as in a container with a user id of its own.
-    return Path(os.path.expanduser(named or f"{data}/geoseg/models"))
+    return expanded(named or f"{data}/geoseg/models")
 
 
 def _added() -> dict[str, Path]:
     """Weights files of the user's folder by name; a bundled model's name means the bundled one."""
     try:
         files = sorted(path for path in user_folder().iterdir() if path.suffix in SUFFIXES and path.name[0] != ".")
-    except OSError:
+    except (OSError, ConfigError):  # no such folder, or no home for it
         return {}
     return {path.stem: path for path in files if not (BUNDLED / f"{path.stem}.safetensors").exists()}
 
@@ -99,7 +103,7 @@ def weights_path(model: str | Path) -> Path:
     added = _added()
     if str(model) in added:
         return added[str(model)]
-    path = Path(model).expanduser()
+    path = expanded(model)
     if path.is_file():
         return path
     names += added

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
+from threading import Event
 from typing import Any, Generic, TypeVar
 
 from distributed import CancelledError, Client, Future, KilledWorker
-from distributed.client import _wait
 
 from geoseg.engine.asking import POLL_S, ask, ask_patiently, rpc
 from geoseg.engine.functions import call
@@ -61,6 +61,8 @@ class Flight(Generic[Item]):
     hung: int = 0
     deadly: int = 0
     """Items in a row that killed their workers."""
+    _news: Event = field(default_factory=Event, init=False)
+    """Set once something is done."""
 
     def through(self, waiting: Iterator[Item]) -> Iterator[tuple[Item, Any]]:
         """All items and their results."""
@@ -129,6 +131,7 @@ class Flight(Generic[Item]):
         options: dict[str, Any] = {"resources": self.room.asks} if self.room.asks else {}
         forget_names()
         future = self.client.submit(call, self.token, item, pure=False, retries=self.retries, **options)
+        future.add_done_callback(lambda _: self._news.set())
         self.running[future] = item, time.monotonic()
 
     def _results(self) -> list[tuple[Future[Any], Any]]:
@@ -144,17 +147,14 @@ class Flight(Generic[Item]):
 
     def _done(self) -> set[Future[Any]]:
         """Those that are done: none after a while, in which the workers were looked after."""
-        try:
-            # Not dask's wait, which asks for the client to be the current one: while it is, all that a detector or a
-            # user's other threads do with dask would be sent to it.
-            told = self.client.sync(_wait, list(self.running), timeout=POLL_S, return_when="FIRST_COMPLETED")
-            done: set[Future[Any]] = told.done
-            return {future for future in done if future.status != "lost"}
-        except CancelledError as error:
-            raise gone() from error
-        except TimeoutError:
+        # Not dask's wait, which asks for the client to be the current one: while it is, all that a detector or a user's
+        # other threads do with dask would be sent to it.
+        told = self._news.wait(POLL_S)
+        self._news.clear()
+        if not told:
             self.room.check()
-            return set()
+        # Looked at in any case: of one that was lost and is made anew there is no news.
+        return {future for future in self.running if future.status not in ("pending", "lost")}
 
     def _overdue(self) -> Future[Any] | None:
         """One whose worker has not said that it hangs, if it does: one at a time, for others may be on that worker."""

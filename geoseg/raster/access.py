@@ -19,6 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from geoseg.errors import ConfigError, RasterError
+from geoseg.paths import expanded
 
 CACHE_BYTES = 64 * 2**20
 """GDAL's cache of decoded blocks, one for all rasters and threads of a process; by default 5 % of RAM."""
@@ -85,7 +86,7 @@ class Access:
     """Most bytes of one decoded file block, with all bands stored together: the cost of the smallest read."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "roots", tuple(os.path.expanduser(root) for root in self.roots))
+        object.__setattr__(self, "roots", tuple(str(expanded(root)) for root in self.roots))
         if self.max_pixels < 1 or self.max_block_bytes < 1:
             raise ConfigError(
                 f"limits of {self.max_pixels} pixels and {self.max_block_bytes} bytes", allowed="at least 1"
@@ -230,7 +231,7 @@ def _describe(head: bytes) -> tuple[str, str]:
 def local_path(path: str | Path) -> str:
     """A path as text: absolute for a local file, untouched for a remote one."""
     text = os.fspath(path)
-    return text if is_remote(text) else os.path.abspath(os.path.expanduser(text))
+    return text if is_remote(text) else os.path.abspath(expanded(text))
 
 
 def one_line(error: BaseException) -> str:

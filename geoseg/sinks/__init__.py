@@ -9,6 +9,7 @@ from typing import Any
 import geopandas as gpd
 
 from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 from geoseg.sinks.atomic import check_place
 from geoseg.sinks.dataset import check_dataset, is_dataset
 from geoseg.sinks.flatgeobuf import write as write_flatgeobuf
@@ -103,7 +104,7 @@ def check_output(path: str | Path, *, force: bool = False) -> Path:
         SinkError: the folder cannot be written to, or a GeoPackage there is open for editing or holds
             layers that geoseg did not write.
     """
-    target = Path(path).expanduser()
+    target = expanded(path)
     if is_dataset(target):
         check_dataset(target, force=force)
         if not target.exists():
@@ -122,7 +123,7 @@ def check_suffix(path: str | Path) -> Path:
     Raises:
         ConfigError: another suffix.
     """
-    target = Path(path).expanduser()
+    target = expanded(path)
     if target.suffix.lower() not in SINKS:
         raise ConfigError(
             f"an output named {target.name!r}",

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyogrio
 
+from geoseg.paths import expanded
 from geoseg.sinks import tables
 from geoseg.sinks.dataset import RUN_FILE, count_parts
 from geoseg.sinks.gpkg import read_only
@@ -25,7 +26,7 @@ def written_run(path: str | Path) -> dict[str, str | None]:
 
     Empty where there is no such output, it names no run, or it cannot be read: it is then an output of no known run.
     """
-    target = Path(path).expanduser()
+    target = expanded(path)
     try:
         if target.is_dir():
             found = _as_run(json.loads((target / RUN_FILE).read_text(encoding="utf-8")))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 from geoseg.raster import Access
 from geoseg.stac.settings import StacSettings
 
@@ -165,7 +166,7 @@ def _local(href: str, base: str) -> str:
             raise ConfigError(f"the href {shown(href)}", allowed="file: URLs of this machine")
         href = unquote(parts.path)
     folder = os.path.dirname(base) if base else os.getcwd()
-    path = os.path.normpath(os.path.join(folder, os.path.expanduser(href) if not base else href))
+    path = os.path.normpath(os.path.join(folder, expanded(href) if not base else href))
     if not os.path.exists(path) and "%" in path:
         path = os.path.normpath(os.path.join(folder, unquote(href)))
     return path

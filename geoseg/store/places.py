@@ -7,7 +7,6 @@ import os
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -18,6 +17,7 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
 from geoseg.errors import StoreError
+from geoseg.paths import expanded
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Place:
         name = os.fspath(path)
         if name.startswith("file://"):
             name = url2pathname(urlsplit(name).path)
-        return cls(name.rstrip("/") if "://" in name else os.path.abspath(Path(name).expanduser()))
+        return cls(name.rstrip("/") if "://" in name else os.path.abspath(expanded(name)))
 
     @property
     def local(self) -> bool:

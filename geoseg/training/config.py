@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from geoseg.detectors.base import ModelCard
 from geoseg.detectors.cards import model_card
 from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 from geoseg.tomls import explained, listed, read_toml
 from geoseg.training.imprint import imprint
 from geoseg.training.source_config import Part, Range, Share, Source
@@ -39,6 +41,24 @@ class ModelPart(Part):
     licence: str = ""
     training_data: str = ""
     notes: str = ""
+
+    @field_validator("classes")
+    @classmethod
+    def _each_once(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if not classes or not all(classes):
+            raise ValueError("one name or more, none of them empty")
+        if twice := [name for name in classes if classes.count(name) > 1]:
+            raise ValueError(f"different names, not {twice[0]!r} twice: one of the two would be taught nothing")
+        return classes
+
+    def card(self) -> ModelCard:
+        """The card that the weights get."""
+        return ModelCard(
+            **self.model_dump(exclude={"architecture", "start", "gsd_m", "card_gsd_m"}),
+            gsd_m=self.card_gsd_m or self.gsd_m,
+            bands=("red", "green", "blue"),
+            architecture=dict(self.architecture),
+        )
 
 
 class Schedule(Part):
@@ -160,7 +180,7 @@ class TrainConfig(Part):
 
     def path(self, text: str) -> Path:
         """A path of the config, relative to the config's folder."""
-        return (self.root / Path(text).expanduser()).resolve()
+        return (self.root / expanded(text)).resolve()
 
     @property
     def start(self) -> str | Path | None:
@@ -182,7 +202,7 @@ def read_train_config(path: str | Path) -> TrainConfig:
     remedy = "See configs/train/ for examples"
     if not values:
         raise ConfigError(f"{path}, which holds no settings", allowed=f"{listed(TrainConfig)}", remedy=remedy)
-    root = Path(path).expanduser().resolve().parent
+    root = expanded(path).resolve().parent
     if isinstance(model := values.get("model"), dict) and isinstance(model.get("start"), str):
         values["model"] = _completed(model, root)
     try:
@@ -195,7 +215,7 @@ def _start(start: str, root: Path) -> str | Path | None:
     if not start:
         return None
     is_name = not ("/" in start or start.endswith((".safetensors", ".onnx")))
-    return start if is_name else (root / Path(start).expanduser()).resolve()
+    return start if is_name else (root / expanded(start)).resolve()
 
 
 def _completed(model: dict[str, Any], root: Path) -> dict[str, Any]:
@@ -205,7 +225,7 @@ def _completed(model: dict[str, Any], root: Path) -> dict[str, Any]:
         return model
     card = model_card(start)
     known = {name: value for name in _FROM_START if (value := getattr(card, name)) is not None}
-    if tuple(model.get("classes", card.classes)) != card.classes:  # right angles suit buildings, not trees
+    if model.get("classes", [*card.classes]) != [*card.classes]:  # right angles suit buildings, not trees
         del known["regularize"]
     if isinstance(own := model.get("architecture"), dict):  # of a network that is gone on with nothing else is new
         model = model | {"architecture": known["architecture"] | own}

@@ -10,6 +10,7 @@ import pandas as pd
 import shapely
 
 from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 from geoseg.training.source_config import Source
 from geoseg.vectors import read_table
 
@@ -28,7 +29,7 @@ def imprint(source: Source, root: Path) -> dict[str, str]:
     found = {}
     for field in (*_TABLES, "annotations"):
         if name := getattr(source, field, ""):
-            path = (root / Path(name).expanduser()).resolve()
+            path = (root / expanded(name)).resolve()
             try:
                 content = path.read_bytes() if field == "annotations" else _features(read_table(path))
             except (ConfigError, OSError):

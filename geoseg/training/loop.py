@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torchvision.models.detection import MaskRCNN
 
-from geoseg.detectors.base import ModelCard
 from geoseg.detectors.cards import model_digest
 from geoseg.detectors.device import reduced_precision
 from geoseg.detectors.weights import save_weights
 from geoseg.durations import duration
 from geoseg.errors import ConfigError, GeosegError
 from geoseg.locks import output_lock
+from geoseg.paths import expanded
 from geoseg.sinks.atomic import clear_leftovers, replacing
 from geoseg.training.checkpoint import State, Trained, checkpoint_of, load_checkpoint, save_checkpoint
 from geoseg.training.chips import Example
@@ -84,12 +84,12 @@ def train(
     stop = Stop(stop_after_min)
     if config.schedule.threads:
         torch.set_num_threads(config.schedule.threads)
-    target = Path(out)
+    target = expanded(out)
     if target.suffix != ".safetensors":
         raise ConfigError(f"the weights file {target}", allowed="a name that ends in .safetensors")
     target.parent.mkdir(parents=True, exist_ok=True)
     with crew(device) as (processes, where), output_lock(target) if processes.leads else nullcontext():
-        board = None if tensorboard is None else Path(tensorboard)
+        board = None if tensorboard is None else expanded(tensorboard)
         journal = Journal(target.with_name(target.name + ".jsonl") if processes.leads else None, board)
         for path in (target, checkpoint_of(target)) if processes.leads else ():
             clear_leftovers(path)  # a checkpoint is large, and a training may be killed many times a day
@@ -134,7 +134,7 @@ class _Trainer:
                 allowed="one source at least with objects, on ground that counts (columns, aoi)",
                 remedy="Look at the labels and the aoi over the raster, in QGIS for example",
             )
-        validator = Validator(self.config, self._card(), self.device)
+        validator = Validator(self.config, self.config.model.card(), self.device)
         with stop.between_steps():
             with self._drawn(source) as ahead:
                 done = self._steps(ahead, validator, journal, stop)
@@ -267,7 +267,7 @@ class _Trainer:
 
     def _write_weights(self) -> None:
         with replacing(self.target) as (draft,):
-            save_weights(self.trained.average, self._card(), draft)
+            save_weights(self.trained.average, self.config.model.card(), draft)
 
     def _write_page(self, validator: Validator, source: Mix) -> None:
         self.log("drawing the report")
@@ -308,12 +308,3 @@ class _Trainer:
             return self.state.best_weights in ("", model_digest(self.target.resolve()))
         except GeosegError:
             return False
-
-    def _card(self) -> ModelCard:
-        model = self.config.model
-        return ModelCard(
-            **model.model_dump(exclude={"architecture", "start", "gsd_m", "card_gsd_m"}),
-            gsd_m=model.card_gsd_m or model.gsd_m,
-            bands=("red", "green", "blue"),
-            architecture=dict(model.architecture),
-        )

@@ -1,0 +1,136 @@
+"""Shapes and a legend laid on a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from geoseg.grid import Grid
+from geoseg.polygons import polygonal
+from geoseg.sinks.colours import RGB, darker
+
+_FINER = 4  # shapes are drawn on a lattice this many times finer, then averaged: that smooths their edges
+_TEXT, _ROW, _MARGIN = 15, 26, 10  # picture pixels
+
+
+def blend(picture: NDArray[np.float32], cover: NDArray[np.float32], colour: RGB, strength: float) -> None:
+    """Lay ``colour`` on the picture, in place, by how much of each pixel is covered (0 to 1)."""
+    weight = (cover * strength)[..., None]
+    picture += weight * (np.asarray(colour, np.float32) - picture)
+
+
+def filled(shapes: NDArray[Any], grid: Grid) -> NDArray[np.float32]:
+    """How much of each pixel lies inside the shapes; their holes are left open."""
+    canvas = Image.new("L", (grid.width * _FINER, grid.height * _FINER))
+    draw = ImageDraw.Draw(canvas)
+    for polygon in _polygons(shapes):
+        if polygon.interiors:
+            _fill_with_holes(canvas, polygon)
+        else:
+            draw.polygon(_points(polygon.exterior), fill=255)
+    return _cover(canvas)
+
+
+def _fill_with_holes(canvas: Image.Image, polygon: shapely.Polygon) -> None:
+    """Through a stencil of its own, so that its holes do not erase what lies in them."""
+    west, north, east, south = (value * _FINER for value in polygon.bounds)
+    left, top = max(0, math.floor(west)), max(0, math.floor(north))
+    right, bottom = min(canvas.width, math.ceil(east) + 1), min(canvas.height, math.ceil(south) + 1)
+    if right <= left or bottom <= top:
+        return
+    stencil = Image.new("L", (right - left, bottom - top))
+    draw = ImageDraw.Draw(stencil)
+    for ring, value in [(polygon.exterior, 255), *((hole, 0) for hole in polygon.interiors)]:
+        draw.polygon([(x - left, y - top) for x, y in _points(ring)], fill=value)
+    canvas.paste(255, (left, top), stencil)
+
+
+def lines(shapes: NDArray[Any], grid: Grid, width: float) -> NDArray[np.float32]:
+    """How much of each pixel the outlines cover, ``width`` pixels wide, holes included."""
+    canvas = Image.new("L", (grid.width * _FINER, grid.height * _FINER))
+    draw = ImageDraw.Draw(canvas)
+    for polygon in _polygons(shapes):
+        for ring in (polygon.exterior, *polygon.interiors):
+            points = _points(ring)
+            draw.line([*points, points[1]], fill=255, width=max(1, round(width * _FINER)), joint="curve")
+    return _cover(canvas)
+
+
+def _polygons(shapes: NDArray[Any]) -> Iterable[shapely.Polygon]:
+    return (part for part in shapely.get_parts(polygonal(shapes)) if not part.is_empty)
+
+
+def _points(ring: shapely.LinearRing) -> list[tuple[int, int]]:
+    # Pillow cuts coordinates down towards 0; a point lies in the pixel whose corner is below it.
+    xy = np.floor(shapely.get_coordinates(ring) * _FINER).astype(int)
+    return [(int(x), int(y)) for x, y in xy]
+
+
+def _cover(canvas: Image.Image) -> NDArray[np.float32]:
+    return np.asarray(canvas.reduce(_FINER), np.float32) / np.float32(255)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One line of the legend."""
+
+    text: str
+    """What it says."""
+    colour: RGB
+    """Colour of the sample."""
+    framed: bool
+    """Whether the sample is a line in a dark frame, as the truth is drawn."""
+
+
+def with_legend(picture: Image.Image, entries: Sequence[Entry], grid: Grid) -> Image.Image:
+    """The picture with a strip under it: the labels, and a bar of a round length of ground."""
+    font = ImageFont.load_default(size=_TEXT)
+    width = max(picture.width, 300)
+    bar_m, bar_px = scale_bar(grid.gsd_xy_m[0], picture.width)
+    places, x, row = [], _MARGIN, 0
+    for entry in entries:
+        length = 30 + round(font.getlength(entry.text)) + 2 * _MARGIN
+        if x > _MARGIN and x + length > width:
+            x, row = _MARGIN, row + 1
+        places.append((x, row))
+        x += length
+    bar_text = f"{bar_m:g} m" if bar_m < 1000 else f"{bar_m / 1000:g} km"
+    bar_length = bar_px + 2 * _MARGIN + round(font.getlength(bar_text))
+    if x + bar_length > width:
+        row += 1
+    whole = Image.new("RGB", (width, picture.height + (row + 1) * _ROW + _MARGIN), "white")
+    whole.paste(picture, ((width - picture.width) // 2, 0))
+    draw, top = ImageDraw.Draw(whole), picture.height + _MARGIN // 2
+    for entry, (left, line) in zip(entries, places, strict=True):
+        _draw_entry(draw, entry, (left, top + line * _ROW), font)
+    left, middle = width - bar_length, top + row * _ROW + _ROW // 2
+    ticks = [(left, middle - 5), (left, middle), (left + bar_px, middle), (left + bar_px, middle - 5)]
+    draw.line(ticks, fill="black", width=2)
+    draw.text((left + bar_px + _MARGIN, middle), bar_text, fill="black", font=font, anchor="lm")
+    return whole
+
+
+def _draw_entry(draw: ImageDraw.ImageDraw, entry: Entry, corner: tuple[int, int], font: Any) -> None:
+    x, y = corner[0], corner[1] + _ROW // 2
+    if entry.framed:
+        draw.line([(x, y), (x + 22, y)], fill=(90, 90, 90), width=6)
+        draw.line([(x + 1, y), (x + 21, y)], fill=entry.colour, width=3)
+    else:
+        light = tuple(round(255 - (255 - channel) * 0.4) for channel in entry.colour)
+        draw.rectangle([(x, y - 7), (x + 22, y + 7)], fill=light, outline=darker(entry.colour, 0.9), width=2)
+    draw.text((x + 30, y), entry.text, fill="black", font=font, anchor="lm")
+
+
+def scale_bar(metres_per_pixel: float, width: int) -> tuple[float, int]:
+    """A round length (1, 2 or 5 times a power of ten) of at most a quarter of the picture: metres, pixels."""
+    most = max(width / 4, 1) * metres_per_pixel
+    power = 10.0 ** math.floor(math.log10(most))
+    metres = max(step * power for step in (1, 2, 5) if step * power <= most * (1 + 1e-9))
+    return metres, max(1, round(metres / metres_per_pixel))

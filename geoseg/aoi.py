@@ -123,7 +123,7 @@ def _understood(aoi: Any) -> Shapes:
         return _wkt(aoi)
     if isinstance(aoi, str | os.PathLike):
         return read_shapes(os.fspath(aoi), "AOI")
-    if isinstance(aoi, Sequence | np.ndarray) and np.shape(aoi) == (4,):
+    if isinstance(aoi, Sequence | np.ndarray) and np.ndim(np.asarray(aoi, object)) and len(aoi) == 4:
         try:
             return _box([float(part) for part in aoi])
         except (TypeError, ValueError):

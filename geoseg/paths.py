@@ -9,7 +9,8 @@ from geoseg.errors import ConfigError
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """A path with ``~/`` and ``~user/`` as the folders that they stand for, as in a shell: ``~name`` alone is a file's.
+    """A path with ``~/`` and ``~user/`` as the folders that they stand for, as in a shell; ``~name`` alone is a
+    file's where there is no such user.
 
     Raises:
         ConfigError: no such user, or one without a home folder, as in a container with a user id of its own.

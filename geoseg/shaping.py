@@ -31,6 +31,9 @@ of pixels can show has one at least."""
 LEAST_HULL = 0.75
 """A hull that fits worse (IoU) than this is not used: rafts of boats, docks."""
 
+MOST_TAKEN = 0.3
+"""A drawing that covers a greater share of another outline than this is not used."""
+
 ISOTROPIC = 0.005
 """Pixels whose steps differ by less, as a share, and cross at right angles within as many radians, are square."""
 
@@ -175,7 +178,8 @@ def _in_place(drafts: Drafts, shaping: Shaping) -> NDArray[Any]:
         return _inside(drafts.after, shaping)
     whole = drafts.before.copy()
     rows = np.flatnonzero(~shapely.is_empty(whole))
-    before, after, scores = whole[rows], drafts.after[rows], drafts.outlines.scores[rows]
+    before, scores = whole[rows], drafts.outlines.scores[rows]
+    after = _beside(drafts.after[rows], before)
     gap, way, tolerance = shaping.settings.gap_px, shaping.settings.regularize, shaping.settings.tolerance_px
     if way != "ships" and (gap > 0 or way == "buildings"):
         pairs = neighbours(before, gap)
@@ -189,6 +193,19 @@ def _in_place(drafts: Drafts, shaping: Shaping) -> NDArray[Any]:
         after[kept] = straight_borders(after[kept], gap)
     whole[rows] = after
     return whole
+
+
+def _beside(after: NDArray[Any], before: NDArray[Any]) -> NDArray[Any]:
+    """Drawings without those that take much of another's ground, as where it stands in a notch that they fill."""
+    one, other = shapely.STRtree(before).query(after, predicate="intersects")
+    drawn = _changed(after, before)
+    pair = (one != other) & drawn[one]
+    one, other = one[pair], other[pair]
+    taken = shapely.area(shapely.intersection(after[one], before[other]))
+    after = after.copy()
+    back = one[taken > MOST_TAKEN * shapely.area(before[other])]
+    after[back] = before[back]
+    return after
 
 
 def _redrawn(geometry: NDArray[Any], pairs: NDArray[np.int64], shaping: Shaping) -> NDArray[Any]:

@@ -110,6 +110,14 @@ def test_numbers_that_are_no_box_are_told_as_such(given: str) -> None:
         load_aoi(given, GRIDS["degrees"])
 
 
+@pytest.mark.parametrize(
+    "given", [[(0, 0), (1, 0), (1, 1), 5], [[(0, 0), (1, 1)], [(0, 0)]], [[1, 2], [3, 4], [5, 6], [7, 8]]]
+)
+def test_lists_that_are_no_box_are_refused(given: list[object]) -> None:
+    with pytest.raises(ConfigError, match="an AOI of type list"):
+        load_aoi(given, GRIDS["degrees"])
+
+
 def test_a_box_over_the_antimeridian() -> None:
     grid = Grid(crs=CRS("EPSG:32601"), transform=Affine(10, 0, 335_000, 0, -10, 7_000_000), height=900, width=4000)
     found, _ = load_aoi("179.5,62,-179.5,64", grid)

@@ -74,6 +74,8 @@ def test_a_pattern_finds_what_glob_finds(folder: Path, pattern: str) -> None:
     (inside / "itself").symlink_to("itself")
     told = {path for path in glob.glob(str(inside / pattern), recursive=True) if not os.path.isdir(path)}
     assert matching(inside / pattern) == sorted(told)
+    with pytest.raises(ConfigError, match="cannot be listed"):
+        matching(Path("/a\0b/*.tif"))
 
 
 def test_a_folder_that_cannot_be_listed_is_told_and_a_link_back_not_followed(

@@ -137,6 +137,7 @@ def test_plan_covers_the_raster_once(tmp_path: Path, transform: object, crs: str
     cores = gpd.read_file(tmp_path / "tiles.gpkg", layer="cores")
     windows = gpd.read_file(tmp_path / "tiles.gpkg", layer="windows")
     assert len(cores) == len(windows) == 3 * 4
+    assert set(cores.geom_type) | set(windows.geom_type) == {"MultiPolygon"}  # as the layers' headers say
     cores, windows = (table.set_crs(UTM, allow_override=True) for table in (cores, windows))  # areas as they are
     whole = shapely.Polygon([transform @ corner for corner in ((0, 0), (WIDTH, 0), (WIDTH, HEIGHT), (0, HEIGHT))])
     assert cores.union_all().symmetric_difference(whole).area < 1e-9 * whole.area

@@ -201,6 +201,17 @@ def test_a_round_building_stays_round() -> None:
     assert iou(regularize_buildings(silo), silo)[0] > 0.97
 
 
+def test_small_round_buildings_come_out_with_more_than_four_corners() -> None:
+    """Right angles fit a ragged little disc with an IoU of 0.8 and more: half of them became squares."""
+    rng = np.random.default_rng(0)
+    discs = table(
+        [shapely.Point(200 + 110 * (i % 5), 200 + 110 * (i // 5)).buffer(rng.uniform(9, 22)) for i in range(20)]
+    )
+    found = regularize_buildings(seen(discs, noise=0.1, seed=1), tolerance=2.0)
+    assert (shapely.get_num_coordinates(found) > 5).all()
+    assert iou(found, discs).mean() > 0.94
+
+
 def test_courtyards_stay() -> None:
     block = rotate(shapely.box(0, 0, 60, 50) - shapely.box(20, 15, 40, 35), 12)
     found = regularize_buildings(seen(table([translate(block, 200, 200)])))[0]
@@ -371,3 +382,10 @@ def test_real_buildings(shared_data: Path, name: str) -> None:
     assert np.median(iou(found, raw)[kept]) >= 0.97
     assert iou(found, truth)[kept].mean() > iou(raw, truth)[kept].mean()
     assert shapely.get_num_coordinates(found).sum() < 0.5 * shapely.get_num_coordinates(raw).sum()
+
+
+def test_a_lattice_is_not_filled() -> None:
+    """Small holes were filled however many: what came out had half of the ground that went in."""
+    holes = shapely.union_all([shapely.box(x, y, x + 5.9, y + 5.9) for x in (1, 9, 17) for y in (1, 9, 17)])
+    lattice = table([shapely.box(0, 0, 24, 24) - holes])
+    assert iou(regularize_buildings(lattice, tolerance=2.0), lattice)[0] >= 0.8

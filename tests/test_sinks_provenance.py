@@ -43,6 +43,15 @@ def test_an_output_that_is_cut_short_is_of_no_known_run(tmp_path: Path, suffix: 
         assert written_run(path) == {}
 
 
+@pytest.mark.parametrize("suffix", [".geojson", ".fgb"])
+def test_a_note_that_somebody_edited_is_text_or_of_no_known_run(tmp_path: Path, suffix: str) -> None:
+    path = write(TABLE, tmp_path / f"a{suffix}", run={"run": "0f3a"})
+    note = path.with_name(f"{path.name}.run.json")
+    assert note.is_file()
+    note.write_text('{"run": 3, "complete": true}')
+    assert written_run(path) == {"run": "3", "complete": "True"}
+
+
 def test_a_geopackage_of_another_kind(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "a.gpkg") as db:
         db.execute("CREATE TABLE run (name TEXT)")

@@ -137,6 +137,13 @@ def test_what_wraps_a_network_is_taken_off_its_names(tmp_path: Path, wrapped: st
     assert set(read_state(tmp_path / "mine.safetensors")) == {"backbone.weight", "model.bias"}
 
 
+def test_counters_alone_are_no_weights(tmp_path: Path) -> None:
+    """What wraps no name at all was taken off for ever."""
+    save_file({"n_averaged": torch.tensor(3)}, tmp_path / "mine.safetensors")
+    with pytest.raises(ModelError, match="holds no weights"):
+        read_state(tmp_path / "mine.safetensors")
+
+
 def test_weights_bring_their_own_card(tmp_path: Path, state: dict[str, torch.Tensor], folder: Path) -> None:
     save_file(state, tmp_path / "bare.safetensors")
     refused = cli("models", "add", tmp_path / "bare.safetensors")

@@ -31,10 +31,10 @@ def matching(pattern: Path) -> list[str]:
     folder = str(Path(*parts[:first]))
     try:
         os.scandir(folder).close()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a character 0
         why = "is no folder" if isinstance(error, FileNotFoundError | NotADirectoryError) else "cannot be listed"
         raise ConfigError(
-            f"the pattern {pattern}, where {folder} {why} ({error.strerror})",
+            f"the pattern {plain(str(pattern))}, where {plain(folder)} {why} ({getattr(error, 'strerror', error)})",
             allowed="patterns in folders that are there",
             remedy="Mend [input] globs, or mount what should be there",
         ) from error

@@ -139,4 +139,4 @@ def write_tiles(layers: dict[str, gpd.GeoDataFrame], output: Path, *, force: boo
         return
     with replacing_geopackage(output, _LAYERS, force=force) as draft:
         for name, table in layers.items():
-            write_layer(table, draft, layer=name, driver=driver, multi=False)
+            write_layer(table, draft, layer=name, driver=driver, multi=True)  # what its header declares

@@ -125,6 +125,8 @@ def _named(values: Any, path: Path) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if "num_batches_tracked" not in name and name != "n_averaged"  # torch's count of what it averaged
     }
+    if not state:
+        raise ModelError(f"{path}, which holds no weights", allowed="tensors by name, or those under 'model'")
     while wrapped := next((each for each in PREFIXES if all(name.startswith(each) for name in state)), ""):
         state = {name.removeprefix(wrapped): tensor for name, tensor in state.items()}
     return state

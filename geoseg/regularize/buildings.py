@@ -36,8 +36,12 @@ bundled model finds, outlines with a share below this were nearer to the mappers
 (``python -m benchmarks.regularize_real``)."""
 
 BESIDE = 0.03
-"""Beside a neighbour in another direction (a row that bends) they pay where they raise the IoU by this: right angles
-would tear the wall between the two open."""
+"""Beside a neighbour in another direction (a row that bends), where right angles would tear the wall between the two
+open, and in round outlines they pay where they raise the IoU by this."""
+
+ROUND = 0.82, 0.95
+"""An outline that fills less of the smallest rectangle around it than the first (a disc: 0.79) and more of its convex
+hull than the second is round: a convex one of right angles would be a rectangle."""
 
 NOTCH = 0.5
 """Notches and holes of less than this many squares of the tolerance are left to the straightening of walls."""
@@ -105,17 +109,21 @@ def redrawn(outlines: NDArray[Any], pairs: NDArray[np.int64], tolerance: float) 
     angle, same = _common_angles(dominant_angles(oblique), shapely.length(oblique), pairs)
     askew = np.zeros(len(outlines), np.bool_)
     askew[pairs[~same]] = True
+    area, (fills, convex) = shapely.area(clean), ROUND
+    around = shapely.area(shapely.oriented_envelope(clean)), shapely.area(shapely.convex_hull(clean))
+    freely = askew | ((area < fills * around[0]) & (area > convex * around[1]))
     upright = turned(clean, -angle)
     walls = find_walls(upright, tolerance)
     walls = replace(walls, offset=join_walls(walls, pairs[same], 1.5 * tolerance))
     drawn, fit = _right_angled(upright, walls, tolerance)
     drawn = turned(drawn, angle)
-    squared = _usable(drawn, fit, outlines, tolerance)
+    squared = _usable(drawn, fit, clean, outlines, tolerance)
     rows = np.flatnonzero(~squared | (fit + BESIDE < 1))
     angled = _without_notches(oblique[rows], tolerance)  # walls that meet at an acute angle may cut deep
     other = _iou(angled, clean[rows])
-    better = (1 - other <= MISFIT * (1 - fit[rows])) | (askew[rows] & (other > fit[rows] + BESIDE))
-    used = (better | ~squared[rows]) & _usable(angled, other, outlines[rows], tolerance)
+    better = (1 - other <= MISFIT * (1 - fit[rows])) | (freely[rows] & (other > fit[rows] + BESIDE))
+    used = better | ~squared[rows]
+    used[used] = _usable(angled[used], other[used], clean[rows[used]], outlines[rows[used]], tolerance)
     result = outlines.copy()
     result[squared] = drawn[squared]
     result[rows[used]] = angled[used]
@@ -125,14 +133,19 @@ def redrawn(outlines: NDArray[Any], pairs: NDArray[np.int64], tolerance: float) 
 def _without_notches(outlines: NDArray[Any], tolerance: float) -> NDArray[Any]:
     """Outlines with small holes filled, and notches narrower than two tolerances or at acute angles; notches stay
     where they come to nothing, or where nearly all of the outline is that narrow."""
-    outlines = without_holes(outlines, (SHORTEST * tolerance) ** 2)
-    filled = closed(outlines, tolerance, sharpest=1.5)
-    before, after = shapely.area(outlines), shapely.area(filled)
-    return np.where((after > before + NOTCH * tolerance**2) & (before >= LEAST_IOU * after), filled, outlines)
+    whole = without_holes(outlines, (SHORTEST * tolerance) ** 2)
+    filled = closed(whole, tolerance, sharpest=1.5)
+    before, after = shapely.area(whole), shapely.area(filled)
+    clean = np.where((after > before + NOTCH * tolerance**2) & (before >= LEAST_IOU * after), filled, whole)
+    return np.where(shapely.area(outlines) >= LEAST_IOU * shapely.area(clean), clean, outlines)
 
 
-def _usable(drawn: NDArray[Any], fit: Floats, outlines: NDArray[Any], tolerance: float) -> NDArray[np.bool_]:
-    """Drawings that fit their outlines and keep near them."""
+def _usable(
+    drawn: NDArray[Any], fit: Floats, clean: NDArray[Any], outlines: NDArray[Any], tolerance: float
+) -> NDArray[np.bool_]:
+    """Drawings that fit their outlines and keep near them; ``fit`` is their IoU with the clean ones."""
+    fit, other = fit.copy(), np.array([a is not b for a, b in zip(clean, outlines, strict=True)], np.bool_)
+    fit[other] = _iou(drawn[other], outlines[other])
     usable = fit >= LEAST_IOU
     room = shapely.buffer(outlines[usable], reach(outlines[usable], tolerance), quad_segs=2)
     usable[usable] = shapely.covers(room, drawn[usable])

@@ -60,4 +60,6 @@ def _of_gpkg(target: Path) -> dict[str, str | None]:
 
 
 def _as_run(values: Any) -> dict[str, str | None]:
-    return dict(values) if isinstance(values, dict) else {}
+    if not isinstance(values, dict):
+        return {}
+    return {key: value if value is None or isinstance(value, str) else str(value) for key, value in values.items()}

@@ -31,9 +31,7 @@ OutputFile = Annotated[
 ScoreThreshold = Annotated[float | None, typer.Option(help="Drop what scores less, 0 to 1.")]
 Regularize = Annotated[
     str | None,
-    typer.Option(
-        help="Redraw outlines: none, buildings (right angles where they fit) or ships (hulls); unset: as the model asks."
-    ),
+    typer.Option(help="Redraw outlines: none, buildings (right angles) or ships (hulls); unset: as the model asks."),
 ]
 KeepOverlaps = Annotated[bool, typer.Option("--keep-overlaps", help="Let footprints of a class overlap.")]
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import glob
 import logging
 import signal
+import sys
 from pathlib import Path
 
 import geoseg
@@ -30,6 +32,7 @@ def flow(model: str, description: str) -> int:
     parser.add_argument("--merged", help="also one layer over all rasters: a file (.gpkg, ...) or a folder of parts")
     parser.add_argument("--scheduler", help="do the work on a Dask cluster: tcp://host:8786")
     options = parser.parse_args()
+    atexit.register(drop_unwritten)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as schedulers stop what they started
     try:
@@ -40,9 +43,17 @@ def flow(model: str, description: str) -> int:
         return code
     said = ", ".join(f"{number} {state}" for state, number in done.counts.items()) or "nothing to do"
     # Logged, not printed: a name that the encoding does not have, or a log that nobody reads, is no end of the flow.
-    page = done.folder / "summary.html"
-    logging.info("%s (%d unchanged); %d footprints; %s", said, done.unchanged, done.footprints, page)
+    logging.info(f"{said} ({done.unchanged} unchanged); {done.footprints} footprints; {done.folder}/summary.html")
     return done.exit_code
+
+
+def drop_unwritten() -> None:
+    """What a full disk did not take is no reason for Python to end with 120, in place of the run's exit code."""
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except OSError:
+            setattr(sys, name, None)
 
 
 def configured(options: argparse.Namespace) -> geoseg.RunConfig:

@@ -73,4 +73,6 @@ def test_a_flow_that_cannot_be_heard_is_done_still(tmp_path: Path, weights: Path
     narrow = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False)
     assert narrow.returncode == 0 and rb"\xf6ut" in narrow.stderr, narrow.stderr
     with open("/dev/full", "w") as full:  # the disk of the log
-        assert subprocess.run(command, stdout=full, stderr=full, check=False).returncode == 0
+        for unbuffered in ("", "1"):
+            environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+            assert subprocess.run(command, stdout=full, stderr=full, env=environment, check=False).returncode == 0

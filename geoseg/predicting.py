@@ -69,11 +69,19 @@ class Health:
         with self.lock:
             self.worked, self.in_a_row = True, 0
 
-    def full(self, count: int) -> None:
-        """Memory has no room for so many chips: half of them from now on, so that no later call fails likewise."""
+    def full(self, count: int) -> bool:
+        """Memory has no room for so many chips: half of them from now on, so that no later call fails likewise.
+        Whether that is news; it counts once the halves were seen (:meth:`halve`), for one chip may be to blame."""
         with self.lock:
-            if not self.room or self.room >= count:
-                self.room, self.halved = count // 2, self.halved + 1
+            news = not self.room or self.room >= count
+            if news:
+                self.room = count // 2
+            return news
+
+    def halve(self) -> None:
+        """A batch was to blame, not one of its chips."""
+        with self.lock:
+            self.halved += 1
 
     def told(self) -> tuple[int, int]:
         """How often a batch was halved since this was asked last, and the room that there is."""
@@ -90,7 +98,7 @@ class Health:
         with self.lock:
             self.in_a_row += 1
             if failure.cause == "memory":  # the chip has no room by itself: batches were not to blame
-                self.room = self.halved = 0
+                self.room = 0
             if self.in_a_row >= SICK:
                 said = f"a detector that failed on {self.in_a_row} tiles in a row ({failure.said})"
                 raise given_up(said, failure.cause, worked=self.worked)
@@ -144,9 +152,13 @@ def predict(detector: Detector, chips: Sequence[Chip], health: Health) -> list[I
         health.failed(failure)
         return [failure]
     log.warning("the detector failed on %d chips (%s): trying with fewer", len(chips), failure.said)
-    if failure.cause == "memory":
-        health.full(len(chips))
-    return _in_parts(detector, chips, health, len(chips) // 2 if failure.cause == "memory" else 1)
+    if failure.cause != "memory":
+        return _in_parts(detector, chips, health, 1)
+    news = health.full(len(chips))
+    parts = _in_parts(detector, chips, health, len(chips) // 2)
+    if news and not any(isinstance(each, Failure) and each.cause == "memory" for each in parts):
+        health.halve()
+    return parts
 
 
 def _in_parts(detector: Detector, chips: Sequence[Chip], health: Health, size: int) -> list[Instances | Failure]:

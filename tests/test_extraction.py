@@ -291,9 +291,7 @@ class Choking(Painted):
 
 def test_a_tile_that_fails_is_a_gap(town: Path) -> None:
     tiling = Tiling(core=48, halo=16, block=2)
-    # One thread: another's block may end, and tell of a halved batch, before it is known that the chip was to blame.
-    settings = EXACT.model_copy(update={"engine": EXACT.engine.model_copy(update={"workers": 1})})
-    done = geoseg.run(town, Choking(on=frozenset({(3, 4)})), tiling=tiling, settings=settings)
+    done = geoseg.run(town, Choking(on=frozenset({(3, 4)})), tiling=tiling, settings=EXACT)
     assert done.report.exit_code == 1 and done.report.tiles_failed == 1 and not done.report.warnings
     (gap,) = done.gaps.itertuples()
     assert gap.reason == "failed" and gap.detail == "MemoryError: no room"

@@ -227,3 +227,16 @@ def test_a_failure_in_any_step_is_narrowed_down(step: str) -> None:
 
     setattr(model, step, fails)
     assert [type(each) for each in predict(model, _chips(3), Health())] == [Instances] * 3
+
+
+def test_a_batch_that_one_chip_spoils_is_told_to_nobody_as_halved() -> None:
+    """Another thread's block may end, and ask, between the batch that failed and the chip that was to blame for it."""
+    health, told = Health(), list[int]()
+
+    def trouble(cols: list[int]) -> Exception | None:
+        told.append(health.told()[0])
+        return MemoryError("no room") if 1 in cols else None
+
+    found = predict(Asked(trouble), _chips(2), health)
+    assert [isinstance(each, Failure) for each in found] == [False, True]
+    assert [*told, *health.told()] == [0, 0, 0, 0, 0]

@@ -109,9 +109,7 @@ def redrawn(outlines: NDArray[Any], pairs: NDArray[np.int64], tolerance: float) 
     angle, same = _common_angles(dominant_angles(oblique), shapely.length(oblique), pairs)
     askew = np.zeros(len(outlines), np.bool_)
     askew[pairs[~same]] = True
-    area, (fills, convex) = shapely.area(clean), ROUND
-    around = shapely.area(shapely.oriented_envelope(clean)), shapely.area(shapely.convex_hull(clean))
-    freely = askew | ((area < fills * around[0]) & (area > convex * around[1]))
+    freely = askew | _round(clean)
     upright = turned(clean, -angle)
     walls = find_walls(upright, tolerance)
     walls = replace(walls, offset=join_walls(walls, pairs[same], 1.5 * tolerance))
@@ -138,6 +136,12 @@ def _without_notches(outlines: NDArray[Any], tolerance: float) -> NDArray[Any]:
     before, after = shapely.area(whole), shapely.area(filled)
     clean = np.where((after > before + NOTCH * tolerance**2) & (before >= LEAST_IOU * after), filled, whole)
     return np.where(shapely.area(outlines) >= LEAST_IOU * shapely.area(clean), clean, outlines)
+
+
+def _round(outlines: NDArray[Any]) -> NDArray[np.bool_]:
+    area, (fills, convex) = shapely.area(outlines), ROUND
+    rectangle, hull = shapely.oriented_envelope(outlines), shapely.convex_hull(outlines)
+    return np.asarray((area < fills * shapely.area(rectangle)) & (area > convex * shapely.area(hull)))
 
 
 def _usable(

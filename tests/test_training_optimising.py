@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 from test_training import TINY
 
+from geoseg.detectors.weights import save_weights
+from geoseg.errors import ConfigError
 from geoseg.training import read_train_config
 from geoseg.training.chips import Example
 from geoseg.training.config import Schedule
@@ -19,10 +22,11 @@ from geoseg.training.processes import Crew
 from geoseg.training.sources import mix
 
 
-def trainer(folder: Path, more: str = "", loss: str = "") -> tuple[_Trainer, list[Example]]:
+def trainer(folder: Path, more: str = "", loss: str = "", *, start: str = "") -> tuple[_Trainer, list[Example]]:
     """A training of one step, and the chips of a batch that shows objects."""
     path = folder / "t.toml"
-    path.write_text(TINY.format(steps=1).replace("chip = 96", f"chip = 64\n{more}") + loss)
+    text = TINY.format(steps=1).replace("chip = 96", f"chip = 64\n{more}")
+    path.write_text(text.replace("[model]", f'[model]\nstart = "{start}"') + loss)
     config = read_train_config(path)
     source = mix(config)
     drawn = (source.draw(i) for i in range(100))
@@ -58,6 +62,44 @@ def test_a_step_takes_the_learning_rate_of_its_share_and_decays_matrices_alone(t
     assert len(decays) == len(parameters)
     assert all(decays[id(p)] == (0.3 if p.ndim > 1 else 0.0) for p in parameters.values())
     assert {p.ndim for p in parameters.values()} >= {1, 2, 4}
+
+
+def test_fixed_norms_keep_the_statistics_of_the_start_and_learn_the_rest(tmp_path: Path) -> None:
+    start, _ = trainer(tmp_path)
+    norms = [m for m in start.trained.net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for number, norm in enumerate(norms):
+        norm.running_mean.fill_(0.01 * number)  # type: ignore[union-attr]
+        norm.running_var.fill_(1.5)  # type: ignore[union-attr]
+    save_weights(start.trained.net, start.config.model.card(), tmp_path / "start.safetensors")
+
+    def after(norm: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """State before and after two steps and one without objects between them."""
+        trained, batch = trainer(tmp_path, f"norm = '{norm}'", start="start.safetensors")
+        before = {name: value.clone() for name, value in trained.trained.net.state_dict().items()}
+        empty = [
+            replace(each, target={k: v[:0] if k != "ignore" else v for k, v in each.target.items()}) for each in batch
+        ]
+        for some in (batch, empty, batch):
+            trained._step([some], 0.0)
+        saved = trained.trained.average.state_dict()
+        assert saved.keys() == before.keys()
+        return before, trained.trained.net.state_dict()
+
+    def statistics(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: value for name, value in state.items() if "running" in name}
+
+    before, fixed = after("fixed")
+    assert len(statistics(fixed)) == 2 * len(norms)
+    assert all(torch.equal(value, before[name]) for name, value in statistics(fixed).items())
+    learnt = {name for name in fixed if not torch.equal(fixed[name], before[name])}
+    assert {name for name in fixed if name.endswith("bn1.weight")} <= learnt
+    before, moving = after("batch")
+    assert all(not torch.equal(value, before[name]) for name, value in statistics(moving).items())
+
+
+def test_fixed_norms_need_a_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="norm"):
+        trainer(tmp_path, "norm = 'fixed'")
 
 
 def test_the_gradient_follows_the_weights_of_the_loss(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -77,6 +77,9 @@ class Schedule(Part):
     weight_decay: float = Field(default=0.05, ge=0)
     warmup: int = Field(default=200, ge=0, description="steps")
     ema: float = Field(default=0.998, ge=0, lt=1, description="decay of the averaged weights that are saved")
+    norm: Literal["batch", "fixed"] = Field(
+        default="batch", description="statistics to normalise by: of each batch, or fixed, those of model.start"
+    )
     scale: Range = Field(default=(0.7, 1.45), description="range of the GSD jitter")
     free_rotation: Share = Field(default=0.5, description="share turned by any angle, the rest by 90s")
     seed: int = Field(default=0, ge=0)
@@ -110,7 +113,7 @@ class Sampling(Part):
     balance: Share = Field(default=0.0, description="0: objects as often as they come; 1: every class as often")
 
     @model_validator(mode="after")
-    def _no_more_than_all(self) -> Sampling:
+    def _no_more_than_all(self) -> Self:
         if (total := self.objects + self.empty + self.hard) > 1 + 1e-9:
             raise ValueError(f"objects + empty + hard of 1 at most, not {total:g} (unless set, objects is 0.6)")
         return self
@@ -158,6 +161,12 @@ class TrainConfig(Part):
     validation: Validation | None = None
     root: Path = Path(".")
     """Folder that relative paths start from: the config file's own."""
+
+    @model_validator(mode="after")
+    def _fixed_needs_a_start(self) -> Self:
+        if self.schedule.norm == "fixed" and not self.model.start:
+            raise ValueError("[schedule] norm = 'fixed' only with [model] start: random weights have no statistics yet")
+        return self
 
     def fingerprint(self) -> str:
         """SHA-256 of all that a resumed training must have in common with its checkpoint, what its label files say at

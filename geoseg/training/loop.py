@@ -30,6 +30,7 @@ from geoseg.training.config import TrainConfig
 from geoseg.training.drawing import Batches, drawers, drawn, pinned
 from geoseg.training.failing import environment_told
 from geoseg.training.journal import Journal, read_rows
+from geoseg.training.norms import fix_norms
 from geoseg.training.optimising import averaging, decay_groups, learning_rate
 from geoseg.training.page import page
 from geoseg.training.processes import Crew, crew
@@ -108,6 +109,8 @@ class _Trainer:
         self.settings = config.fingerprint()  # now: labels may be corrected while it trains on what they were
         torch.manual_seed(config.schedule.seed)
         net: MaskRCNN = untrained(config).to(device, memory_format=torch.channels_last).train()
+        if config.schedule.norm == "fixed":
+            fix_norms(net)
         groups = decay_groups(net, config.schedule.weight_decay)
         self.average = AveragedModel(net, multi_avg_fn=averaging(config.schedule.ema), use_buffers=True)
         self.trained = Trained(

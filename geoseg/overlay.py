@@ -20,7 +20,7 @@ from geoseg.detectors.base import ModelCard
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
 from geoseg.job import access_of
-from geoseg.paths import expanded
+from geoseg.paths import distinct, expanded
 from geoseg.picture import Entry, blend, filled, lines, with_legend
 from geoseg.raster import Reader, Scaling, open_raster, source_for
 from geoseg.sinks.atomic import replacing
@@ -65,13 +65,15 @@ def preview(
     Logs a warning where there are footprints, or truth, but none of them comes into the picture.
 
     Raises:
-        ConfigError: another suffix, no such folder, no table or one without a CRS, or a window off the raster.
+        ConfigError: another suffix, the raster itself, no such folder, no table or one without a CRS, or a window off
+            the raster.
         RasterError: the raster cannot be read.
         SinkError: the picture cannot be written; what stood there before is intact.
     """
     target = expanded(out_png)
     if target.suffix.lower() != ".png":
         raise ConfigError(f"a picture {target.name!r}", allowed="a name that ends in .png")
+    distinct([target], [raster])
     if max_side < 1:
         raise ConfigError(f"a picture of {max_side} pixels", allowed="1 or more")
     for name, table in (("footprints", footprints), ("truth", truth), ("gaps", gaps)):

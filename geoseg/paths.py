@@ -1,8 +1,9 @@
-"""Paths as a user writes them."""
+"""Paths as a user writes them, and that none is given twice."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from geoseg.errors import ConfigError
@@ -23,3 +24,26 @@ def expanded(path: str | os.PathLike[str]) -> Path:
             remedy="Write the folder out",
         )
     return Path(text)
+
+
+def distinct(written: Iterable[str | Path | None], read: Iterable[str | Path | None]) -> None:
+    """Refuse to write over what is read, or two things to one file.
+
+    Raises:
+        ConfigError: a path is named twice.
+    """
+    taken = {_place(path) for path in read if path is not None}
+    for path in written:
+        if path is None:
+            continue
+        if _place(path) in taken:
+            raise ConfigError(
+                f"{path} named twice, once as a file to write",
+                allowed="files to write that are none of the inputs, and each its own",
+                remedy="Give what is written another name",
+            )
+        taken.add(_place(path))
+
+
+def _place(path: str | Path) -> str:
+    return os.path.realpath(expanded(path))

@@ -30,7 +30,8 @@ LONLAT = CRS.from_epsg(4326)
 _JOINT_PX = 1e-6
 """Pixels to which parts that abut are rounded before they become one: what reprojection leaves between them."""
 _HEAD = 64 * 1024  # more than GDAL looks at
-_ALLOWED = "a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet file"
+_ALLOWED = "a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet file, or a folder that geoseg wrote"
+_PARTS = "part-*.parquet"  # of a dataset, see geoseg.sinks.dataset
 _SHAPEFILE = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 
 
@@ -151,16 +152,18 @@ def read_shapes(path: str | Path, kind: str = "vector") -> Shapes:
 def read_table(path: str | Path, kind: str = "vector") -> geopandas.GeoDataFrame:
     """A vector file, told by its first bytes; text that names other files (an OGR VRT) is never opened.
 
-    Of a GeoPackage the layer ``footprints``, or else its one layer of polygons.
+    Of a GeoPackage the layer ``footprints``, or else its one layer of polygons; of a dataset all files.
 
     Args:
-        path: a local file.
+        path: a local file, or the folder of a dataset.
         kind: what to call it in messages: ``the {kind} file ...``.
 
     Raises:
         ConfigError: absent, of another kind, broken, or with several layers to choose from.
     """
     what, path = _what(path, kind), _absolute(path)
+    if parts := sorted(Path(path).glob(_PARTS)):
+        return pandas.concat([_opened(geopandas.read_parquet, str(part), what) for part in parts], ignore_index=True)
     head = _head(path, what)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
         return _geojson(path, what)
@@ -196,7 +199,8 @@ def read_gaps(path: str | Path) -> geopandas.GeoDataFrame | None:
     if output.suffix.lower() == ".gpkg":
         table = read_layer(output, "gaps", "footprints")
     else:
-        beside = output.with_name(f"{output.stem}.gaps{output.suffix}")
+        inside = output / "_gaps" / "gaps.parquet"
+        beside = inside if output.is_dir() else output.with_name(f"{output.stem}.gaps{output.suffix}")
         if not beside.is_file():
             return None
         table = read_table(beside, "gaps")

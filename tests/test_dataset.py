@@ -11,6 +11,7 @@ import geopandas as gpd
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from commands import cli
 from painted import Painted, write_raster
 from test_squares import _speckled
 
@@ -18,6 +19,7 @@ from geoseg import Settings, Tiling
 from geoseg.errors import ConfigError, SinkError
 from geoseg.extraction import extract_to, run
 from geoseg.sinks import check_output, dataset, written_run
+from geoseg.vectors import read_gaps, read_table
 
 TILING = Tiling(core=24, halo=8, block=1)
 PLAIN = Settings.model_validate({"engine": {"workers": 2}})
@@ -47,6 +49,29 @@ def test_a_dataset_holds_what_a_file_holds(raster: Path, tmp_path: Path) -> None
     assert expected["id"].iloc[0] in set(gpd.read_parquet(tmp_path / "out", bbox=(x0, y0, x1, y1))["id"])
     assert written_run(tmp_path / "out")["run"] == report.run
     assert len(gpd.read_parquet(tmp_path / "out" / "_gaps" / "gaps.parquet")) == 0
+
+
+@pytest.mark.parametrize("bright", [True, False], ids=["objects", "none"])
+def test_a_dataset_is_drawn_and_judged_as_a_file_is(tmp_path: Path, bright: bool) -> None:
+    pixels = _speckled(5, 150, 230) * bright
+    pixels[:40, :90] = 0
+    scene = write_raster(tmp_path / "scene.tif", pixels, nodata=0)
+    for name in ("out", "out.parquet"):
+        extract_to(scene, Painted(), tmp_path / name, tiling=TILING, settings=PLAIN)
+    found, expected = (read_table(tmp_path / name) for name in ("out", "out.parquet"))
+    assert _rows(found) == _rows(expected) and found.crs == expected.crs and bright == (len(found) > 0)
+    gaps = read_gaps(tmp_path / "out")
+    assert gaps is not None and list(gaps["reason"]) == list(read_gaps(tmp_path / "out.parquet")["reason"]) == [
+        "nodata"
+    ]
+    told = []
+    for name in ("out", "out.parquet"):
+        judged = cli("evaluate", tmp_path / name, tmp_path / "out.parquet", "--json")
+        assert judged.exit_code == 0, judged.output
+        told.append(json.loads(judged.stdout))
+        assert cli("preview", scene, tmp_path / name, "-o", tmp_path / f"{name}.png").exit_code == 0
+    assert told[0]["f1"] == told[1]["f1"] == (1.0 if bright else told[1]["f1"])
+    assert (tmp_path / "out.png").read_bytes() == (tmp_path / "out.parquet.png").read_bytes()
 
 
 def test_a_dataset_of_nothing_has_the_schema(tmp_path: Path) -> None:

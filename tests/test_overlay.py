@@ -230,6 +230,11 @@ def test_what_is_refused(tmp_path: Path) -> None:
     made = scene(tmp_path)
     with pytest.raises(ConfigError, match=r"\.png"):
         preview(made.path, made.footprints, tmp_path / "a.jpg")
+    picture = tmp_path / "imagery.png"  # with a world file a raster like any other
+    made.path.rename(picture)
+    with pytest.raises(ConfigError, match="named twice"):
+        preview(picture, made.footprints, picture)
+    picture.rename(made.path)
     with pytest.raises(ConfigError, match="without a CRS"):
         preview(made.path, made.footprints.set_crs(None, allow_override=True), tmp_path / "a.png")
     with pytest.raises(ConfigError, match="footprints of type GeoSeries"):

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from geoseg.cli import app
 from geoseg.detectors.cards import weights_path
-from geoseg.errors import SinkError
+from geoseg.errors import ConfigError, SinkError
 from geoseg.locks import output_lock
-from geoseg.training import stopping
+from geoseg.training import read_train_config, stopping, train
 from geoseg.training.loop import _Trainer
 from geoseg.training.stopping import Stop
 
@@ -125,6 +125,8 @@ def test_weights_to_start_from_are_not_written_over(tmp_path: Path) -> None:
     config.write_text(TINY.format(steps=1).replace("gsd_m = 0.3", 'gsd_m = 0.3\nstart = "./t.safetensors"'))
     result = CliRunner().invoke(app, ["train", str(config), "-o", str(out), "--device", "cpu"])
     assert result.exit_code == 2 and "named twice" in result.stderr
+    with pytest.raises(ConfigError, match="named twice"):
+        train(read_train_config(config), out, device="cpu")
     assert out.read_bytes() == weights_path("buildings").read_bytes()
 
 

@@ -11,9 +11,8 @@ import typer
 from rich.table import Table
 
 from geoseg.cli.console import Verbose, log, out, show, start
-from geoseg.cli.options import distinct
 from geoseg.errors import ConfigError
-from geoseg.paths import expanded
+from geoseg.paths import distinct, expanded
 
 if TYPE_CHECKING:
     import geopandas as gpd

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from geoseg.cli.console import Verbose, log, start
-from geoseg.cli.options import distinct, settings_with
+from geoseg.cli.options import settings_with
+from geoseg.paths import distinct
 
 
 class Masks(StrEnum):

@@ -22,7 +22,6 @@ from geoseg.cli.options import (
     Scheduler,
     ScoreThreshold,
     Workers,
-    distinct,
     parse_bands,
     parse_scaling,
     parse_sides,
@@ -32,7 +31,7 @@ from geoseg.cli.progress import progress
 from geoseg.cli.reports import report_again, write_report
 from geoseg.cli.unchanged import sketched, unchanged
 from geoseg.locks import output_lock
-from geoseg.paths import expanded
+from geoseg.paths import distinct, expanded
 from geoseg.tiling import said
 
 if TYPE_CHECKING:

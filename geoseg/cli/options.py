@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from geoseg.errors import ConfigError
-from geoseg.paths import expanded
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -75,29 +72,6 @@ def _allowed(problem: ErrorDetails) -> str:
         return "auto, cpu, cuda, cuda:N, mps, openvino (Mask R-CNNs, ONNX models), tensorrt (ONNX models)"
     said = str(problem["msg"])
     return said.removeprefix("Input should be ").removeprefix("Value error, ")
-
-
-def distinct(written: Iterable[str | Path | None], read: Iterable[str | Path | None]) -> None:
-    """Refuse a command that would write over what it reads, or write two things to one file.
-
-    Raises:
-        ConfigError: a path is named twice.
-    """
-    taken = {_place(path) for path in read if path is not None}
-    for path in written:
-        if path is None:
-            continue
-        if _place(path) in taken:
-            raise ConfigError(
-                f"{path} named twice, once as a file to write",
-                allowed="files to write that are none of the inputs, and each its own",
-                remedy="Give what is written another name",
-            )
-        taken.add(_place(path))
-
-
-def _place(path: str | Path) -> str:
-    return os.path.realpath(expanded(path))
 
 
 def parse_sides(option: str, text: str | None) -> int | tuple[int, ...] | None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geoseg.cli.console import Quiet, Verbose, log, start
-from geoseg.cli.options import Aoi, Config, Force, distinct, parse_sides, settings_with
+from geoseg.cli.options import Aoi, Config, Force, parse_sides, settings_with
 from geoseg.errors import ConfigError
-from geoseg.paths import expanded
+from geoseg.paths import distinct, expanded
 from geoseg.tiling import said
 
 if TYPE_CHECKING:

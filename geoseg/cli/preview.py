@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from geoseg.cli.console import Verbose, start
-from geoseg.cli.options import distinct, settings_with
+from geoseg.cli.options import settings_with
+from geoseg.paths import distinct
 
 
 def preview(

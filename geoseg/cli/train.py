@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
-from geoseg.cli.options import distinct
 from geoseg.paths import expanded
 
 
@@ -39,8 +38,6 @@ def train(
     target = expanded(output or f"{config.stem}.safetensors")
     try:
         settings = read_train_config(config)
-        begin = settings.start
-        distinct([target], [config, begin if isinstance(begin, Path) else None])
         run(settings, target, device=device, log=log.info, tensorboard=tensorboard, stop_after_min=stop_after)
     except KeyboardInterrupt:
         kept = "training goes on from its checkpoint" if checkpoint_of(target).exists() else "no step is kept yet"

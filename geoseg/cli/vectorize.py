@@ -20,14 +20,13 @@ from geoseg.cli.options import (
     Scheduler,
     ScoreThreshold,
     Workers,
-    distinct,
     settings_with,
 )
 from geoseg.cli.progress import progress
 from geoseg.cli.reports import report_again, write_report
 from geoseg.cli.unchanged import unchanged
 from geoseg.locks import output_lock
-from geoseg.paths import expanded
+from geoseg.paths import distinct, expanded
 
 
 def vectorize(

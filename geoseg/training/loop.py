@@ -22,7 +22,7 @@ from geoseg.detectors.weights import save_weights
 from geoseg.durations import duration
 from geoseg.errors import ConfigError, GeosegError
 from geoseg.locks import output_lock
-from geoseg.paths import expanded
+from geoseg.paths import distinct, expanded
 from geoseg.sinks.atomic import clear_leftovers, replacing
 from geoseg.training.checkpoint import State, Trained, checkpoint_of, load_checkpoint, save_checkpoint
 from geoseg.training.chips import Example
@@ -77,7 +77,8 @@ def train(
         The path of the weights file.
 
     Raises:
-        ConfigError: another suffix; settings or sources that cannot be used; a loss that is no longer finite.
+        ConfigError: another suffix, or the file to start from; settings or sources that cannot be used; a loss that is
+            no longer finite.
         LockedError: another training is writing that file.
         ResourceError: no such device, too little memory, or TensorBoard is not installed.
         SinkError: the weights, the checkpoint or the page at the end cannot be written.
@@ -88,6 +89,8 @@ def train(
     target = expanded(out)
     if target.suffix != ".safetensors":
         raise ConfigError(f"the weights file {target}", allowed="a name that ends in .safetensors")
+    begin = config.start
+    distinct([target], [begin if isinstance(begin, Path) else None])  # the name of a model: its next version
     target.parent.mkdir(parents=True, exist_ok=True)
     with crew(device) as (processes, where), output_lock(target) if processes.leads else nullcontext():
         board = None if tensorboard is None else expanded(tensorboard)

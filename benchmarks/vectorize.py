@@ -1,11 +1,13 @@
-"""Footprints again from kept predictions, against the run that kept them: a real model, a generated town.
+"""Footprints again from kept predictions, against the run that kept them: a real model on a town.
 
     python -m benchmarks.vectorize [--times 2] [--model buildings] [--rounds 3] [--regularize none] [--least 50]
+    python -m benchmarks.vectorize --raster ../shared/data/buildings/banepa.tif
 
 The sample town is laid side by side ``times`` x ``times``; every second copy is mirrored, so that no copy ends where
-the next begins. Both commands write a GeoPackage, on the same threads. Exits 1 where ``geoseg vectorize`` is less than
-``least`` times as fast as ``geoseg extract``, or its footprints are not the same. Compared are seconds of CPU, which
-other work on the machine stretches less than those of the clock; of ``geoseg vectorize`` the median of some rounds.
+the next begins. Or any raster is taken as it is. Both commands write a GeoPackage, on the same threads. Exits 1 where
+``geoseg vectorize`` is less than ``least`` times as fast as ``geoseg extract``, or its footprints are not the same.
+Compared are seconds of CPU, which other work on the machine stretches less than those of the clock; of ``geoseg
+vectorize`` the median of some rounds.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def make(path: Path, times: int) -> None:
+def make(path: Path, times: int) -> Path:
     """The sample town, several times."""
     import numpy as np
     import rasterio
@@ -33,12 +35,14 @@ def make(path: Path, times: int) -> None:
     whole = np.tile(square, (1, -(-times // 2), -(-times // 2)))[:, :height, :width]
     with rasterio.open(path, "w", **{**profile, "height": height, "width": width}) as out:
         out.write(whole)
+    return path
 
 
 def main() -> int:
     """Run both and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=2)
+    parser.add_argument("--raster", type=Path, help="instead of the sample town")
     parser.add_argument("--model", default="buildings")
     parser.add_argument("--device", default="cpu", help="of the network")
     parser.add_argument("--rounds", type=int, default=3, help="of geoseg vectorize")
@@ -52,12 +56,12 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
-        make(folder / "town.tif", given.times)
+        raster = given.raster or make(folder / "town.tif", given.times)
         model = geoseg.load_model(given.model, device=given.device)
         settings = geoseg.Settings.model_validate({"shapes": {"regularize": given.regularize}})
         told: dict[str, float] = {}
         began, cpu = time.perf_counter(), time.process_time()
-        done = run_to(folder / "town.tif", model, folder / "run.gpkg", settings=settings, store=folder / "store")
+        done = run_to(raster, model, folder / "run.gpkg", settings=settings, store=folder / "store")
         told.update(extract_s=time.perf_counter() - began, extract_cpu_s=time.process_time() - cpu)
         rounds = []
         for _ in range(given.rounds):

@@ -411,6 +411,25 @@ def test_outside_the_aoi_is_a_gap_and_keeps_its_pixels(tmp_path: Path) -> None:
         assert shapely.dwithin(aoi, centres, 0.75).all()
 
 
+def test_a_notch_of_the_aoi_that_ends_where_a_window_does_does_not_turn_it_inside_out(tmp_path: Path) -> None:
+    aoi = shapely.from_wkt("POLYGON ((5 17, 10 11, 4 0, 6 15, 0 11, 5 17))")
+    source = source_for(open_raster(write(tmp_path / "a.tif", texture(1, 20, 30))), RAW, aoi=aoi)
+    here = Tile(
+        row=0,
+        col=0,
+        core=Window(row_off=3, col_off=1, height=9, width=11),
+        window=Window(row_off=0, col_off=0, height=15, width=15),
+    )
+    with Reader(source) as open_reader:
+        (chip,), gaps = open_reader.read([here])
+    wanted = shapely.intersection(aoi, shapely.box(*here.core.xyxy))
+    assert wanted.area == pytest.approx(27.2, abs=0.1)
+    (gap,) = gaps
+    assert gap.reason == "outside_aoi" and gap.geometry.area == pytest.approx(9 * 11 - wanted.area)
+    rows, cols = np.indices(chip.valid.shape) + 0.5
+    assert chip.valid[shapely.contains_xy(aoi, cols, rows)].all()
+
+
 def test_an_empty_aoi_reads_nothing(tmp_path: Path) -> None:
     source = source_for(open_raster(write(tmp_path / "a.tif", texture(3, HEIGHT, WIDTH))), RAW, aoi=shapely.Polygon())
     chips, gaps = reader(source).read(list(Tiling(core=64, halo=6).plan(source.grid.window).tiles()))

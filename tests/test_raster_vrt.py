@@ -10,6 +10,7 @@ import rasterio
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio.enums import Resampling
 from rasters import Listener, pixels_of, texture, write
 
 from geoseg.detectors.base import ModelCard
@@ -315,6 +316,26 @@ def test_blocks_of_overviews_of_sources_are_limited(tmp_path: Path) -> None:
     with pytest.raises(RasterError, match=r"its image 2 \(a mask or an overview\) stored in blocks of 128 x 128"):
         open_raster(mosaic, access=Access(max_block_bytes=128 * 128 - 1))
     open_raster(mosaic, access=Access(max_block_bytes=128 * 128))
+
+
+@pytest.mark.parametrize("core", [9, 13, 100])
+def test_overviews_of_sources_have_no_say(tmp_path: Path, core: int) -> None:
+    """Which of them GDAL would take depends on the window, so that pixels would follow from the tiling."""
+    fine, good = texture(1, 3 * H, 3 * W), np.ones((3 * H, 3 * W), bool)
+    good[: H // 2, W:] = False
+    with rasterio.open(write(tmp_path / "a.tif", fine, mask=good), "r+") as dataset:
+        dataset.build_overviews([2, 4], Resampling.average)
+    finer = source("a.tif").replace(f'xSize="{W}" ySize="{H}"/><Dst', f'xSize="{3 * W}" ySize="{3 * H}"/><Dst')
+    mask = finer.replace("<SourceBand>1<", "<SourceBand>mask,1<")
+    mask = f'<MaskBand><VRTRasterBand dataType="Byte">{mask}</VRTRasterBand></MaskBand>'
+    found = source_for(open_raster(vrt(tmp_path / "m.vrt", finer, extra=mask)), ModelCard(classes=("thing",)))
+    centres = (slice(None), slice(1, None, 3), slice(1, None, 3))
+    for block in Tiling(core=core, halo=3, block=2).plan(found.grid.window).blocks():
+        for chip in reader(found).read(block.tiles)[0]:
+            w = chip.tile.window
+            there = np.s_[:, w.row_off : w.row_end, w.col_off : w.col_end]
+            np.testing.assert_array_equal(chip.pixels, fine[centres][there])
+            np.testing.assert_array_equal(chip.valid, good[None][centres][there][0])
 
 
 EDGES = st.one_of(st.floats(-30, 80), st.sampled_from([float("-inf"), float("inf"), 7.5, 12.0]))

@@ -187,7 +187,8 @@ class _Rewriter:
         return (x, y, x + w, y + h)
 
     def _resampling(self, element: ET.Element, clean: ET.Element) -> None:
-        """Leave out what a source laid pixel on pixel has no use for, as GDAL's average is wrong even there."""
+        """Leave out what a source laid pixel on pixel has no use for, as GDAL's average is wrong even there; of others
+        read the full size alone."""
         method = element.get("resampling", "")
         taken, laid = self._rect(element, "SrcRect"), self._rect(element, "DstRect")
         if _pixel_on_pixel(taken, laid):
@@ -198,6 +199,10 @@ class _Rewriter:
                 f"the resampling {method!r} for a source whose pixels are not the mosaic's",
                 "Bring the sheets to one grid with gdalwarp -tr -tap, or rebuild it with gdalbuildvrt -r bilinear",
             )
+        else:
+            # Which of a source's overviews GDAL would take follows from the window that is read.
+            options = ET.SubElement(clean, "OpenOptions")
+            ET.SubElement(options, "OOI", key="OVERVIEW_LEVEL").text = "NONE"
 
     def _rect(self, element: ET.Element, tag: str) -> tuple[float, float, float, float] | None:
         """(x, y, width, height) in pixels; None where the source has no such rectangle."""

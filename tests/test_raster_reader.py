@@ -344,6 +344,9 @@ def test_a_mask_of_another_size_or_kind_is_refused(tmp_path: Path) -> None:
     write(mask, np.ones((1, HEIGHT, 7), "uint8"))
     with pytest.raises(Exception, match="mask of the raster's size"):
         open_raster(path)
+    write(mask, np.ones((3, HEIGHT, WIDTH), "uint8"))  # of which the first would have spoken for all bands
+    with pytest.raises(RasterError, match=r"with 3 band\(s\).*one for all bands"):
+        open_raster(path)
     mask.write_text("<VRTDataset/>")
     with pytest.raises(Exception, match="which is a TIFF"):
         open_raster(path)

@@ -94,6 +94,16 @@ def test_other_number_types_need_a_declared_scaling(tmp_path: Path, dtype: str) 
     np.testing.assert_allclose(found, expected, atol=0.501)
 
 
+def test_numbers_of_fewer_than_8_bits_need_a_declared_scaling(tmp_path: Path) -> None:
+    pixels = texture(3, H, W) % 16
+    info = open_raster(write(tmp_path / "a.tif", pixels, nbits=4, photometric="rgb"))
+    with pytest.raises(RasterError, match=r"4-bit pixels.*--scaling"):
+        source_for(info, RGB)
+    np.testing.assert_array_equal(pixels_of(source_for(info, RAW)), pixels)
+    stretched = source_for(info, RGB, scaling=Scaling(low=(0,), high=(15,)))
+    np.testing.assert_array_equal(pixels_of(stretched), pixels * 17)
+
+
 def test_8_bit_passes_untouched_unless_a_scaling_is_given(tmp_path: Path) -> None:
     pixels = texture(3, H, W)
     info = open_raster(write(tmp_path / "a.tif", pixels))

@@ -307,6 +307,13 @@ def test_masks_of_sources_count_or_are_refused(tmp_path: Path, inside: bool) -> 
     np.testing.assert_array_equal(chip.valid, good)
 
 
+def test_a_mask_for_each_band_is_refused(tmp_path: Path, tif: Path) -> None:
+    mask = f'<MaskBand><VRTRasterBand dataType="Byte">{source("a.tif")}</VRTRasterBand></MaskBand>'
+    path = vrt(tmp_path / "m.vrt", *(source("a.tif", band) + mask for band in (1, 2, 3)))
+    with pytest.raises(RasterError, match=r"mask of its own for each band.*gdal_translate -mask 1"):
+        open_raster(path)
+
+
 def test_blocks_of_overviews_of_sources_are_limited(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", texture(1, 320, 352), blockysize=1)
     with rasterio.open(path, "r+") as dataset:

@@ -160,9 +160,11 @@ def _band_of(role: str, info: RasterInfo) -> int | None:
 
 
 def _check_undeclared(info: RasterInfo, card: ModelCard) -> None:
-    if card.mean is not None and info.dtype != "uint8":
+    few = info.bits is not None and info.bits < 8
+    if card.mean is not None and (info.dtype != "uint8" or few):
+        kind = f"{info.bits}-bit" if few else info.dtype
         raise RasterError(
-            f"{info.name} with {info.dtype} pixels for a model of 8-bit imagery",
+            f"{info.name} with {kind} pixels for a model of 8-bit imagery",
             allowed="uint8, or a declared scaling",
             remedy="Give the range of its values, e.g. --scaling 0,3000, or have it measured once for the "
             "whole raster, e.g. --stretch 2,98 (in settings: scaling under [raster]; in an archive also by [[rule]])",

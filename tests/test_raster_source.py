@@ -37,6 +37,7 @@ def pixels_of(source: Source) -> np.ndarray:
         (4, "uint8", {}, (1, 2, 3)),  # GDAL writes the fourth 8-bit band as alpha
         (4, "uint16", {"photometric": "rgb"}, (1, 2, 3)),
         (4, "uint8", GRAY | {"descriptions": ("blue", "green", "red", "nir")}, (3, 2, 1)),
+        (4, "uint8", {"descriptions": ("red", "green", "blue", "nir")}, (1, 2, 3)),  # which is so sure of it
         (8, "uint8", GRAY | {"descriptions": ("a", "Blue", "c", "GREEN", "e", "red", "g", "h")}, (6, 4, 2)),
         (3, "uint8", GRAY | {"descriptions": ("red", "green", "blue")}, (1, 2, 3)),
     ],

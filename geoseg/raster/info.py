@@ -260,8 +260,9 @@ def _roles(dataset: DatasetReader) -> tuple[str, ...]:
 
 def _role(description: str | None, colour: ColorInterp) -> str:
     interpreted = colour.name.lower() if colour.name.lower() in _ROLES else "unknown"
-    if interpreted in ("alpha", "palette"):
+    if interpreted == "palette":
         return interpreted
+    # Alpha, too: GDAL calls the fourth band of 8 bits so where it is not told otherwise, near infrared as a rule.
     text = (description or "").strip().lower()
     named = _SYNONYMS.get(text, text)
     return named if named in _ROLES else interpreted

@@ -109,6 +109,23 @@ def test_a_source_is_not_taken_for_a_changed_one_by_what_its_mosaic_leaves_open(
         open_raster(vrt(tmp_path / "m.vrt", further))
 
 
+def test_a_source_that_is_laid_without_rectangles_has_to_fill_its_mosaic(tmp_path: Path) -> None:
+    """What it does not reach would be black, and count as imagery."""
+    pixels = texture(1, H, W)
+    write(tmp_path / "a.tif", pixels)
+    rects = source("a.tif")[source("a.tif").index("<SrcRect") : source("a.tif").index("</Simple")]
+    bare = source("a.tif").replace(rects, "")
+    np.testing.assert_array_equal(pixels_of(open_raster(vrt(tmp_path / "m.vrt", bare))), pixels)
+    smaller = vrt(tmp_path / "m.vrt", bare, height=H - 3, width=W - 1)
+    np.testing.assert_array_equal(pixels_of(open_raster(smaller)), pixels[:, : H - 3, : W - 1])
+    with pytest.raises(RasterError, match=rf"{H} x {W} pixels where the mosaic goes by {H + 3} x {W}\."):
+        open_raster(vrt(tmp_path / "m.vrt", bare, height=H + 3))
+    taken, laid = rects.split("/><")
+    for one in (f"{taken}/>", f"<{laid}"):  # GDAL reads nothing of it
+        with pytest.raises(RasterError, match="a SrcRect or a DstRect alone"):
+            open_raster(vrt(tmp_path / "m.vrt", source("a.tif").replace(rects, one)))
+
+
 def test_a_source_with_huge_blocks_or_no_header_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.tif", texture(3, H, W), tiled=True, blockxsize=64, blockysize=48)
     path = vrt(tmp_path / "m.vrt", source("a.tif"))

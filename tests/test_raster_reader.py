@@ -371,6 +371,13 @@ def test_a_palette_becomes_colours(tmp_path: Path) -> None:
         source_for(open_raster(path), ModelCard(classes=("thing",), bands=("nir",)))
 
 
+def test_the_numbers_of_a_palettes_colours_are_no_imagery(tmp_path: Path) -> None:
+    colours = {value: (value, 255 - value, 7, 255) for value in range(256)}
+    info = open_raster(write(tmp_path / "a.tif", texture(1, HEIGHT, WIDTH), photometric="palette", colormap=colours))
+    with pytest.raises(RasterError, match=r"red=1, the palette of a\.tif.*by itself"):
+        source_for(info, RGB, bands={"red": 1, "green": 1, "blue": 1})
+
+
 def test_bgrn_reaches_an_rgb_model_in_its_order(tmp_path: Path) -> None:
     pixels = texture(4, HEIGHT, WIDTH)
     path = write(

@@ -135,7 +135,7 @@ def _bands(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int]) -> tup
 
 
 def _check_mapped(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int]) -> None:
-    """Refuse a map that says more than is asked, or takes validity for a colour."""
+    """Refuse a map that says more than is asked, or takes validity or a palette's numbers for colours."""
     unasked = [role for role in mapping if role not in (card.bands or mapping)]
     if unasked:
         raise RasterError(
@@ -150,6 +150,13 @@ def _check_mapped(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int])
             allowed="bands that hold imagery: alpha says which pixels hold something",
             remedy=f"Name another band; where band {info.alpha} is no alpha, say so in the file, e.g. with "
             f"gdal_edit -colorinterp_{info.alpha} undefined",
+        )
+    indexed = [role for role, band in mapping.items() if info.roles[band - 1] == "palette"]
+    if indexed and len(mapping) > 1:
+        raise RasterError(
+            f"a band map with {indexed[0]}={mapping[indexed[0]]}, the palette of {info.name}",
+            allowed="bands that hold imagery: a palette's values are numbers of colours",
+            remedy="Leave out --bands (in settings: bands under [raster]): a palette becomes colours by itself",
         )
 
 

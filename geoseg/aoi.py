@@ -18,6 +18,7 @@ from pyproj.exceptions import CRSError, ProjError
 
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
+from geoseg.polygons import clipped
 from geoseg.turns import Floats, moved, transformed, turn, unwrapped
 from geoseg.vectors import LONLAT, Shapes, from_table, read_shapes
 
@@ -277,7 +278,7 @@ def _near(area: shapely.Geometry, crs: CRS, x: Floats, y: Floats) -> tuple[shape
     near = []
     for shift in (-whole, 0.0, whole) if whole else (0.0,):
         # Clipped before it is moved: a huge AOI costs no more than the part of it that lies here.
-        part = shapely.clip_by_rect(area, west - shift, south, east - shift, north)
+        part = clipped(area, (west - shift, south, east - shift, north))
         if not part.is_empty:
             near.append(shapely.affinity.translate(part, shift) if shift else part)
     return _polygonal(shapely.make_valid(shapely.union_all(near))), max(step / _FINER, 1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,17 @@ def valid(geometry: NDArray[Any]) -> NDArray[Any]:
         geometry = geometry.copy()
         geometry[bad] = polygonal(shapely.make_valid(geometry[bad], method="structure", keep_collapsed=False))
     return geometry
+
+
+def clipped(area: shapely.Geometry, xyxy: Sequence[float]) -> shapely.Geometry:
+    """The polygons of a valid area in the rectangle (x0, y0, x1, y1), valid; empty where it is not there."""
+    found = shapely.clip_by_rect(area, *xyxy)
+    if shapely.is_valid(found):
+        return found
+    # Where a notch of the area ends on the rectangle's side, that has broken rings, and to clip those again may give
+    # what is beside the area in place of what is in it. The sound way takes some twenty times as long.
+    found = polygonal(np.array([shapely.intersection(area, shapely.box(*xyxy))], dtype=object))[0]
+    return found
 
 
 def polygonal(geometry: NDArray[Any]) -> NDArray[Any]:

@@ -125,6 +125,18 @@ def test_a_reserved_tail_is_suspected(tmp_path: Path, layout: dict[str, Any]) ->
     assert area(gaps).area / (300 * 410) == pytest.approx(0.4, abs=0.06)
 
 
+@pytest.mark.parametrize("layout", [{"tiled": True, "blockxsize": 64, "blockysize": 64}, {"blockysize": 2}])
+def test_a_reserved_tail_is_suspected_where_only_the_last_band_is_in_it(tmp_path: Path, layout: dict[str, Any]) -> None:
+    path = write(tmp_path / "a.tif", texture(3, 300, 410), interleave="band", **layout)
+    zero_tail(path, 0.2)
+    info = open_raster(path)
+    chips, gaps = read_all(source_for(info, RAW))
+    assert {gap.reason for gap in gaps} == {"suspect_missing"}
+    assert area(gaps).area / (300 * 410) == pytest.approx(0.6, abs=0.06)
+    assert all(chip.pixels[:, chip.valid].all() for chip in chips)
+    assert read_all(source_for(info, RAW, bands={"a": 1, "b": 2}))[1] == []  # those were written
+
+
 @pytest.mark.parametrize("compress", ["deflate", "lzw", "zstd"])
 def test_a_reserved_tail_of_a_compressed_file_is_unreadable(tmp_path: Path, compress: str) -> None:
     path = write(tmp_path / "a.tif", texture(3, HEIGHT, WIDTH), compress=compress, tiled=True)

@@ -344,6 +344,9 @@ def test_a_mask_of_another_size_or_kind_is_refused(tmp_path: Path) -> None:
     write(mask, np.ones((1, HEIGHT, 7), "uint8"))
     with pytest.raises(Exception, match="mask of the raster's size"):
         open_raster(path)
+    write(mask, np.ones((3, HEIGHT, WIDTH), "uint8"))  # of which the first would have spoken for all bands
+    with pytest.raises(RasterError, match=r"with 3 band\(s\).*one for all bands"):
+        open_raster(path)
     mask.write_text("<VRTDataset/>")
     with pytest.raises(Exception, match="which is a TIFF"):
         open_raster(path)
@@ -366,6 +369,13 @@ def test_a_palette_becomes_colours(tmp_path: Path) -> None:
         assert chip.pixels.dtype == np.uint8
     with pytest.raises(RasterError, match="palette image"):
         source_for(open_raster(path), ModelCard(classes=("thing",), bands=("nir",)))
+
+
+def test_the_numbers_of_a_palettes_colours_are_no_imagery(tmp_path: Path) -> None:
+    colours = {value: (value, 255 - value, 7, 255) for value in range(256)}
+    info = open_raster(write(tmp_path / "a.tif", texture(1, HEIGHT, WIDTH), photometric="palette", colormap=colours))
+    with pytest.raises(RasterError, match=r"red=1, the palette of a\.tif.*by itself"):
+        source_for(info, RGB, bands={"red": 1, "green": 1, "blue": 1})
 
 
 def test_bgrn_reaches_an_rgb_model_in_its_order(tmp_path: Path) -> None:
@@ -409,6 +419,25 @@ def test_outside_the_aoi_is_a_gap_and_keeps_its_pixels(tmp_path: Path) -> None:
         rows, cols = np.nonzero(chip.valid)
         centres = shapely.points(cols + 0.5 + chip.tile.window.col_off, rows + 0.5 + chip.tile.window.row_off)
         assert shapely.dwithin(aoi, centres, 0.75).all()
+
+
+def test_a_notch_of_the_aoi_that_ends_where_a_window_does_does_not_turn_it_inside_out(tmp_path: Path) -> None:
+    aoi = shapely.from_wkt("POLYGON ((5 17, 10 11, 4 0, 6 15, 0 11, 5 17))")
+    source = source_for(open_raster(write(tmp_path / "a.tif", texture(1, 20, 30))), RAW, aoi=aoi)
+    here = Tile(
+        row=0,
+        col=0,
+        core=Window(row_off=3, col_off=1, height=9, width=11),
+        window=Window(row_off=0, col_off=0, height=15, width=15),
+    )
+    with Reader(source) as open_reader:
+        (chip,), gaps = open_reader.read([here])
+    wanted = shapely.intersection(aoi, shapely.box(*here.core.xyxy))
+    assert wanted.area == pytest.approx(27.2, abs=0.1)
+    (gap,) = gaps
+    assert gap.reason == "outside_aoi" and gap.geometry.area == pytest.approx(9 * 11 - wanted.area)
+    rows, cols = np.indices(chip.valid.shape) + 0.5
+    assert chip.valid[shapely.contains_xy(aoi, cols, rows)].all()
 
 
 def test_an_empty_aoi_reads_nothing(tmp_path: Path) -> None:

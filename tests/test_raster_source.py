@@ -37,6 +37,7 @@ def pixels_of(source: Source) -> np.ndarray:
         (4, "uint8", {}, (1, 2, 3)),  # GDAL writes the fourth 8-bit band as alpha
         (4, "uint16", {"photometric": "rgb"}, (1, 2, 3)),
         (4, "uint8", GRAY | {"descriptions": ("blue", "green", "red", "nir")}, (3, 2, 1)),
+        (4, "uint8", {"descriptions": ("red", "green", "blue", "nir")}, (1, 2, 3)),  # which is so sure of it
         (8, "uint8", GRAY | {"descriptions": ("a", "Blue", "c", "GREEN", "e", "red", "g", "h")}, (6, 4, 2)),
         (3, "uint8", GRAY | {"descriptions": ("red", "green", "blue")}, (1, 2, 3)),
     ],
@@ -92,6 +93,16 @@ def test_other_number_types_need_a_declared_scaling(tmp_path: Path, dtype: str) 
     expected = np.clip((pixels.astype("float64") - lows) / (highs - lows) * 255, 0, 255)
     assert found.dtype == np.uint8
     np.testing.assert_allclose(found, expected, atol=0.501)
+
+
+def test_numbers_of_fewer_than_8_bits_need_a_declared_scaling(tmp_path: Path) -> None:
+    pixels = texture(3, H, W) % 16
+    info = open_raster(write(tmp_path / "a.tif", pixels, nbits=4, photometric="rgb"))
+    with pytest.raises(RasterError, match=r"4-bit pixels.*--scaling"):
+        source_for(info, RGB)
+    np.testing.assert_array_equal(pixels_of(source_for(info, RAW)), pixels)
+    stretched = source_for(info, RGB, scaling=Scaling(low=(0,), high=(15,)))
+    np.testing.assert_array_equal(pixels_of(stretched), pixels * 17)
 
 
 def test_8_bit_passes_untouched_unless_a_scaling_is_given(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import rasterio
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio.enums import Resampling
 from rasters import Listener, pixels_of, texture, write
 
 from geoseg.detectors.base import ModelCard
@@ -106,6 +107,23 @@ def test_a_source_is_not_taken_for_a_changed_one_by_what_its_mosaic_leaves_open(
     further = plain.replace(f'xSize="{W}"', f'xSize="{W + 9}"', 1)
     with pytest.raises(RasterError, match=rf"{H} x {W} pixels where the mosaic goes by {H} x {W + 9}"):
         open_raster(vrt(tmp_path / "m.vrt", further))
+
+
+def test_a_source_that_is_laid_without_rectangles_has_to_fill_its_mosaic(tmp_path: Path) -> None:
+    """What it does not reach would be black, and count as imagery."""
+    pixels = texture(1, H, W)
+    write(tmp_path / "a.tif", pixels)
+    rects = source("a.tif")[source("a.tif").index("<SrcRect") : source("a.tif").index("</Simple")]
+    bare = source("a.tif").replace(rects, "")
+    np.testing.assert_array_equal(pixels_of(open_raster(vrt(tmp_path / "m.vrt", bare))), pixels)
+    smaller = vrt(tmp_path / "m.vrt", bare, height=H - 3, width=W - 1)
+    np.testing.assert_array_equal(pixels_of(open_raster(smaller)), pixels[:, : H - 3, : W - 1])
+    with pytest.raises(RasterError, match=rf"{H} x {W} pixels where the mosaic goes by {H + 3} x {W}\."):
+        open_raster(vrt(tmp_path / "m.vrt", bare, height=H + 3))
+    taken, laid = rects.split("/><")
+    for one in (f"{taken}/>", f"<{laid}"):  # GDAL reads nothing of it
+        with pytest.raises(RasterError, match="a SrcRect or a DstRect alone"):
+            open_raster(vrt(tmp_path / "m.vrt", source("a.tif").replace(rects, one)))
 
 
 def test_a_source_with_huge_blocks_or_no_header_is_refused(tmp_path: Path) -> None:
@@ -306,6 +324,13 @@ def test_masks_of_sources_count_or_are_refused(tmp_path: Path, inside: bool) -> 
     np.testing.assert_array_equal(chip.valid, good)
 
 
+def test_a_mask_for_each_band_is_refused(tmp_path: Path, tif: Path) -> None:
+    mask = f'<MaskBand><VRTRasterBand dataType="Byte">{source("a.tif")}</VRTRasterBand></MaskBand>'
+    path = vrt(tmp_path / "m.vrt", *(source("a.tif", band) + mask for band in (1, 2, 3)))
+    with pytest.raises(RasterError, match=r"mask of its own for each band.*gdal_translate -mask 1"):
+        open_raster(path)
+
+
 def test_blocks_of_overviews_of_sources_are_limited(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", texture(1, 320, 352), blockysize=1)
     with rasterio.open(path, "r+") as dataset:
@@ -315,6 +340,26 @@ def test_blocks_of_overviews_of_sources_are_limited(tmp_path: Path) -> None:
     with pytest.raises(RasterError, match=r"its image 2 \(a mask or an overview\) stored in blocks of 128 x 128"):
         open_raster(mosaic, access=Access(max_block_bytes=128 * 128 - 1))
     open_raster(mosaic, access=Access(max_block_bytes=128 * 128))
+
+
+@pytest.mark.parametrize("core", [9, 13, 100])
+def test_overviews_of_sources_have_no_say(tmp_path: Path, core: int) -> None:
+    """Which of them GDAL would take depends on the window, so that pixels would follow from the tiling."""
+    fine, good = texture(1, 3 * H, 3 * W), np.ones((3 * H, 3 * W), bool)
+    good[: H // 2, W:] = False
+    with rasterio.open(write(tmp_path / "a.tif", fine, mask=good), "r+") as dataset:
+        dataset.build_overviews([2, 4], Resampling.average)
+    finer = source("a.tif").replace(f'xSize="{W}" ySize="{H}"/><Dst', f'xSize="{3 * W}" ySize="{3 * H}"/><Dst')
+    mask = finer.replace("<SourceBand>1<", "<SourceBand>mask,1<")
+    mask = f'<MaskBand><VRTRasterBand dataType="Byte">{mask}</VRTRasterBand></MaskBand>'
+    found = source_for(open_raster(vrt(tmp_path / "m.vrt", finer, extra=mask)), ModelCard(classes=("thing",)))
+    centres = (slice(None), slice(1, None, 3), slice(1, None, 3))
+    for block in Tiling(core=core, halo=3, block=2).plan(found.grid.window).blocks():
+        for chip in reader(found).read(block.tiles)[0]:
+            w = chip.tile.window
+            there = np.s_[:, w.row_off : w.row_end, w.col_off : w.col_end]
+            np.testing.assert_array_equal(chip.pixels, fine[centres][there])
+            np.testing.assert_array_equal(chip.valid, good[None][centres][there][0])
 
 
 EDGES = st.one_of(st.floats(-30, 80), st.sampled_from([float("-inf"), float("inf"), 7.5, 12.0]))

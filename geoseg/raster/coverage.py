@@ -14,6 +14,7 @@ from rasterio.features import rasterize, shapes
 from scipy import ndimage
 
 from geoseg.gaps import Gap, Reason
+from geoseg.polygons import clipped
 from geoseg.tiling import Tile
 from geoseg.window import Window
 
@@ -74,14 +75,14 @@ class Layers:
 
 def inside(core: Window, aoi: shapely.Geometry | None) -> bool:
     """Whether any of a core's ground is asked for."""
-    return aoi is None or bool(shapely.clip_by_rect(aoi, *core.xyxy).area > 0)
+    return aoi is None or bool(clipped(aoi, core.xyxy).area > 0)
 
 
 def outside(core: Window, aoi: shapely.Geometry | None) -> Iterator[Gap]:
     """What of a core the AOI leaves out."""
     if aoi is None:
         return
-    rest = shapely.difference(shapely.box(*core.xyxy), shapely.clip_by_rect(aoi, *core.xyxy))
+    rest = shapely.difference(shapely.box(*core.xyxy), clipped(aoi, core.xyxy))
     if rest.area > 0:
         yield Gap(geometry=rest, reason="outside_aoi")
 
@@ -106,7 +107,7 @@ def gaps_of(layers: Layers, tile: Tile, grid: Window, aoi: shapely.Geometry | No
         if mask[core].any():
             geometry = _outline(mask[core], tile.core)
             if aoi is not None:
-                geometry = shapely.intersection(geometry, shapely.clip_by_rect(aoi, *tile.core.xyxy))
+                geometry = shapely.intersection(geometry, clipped(aoi, tile.core.xyxy))
             if geometry.area > 0:
                 yield Gap(geometry=geometry, reason=reason, detail=detail)
 
@@ -176,7 +177,7 @@ def _slices(window: Window, whole: Window) -> tuple[slice, slice]:
 
 def _painted(aoi: shapely.Geometry, window: Window) -> NDArray[np.bool_]:
     """``(h, w)`` True for every pixel that the AOI touches."""
-    shape, near = (window.height, window.width), shapely.clip_by_rect(aoi, *window.xyxy)
+    shape, near = (window.height, window.width), clipped(aoi, window.xyxy)
     if near.is_empty:
         return np.zeros(shape, bool)
     if near.equals(shapely.box(*window.xyxy)):

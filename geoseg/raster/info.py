@@ -48,6 +48,8 @@ class RasterInfo:
     """How many, alpha included."""
     roles: tuple[str, ...]
     """Per band: red, green, blue, nir, rededge, swir, pan, coastal, gray, palette, alpha or unknown."""
+    bits: int | None
+    """Bits that a TIFF or JPEG 2000 says its numbers use; None: all of their type's."""
     nodata: float | None
     """The declared value of pixels that hold nothing; may be NaN."""
     file_block: tuple[int, int]
@@ -114,6 +116,7 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
             dtype=str(dataset.dtypes[0]),
             bands=dataset.count,
             roles=roles,
+            bits=_bits(dataset),
             nodata=_nodata(dataset, roles, name),
             file_block=tuple(dataset.block_shapes[0]),
             acquired=_acquired(dataset),
@@ -188,12 +191,23 @@ def _check_pixels(dataset: DatasetReader, name: str) -> None:
             allowed="real numbers",
             remedy="Write its amplitude to a GeoTIFF first",
         )
-    if dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1":
+    if _bits(dataset) == 1:
         raise RasterError(
             f"{name} with 1-bit pixels",
             allowed="8-bit, 16-bit, 32-bit or float imagery",
             remedy="Use the original",
         )
+    if not all(dataset.mask_flag_enums):
+        raise RasterError(
+            f"{name} with a mask of its own for each band",
+            allowed="one mask for all bands, a nodata value or alpha",
+            remedy="Make one of them, e.g. with gdal_translate -mask 1",
+        )
+
+
+def _bits(dataset: DatasetReader) -> int | None:
+    bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+    return int(bits) if bits else None
 
 
 def _grid(dataset: DatasetReader, name: str, assume_crs: str | None) -> Grid:
@@ -246,8 +260,9 @@ def _roles(dataset: DatasetReader) -> tuple[str, ...]:
 
 def _role(description: str | None, colour: ColorInterp) -> str:
     interpreted = colour.name.lower() if colour.name.lower() in _ROLES else "unknown"
-    if interpreted in ("alpha", "palette"):
+    if interpreted == "palette":
         return interpreted
+    # Alpha, too: GDAL calls the fourth band of 8 bits so where it is not told otherwise, near infrared as a rule.
     text = (description or "").strip().lower()
     named = _SYNONYMS.get(text, text)
     return named if named in _ROLES else interpreted

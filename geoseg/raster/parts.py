@@ -71,7 +71,7 @@ def mask_file_of(name: str, dataset: DatasetReader, access: Access) -> str | Non
     """A GDAL mask file (``name.msk``), used only where it is a TIFF and the raster has no mask of its own.
 
     Raises:
-        RasterError: it is no TIFF, of another size than the raster, or beyond the limits of ``access``.
+        RasterError: it is no TIFF, of another size than the raster, has several bands, or is beyond ``access``.
     """
     path = name + ".msk"
     if is_remote(name) or not os.path.isfile(path) or has_own_mask(dataset):
@@ -83,10 +83,10 @@ def mask_file_of(name: str, dataset: DatasetReader, access: Access) -> str | Non
             remedy="Delete or rename the .msk file",
         )
     with open_dataset(path, "GTiff") as mask:
-        if mask.shape != dataset.shape:
+        if (mask.count, *mask.shape) != (1, *dataset.shape):
             raise RasterError(
-                f"{name}: {dataset.shape} and a mask file of {mask.shape}",
-                allowed="a mask of the raster's size",
+                f"{name}: {dataset.shape} and a mask file of {mask.shape} with {mask.count} band(s)",
+                allowed="a mask of the raster's size, one for all bands",
                 remedy="Delete or rename the .msk file",
             )
         check_size(mask, access, path)

@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from geoseg.gaps import Gap
 from geoseg.instances import Chip
+from geoseg.polygons import clipped
 from geoseg.raster.access import STRIP_BYTES, gdal_env
 from geoseg.raster.coverage import Layers, gaps_of, inside, outside
 from geoseg.raster.file import OpenFile
@@ -59,7 +59,7 @@ class Reader:
         """
         aoi = self.source.aoi
         if aoi is not None and tiles:  # a big AOI is cut once per call, not once per tile
-            aoi = shapely.clip_by_rect(aoi, *_union([tile.window for tile in tiles]).xyxy)
+            aoi = clipped(aoi, _union([tile.window for tile in tiles]).xyxy)
         gaps = [gap for tile in tiles for gap in outside(tile.core, aoi)]
         wanted = [tile for tile in tiles if inside(tile.core, aoi)]
         if not wanted:

@@ -135,7 +135,7 @@ def _bands(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int]) -> tup
 
 
 def _check_mapped(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int]) -> None:
-    """Refuse a map that says more than is asked, or takes validity for a colour."""
+    """Refuse a map that says more than is asked, or takes validity or a palette's numbers for colours."""
     unasked = [role for role in mapping if role not in (card.bands or mapping)]
     if unasked:
         raise RasterError(
@@ -151,6 +151,13 @@ def _check_mapped(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int])
             remedy=f"Name another band; where band {info.alpha} is no alpha, say so in the file, e.g. with "
             f"gdal_edit -colorinterp_{info.alpha} undefined",
         )
+    indexed = [role for role, band in mapping.items() if info.roles[band - 1] == "palette"]
+    if indexed and len(mapping) > 1:
+        raise RasterError(
+            f"a band map with {indexed[0]}={mapping[indexed[0]]}, the palette of {info.name}",
+            allowed="bands that hold imagery: a palette's values are numbers of colours",
+            remedy="Leave out --bands (in settings: bands under [raster]): a palette becomes colours by itself",
+        )
 
 
 def _band_of(role: str, info: RasterInfo) -> int | None:
@@ -160,9 +167,11 @@ def _band_of(role: str, info: RasterInfo) -> int | None:
 
 
 def _check_undeclared(info: RasterInfo, card: ModelCard) -> None:
-    if card.mean is not None and info.dtype != "uint8":
+    few = info.bits is not None and info.bits < 8
+    if card.mean is not None and (info.dtype != "uint8" or few):
+        kind = f"{info.bits}-bit" if few else info.dtype
         raise RasterError(
-            f"{info.name} with {info.dtype} pixels for a model of 8-bit imagery",
+            f"{info.name} with {kind} pixels for a model of 8-bit imagery",
             allowed="uint8, or a declared scaling",
             remedy="Give the range of its values, e.g. --scaling 0,3000, or have it measured once for the "
             "whole raster, e.g. --stretch 2,98 (in settings: scaling under [raster]; in an archive also by [[rule]])",

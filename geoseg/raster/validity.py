@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
+from rasterio.enums import Interleaving, MaskFlags
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RioWindow
 
@@ -50,29 +50,32 @@ def unwritten(
 ) -> NDArray[np.bool_] | None:
     """``(h, w)`` True for zeros in file blocks that hold nothing, or reserved space; None if there are none.
 
-    Only blocks that end in a zero pixel are looked up, so imagery costs nothing.
+    Only blocks that end in a zero pixel are looked up, so imagery costs nothing; where bands are stored apart, it is
+    enough that one of them was never written.
     """
     if info.driver != "GTiff":
         return None
     (rows, cols), found = info.file_block, None
     top, left = int(window.row_off), int(window.col_off)
     height, width = pixels.shape[1:]
+    apart = info.data_end is not None and dataset.interleaving == Interleaving.band
     for row in range(top // rows, -(-(top + height) // rows)):
         here = slice(max(row * rows - top, 0), min((row + 1) * rows - top, height))
         for col in range(left // cols, -(-(left + width) // cols)):
             there = slice(max(col * cols - left, 0), min((col + 1) * cols - left, width))
-            if pixels[:, here.stop - 1, there.stop - 1].any() or not _absent(dataset, info, bands, row, col):
+            zero = pixels[:, here.stop - 1, there.stop - 1] == 0
+            if not zero.all() and not (apart and zero.any()):
                 continue
-            found = np.zeros((height, width), bool) if found is None else found
-            found[here, there] = (pixels[:, here, there] == 0).all(axis=0)
+            lost = [each for each, band in enumerate(bands) if zero[each] and _absent(dataset, info, band, row, col)]
+            if lost:
+                found = np.zeros((height, width), bool) if found is None else found
+                # Of a block that a sparse file lacks in one band alone, the other bands tell that it is black.
+                found[here, there] = (pixels[lost if apart else slice(None), here, there] == 0).all(axis=0)
     return found
 
 
-def _absent(dataset: DatasetReader, info: RasterInfo, bands: Sequence[int], row: int, col: int) -> bool:
-    """True where a file block has no bytes, or reaches past the end of what was written."""
-    for band in bands:
-        offset = dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band)
-        size = dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=band)
-        if offset is None or (info.data_end is not None and int(offset) + int(size or 0) > info.data_end):
-            return True
-    return False
+def _absent(dataset: DatasetReader, info: RasterInfo, band: int, row: int, col: int) -> bool:
+    """True where a band's file block has no bytes, or reaches past the end of what was written."""
+    offset = dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band)
+    size = dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=band)
+    return offset is None or (info.data_end is not None and int(offset) + int(size or 0) > info.data_end)

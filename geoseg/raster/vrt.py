@@ -123,6 +123,7 @@ class _Rewriter:
         self.covered: list[tuple[float, float, float, float]] = []
         self.stated: defaultdict[str, set[tuple[float, float]]] = defaultdict(set)
         self.reached: dict[str, tuple[float, float]] = {}
+        self.size = (0.0, 0.0)
 
     def rewrite(self, element: ET.Element) -> ET.Element:
         if element.tag not in _KEPT:
@@ -134,6 +135,9 @@ class _Rewriter:
             raise _refused(self.path, f"a band of subclass {element.attrib['subClass']!r}")
         clean = ET.Element(element.tag, dict(element.attrib))
         clean.text = element.text
+        if element.tag == "VRTDataset":
+            width, height = self._numbers(element, "rasterXSize", "rasterYSize")
+            self.size = (width, height)
         if element.tag == "SourceFilename":
             self._source(element, clean)
         if element.tag in _SOURCES:
@@ -173,13 +177,13 @@ class _Rewriter:
         if properties is not None and "RasterXSize" in properties.attrib:  # else GDAL asks the source, too
             width, height = self._numbers(properties, "RasterXSize", "RasterYSize")
             self.stated[path].add((width, height))
-        if (taken := self._rect(clean, "SrcRect")) is not None:
-            x, y, w, h = taken
-            far = self.reached.get(path, (0.0, 0.0))
-            self.reached[path] = (max(far[0], x + w), max(far[1], y + h))
+        # GDAL lays a source without rectangles where the mosaic begins, as far as it goes.
+        x, y, w, h = self._rect(clean, "SrcRect") or (0.0, 0.0, *self.size)
+        far = self.reached.get(path, (0.0, 0.0))
+        self.reached[path] = (max(far[0], x + w), max(far[1], y + h))
 
     def _destination(self, element: ET.Element) -> tuple[float, float, float, float]:
-        """Where a source lands; without a DstRect, everywhere."""
+        """Where a source lands; without a DstRect, everywhere: see :meth:`_extent`."""
         rect = self._rect(element, "DstRect")
         if rect is None:
             return (float("-inf"), float("-inf"), float("inf"), float("inf"))
@@ -187,9 +191,12 @@ class _Rewriter:
         return (x, y, x + w, y + h)
 
     def _resampling(self, element: ET.Element, clean: ET.Element) -> None:
-        """Leave out what a source laid pixel on pixel has no use for, as GDAL's average is wrong even there."""
+        """Leave out what a source laid pixel on pixel has no use for, as GDAL's average is wrong even there; of others
+        read the full size alone."""
         method = element.get("resampling", "")
         taken, laid = self._rect(element, "SrcRect"), self._rect(element, "DstRect")
+        if (taken is None) != (laid is None):
+            raise _refused(self.path, "a source with a SrcRect or a DstRect alone")
         if _pixel_on_pixel(taken, laid):
             clean.attrib.pop("resampling", None)
         elif method.lower() not in _RESAMPLINGS:
@@ -198,6 +205,10 @@ class _Rewriter:
                 f"the resampling {method!r} for a source whose pixels are not the mosaic's",
                 "Bring the sheets to one grid with gdalwarp -tr -tap, or rebuild it with gdalbuildvrt -r bilinear",
             )
+        else:
+            # Which of a source's overviews GDAL would take follows from the window that is read.
+            options = ET.SubElement(clean, "OpenOptions")
+            ET.SubElement(options, "OOI", key="OVERVIEW_LEVEL").text = "NONE"
 
     def _rect(self, element: ET.Element, tag: str) -> tuple[float, float, float, float] | None:
         """(x, y, width, height) in pixels; None where the source has no such rectangle."""
@@ -222,7 +233,7 @@ def _pixel_on_pixel(
 ) -> bool:
     """Whether each pixel of the mosaic is one of the source's, not stretched nor shifted by a part of one."""
     if taken is None or laid is None:
-        return taken is laid  # GDAL lays a source without rectangles where the mosaic begins
+        return True  # none of both: GDAL lays it where the mosaic begins
     x, y, w, h = (there - here for here, there in zip(taken, laid, strict=True))
     return max(abs(x - round(x)), abs(y - round(y)), abs(w), abs(h)) < _SAME_PX
 

@@ -21,6 +21,8 @@ class HungError(Exception):
 
 HUNG = "geoseg-hung"
 """Name of a thread that was given up. It may hold the device."""
+_SLICES = 100
+"""Of the time that a call may take."""
 
 
 class Watched:
@@ -54,15 +56,26 @@ class Watched:
         if self._closed:  # meanwhile, and did not know of this thread
             del self._mine.hand
             hand.asked.put(None)
-        try:
-            result, error = hand.told.get(timeout=self.limit_s)
-        except queue.Empty:
-            self._mine.__dict__.pop("hand", None)
-            hand.thread.name = HUNG
-            raise HungError(f"hung: not done in {self.limit_s:g} s ([engine] block_timeout_s)") from None
+        result, error = self._told(hand)
         if error is not None:
             raise error
         return result
+
+    def _told(self, hand: _Hand) -> tuple[Any, BaseException | None]:
+        """What a call came to. The limit is counted in slices: a process that was stopped for a while (Ctrl-Z, a batch
+        system that makes room) loses one of them, and no block that was at work is taken for one that hangs.
+
+        Raises:
+            HungError: nothing, for as long as it may take.
+        """
+        for _ in range(_SLICES):
+            try:
+                return hand.told.get(timeout=self.limit_s / _SLICES)
+            except queue.Empty:
+                continue
+        self._mine.__dict__.pop("hand", None)
+        hand.thread.name = HUNG
+        raise HungError(f"hung: not done in {self.limit_s:g} s ([engine] block_timeout_s)")
 
     def close(self) -> None:
         """Let the threads end; wait for those at work a moment only."""

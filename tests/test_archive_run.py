@@ -15,6 +15,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 from archive_scenes import BOXES, KILLER, configured, ground, scene, states
+from commands import cli
 from conftest import ROOT
 from rasters import texture, write
 
@@ -217,6 +218,14 @@ def test_the_example_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
     config = config.model_copy(update={"archive": config.archive.model_copy(update=quick)})
     done = run_archive(config)
     assert (done.exit_code, dict(done.counts)) == (0, {"done": 3}) and done.merged is not None
+
+
+def test_what_a_dry_run_names_keeps_to_its_line(tmp_path: Path, weights: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a\nb.tif").touch()
+    (tmp_path / "run.toml").write_text(f'[archive]\nmodel = "{weights}"\nfolder = "out"\n[input]\nglobs = ["in/*"]\n')
+    lines = cli("run", tmp_path / "run.toml", "--dry-run").stdout.splitlines()
+    assert lines[-2] == f"  {tmp_path}/in/a\\nb.tif -> scenes/a_b.gpkg"
 
 
 def test_the_commands(tmp_path: Path, weights: Path) -> None:

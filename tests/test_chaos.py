@@ -74,6 +74,21 @@ def test_files_of_a_time_to_come_change_nothing(ground: Ground) -> None:
     assert ground.redone("clock") <= 2 * PER_BLOCK
 
 
+def test_a_process_that_was_stopped_for_a_while_goes_on_with_its_run(ground: Ground, tmp_path: Path) -> None:
+    """By Ctrl-Z, or a batch system that makes room: dask took its only worker for dead, and blocks seemed to hang."""
+    log, output = tmp_path / "log", tmp_path / "o.fgb"
+    options = {"workers": 2, "log": str(log), "pause_s": 0.1, "limit_s": 4.0}
+    soon = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "1s"}  # dask takes five seconds then, for its five minutes
+    driver = chaos.spawn(str(ground.raster), str(output), options, **soon)
+    chaos.eventually(lambda: chaos.predicted(log) or driver.poll() is not None)
+    driver.send_signal(signal.SIGSTOP)
+    time.sleep(6.0)
+    driver.send_signal(signal.SIGCONT)
+    said, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, said
+    assert chaos.digest(output) == ground.expected
+
+
 def test_other_locales_and_strange_paths(ground: Ground, tmp_path: Path) -> None:
     raster = os.fsencode(tmp_path) + b"/" + "r\u00e9 \u2603!?".encode() + b"x" * 238 + b".tif"
     folder = os.fsencode(tmp_path) + b"/fold\xe9r ?!"  # not UTF-8: an output may lie there

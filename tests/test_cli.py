@@ -613,11 +613,29 @@ def test_sigterm_exits_130_and_leaves_nothing(tmp_path: Path, raster: Path, weig
     assert not out.exists()
 
 
-def test_sigterm_ends_every_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_stops_end_every_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    checks, number = sys.modules["geoseg.cli.doctor"], signal.Signals[name]
+    before = signal.getsignal(number)
+    monkeypatch.setattr(checks, "all_checks", lambda: signal.raise_signal(number))
+    try:
+        done = cli("doctor")
+        assert done.exit_code == 130 and "interrupted" in done.stderr
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_lost_connection_does_not_end_what_nohup_began(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = sys.modules["geoseg.cli.doctor"]
-    monkeypatch.setattr(checks, "all_checks", lambda: signal.raise_signal(signal.SIGTERM))
-    done = cli("doctor")
-    assert done.exit_code == 130 and "interrupted" in done.stderr
+    monkeypatch.setattr(checks, "all_checks", lambda: signal.raise_signal(signal.SIGHUP) or [])
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert cli("doctor").exit_code == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(
@@ -648,6 +666,24 @@ def test_an_error_keeps_its_exit_code_though_nobody_reads_of_it(tmp_path: Path) 
     assert (
         unread("stderr", "export", "absent.gpkg", "--raster", "a.tif", "-o", "b.json", folder=tmp_path).returncode == 2
     )
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux")
+def test_a_command_keeps_its_exit_code_though_its_log_cannot_be_written(tmp_path: Path, raster: Path) -> None:
+    for words, code in ((("plan", str(raster), "-o", "t.gpkg", "-v"), 0), (("plan", "absent.tif", "-o", "t.gpkg"), 2)):
+        with open("/dev/full", "w") as full:
+            command = [sys.executable, "-m", "geoseg", *words]
+            assert subprocess.run(command, stderr=full, cwd=tmp_path, check=False).returncode == code
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX terminals")
+def test_a_command_keeps_its_exit_code_though_its_terminal_is_closed(tmp_path: Path, raster: Path) -> None:
+    ours, theirs = os.openpty()
+    os.close(ours)
+    command = [sys.executable, "-m", "geoseg", "plan", str(raster), "-o", "t.gpkg"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, cwd=tmp_path, check=False)
+    os.close(theirs)
+    assert done.returncode == 0 and (tmp_path / "t.gpkg").exists()
 
 
 def unread(stream: str, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -35,6 +35,7 @@ from geoseg.job import Job, Sketch, opened
 from geoseg.locks import output_lock
 from geoseg.raster import RasterInfo
 from geoseg.report import Report
+from geoseg.signals import STOPS
 from geoseg.watch import HUNG
 
 LOCK_WAIT_S = 3.0
@@ -111,7 +112,8 @@ def work(pipe: Connection, orders: Orders) -> None:
 
 def _settle(heard: Heard) -> None:
     """Make this a process that ends when its run does, and that goes first where memory is short."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal's processes: the run decides
+    for number in STOPS:  # they go to all of a terminal's processes: the run decides, and says so by SIGTERM
+        signal.signal(number, signal.SIG_IGN)
 
     def stop(number: int, frame: Any) -> NoReturn:
         raise KeyboardInterrupt

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from geoseg.allocator import keep_freed
-from geoseg.cli.console import any_name, unread
+from geoseg.cli.console import any_name, unheard, unread
 from geoseg.cli.doctor import doctor
 from geoseg.cli.evaluate import evaluate
 from geoseg.cli.exits import ENVIRONMENT, INTERRUPTED, Commands, leave
@@ -44,7 +44,7 @@ app.add_typer(models, name="models")
 def main() -> None:
     """The command ``geoseg``."""
     keep_freed()
-    sys.stdout, sys.stderr = unread(sys.stdout), unread(sys.stderr)
+    sys.stdout, sys.stderr = unread(sys.stdout), unheard(sys.stderr)
     any_name(sys.stdout)
     try:
         app()

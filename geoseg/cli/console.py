@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
+import os
+import stat
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -53,23 +56,50 @@ def start(*, verbose: bool = False, quiet: bool = False, log_format: LogFormat =
     logging.getLogger("py.warnings").handlers[:] = [handler] if verbose else [logging.NullHandler()]
 
 
-class _Pipe(io.FileIO):
-    """A descriptor whose reader may leave."""
+class _Results(io.FileIO):
+    """A descriptor whose reader may leave, a terminal that may be closed."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "wb", closefd=False)
+        terminal = stat.S_ISCHR(os.fstat(descriptor).st_mode)  # isatty says no of one that is closed
+        self._left = (errno.EPIPE, errno.EIO) if terminal else (errno.EPIPE,)
 
     def write(self, data: Any) -> int:
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            if not self._passing(error):
+                raise
             return len(data)
+
+    def _passing(self, error: OSError) -> bool:
+        return error.errno in self._left
+
+
+class _Talk(_Results):
+    """One on which no result depends, though it be a file on a full disk."""
+
+    def _passing(self, error: OSError) -> bool:
+        return True
 
 
 def unread(stream: TextIO) -> TextIO:
-    """The same stream, but nothing happens where nobody reads on (``| head``): what is done is done, and the exit code
-    is the command's own. Python would end it with a message, rich and typer with 1 or 4, which mean something else."""
+    """The same stream, but nothing happens where nobody reads on (``| head``, a terminal that is closed): what is done
+    is done, and the exit code is the command's own. Python would end it with a message, rich and typer with 1 or 4,
+    which mean something else."""
+    return _through(stream, _Results)
+
+
+def unheard(stream: TextIO) -> TextIO:
+    """The same for a log, and also where that cannot be written: Python would end the command with 120."""
+    return _through(stream, _Talk)
+
+
+def _through(stream: TextIO, kind: type[_Results]) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):  # None where it is closed
         return stream
     return io.TextIOWrapper(
-        io.BufferedWriter(_Pipe(stream.fileno(), "wb", closefd=False)),
+        io.BufferedWriter(kind(stream.fileno())),
         encoding=stream.encoding,
         errors=stream.errors,
         line_buffering=stream.line_buffering,

@@ -28,6 +28,7 @@ from typer.core import TyperGroup
 
 from geoseg.cli.console import err, log
 from geoseg.errors import GeosegError, exit_code
+from geoseg.signals import STOPS
 
 ENVIRONMENT = 4
 INTERRUPTED = 130
@@ -43,19 +44,25 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM, as schedulers send it, stops a command the way Ctrl-C does: cleanly, with exit code 130."""
+    """SIGTERM, as schedulers send it, and SIGHUP, as it comes where a connection is lost, stop a command the way Ctrl-C
+    does: cleanly, with exit code 130. What is ignored (``nohup``) stays so."""
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGTERM:  # it comes from the shell, and once more from the system: not to cut the end short
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = None
+    before: dict[signal.Signals, Any] = {}
     with suppress(ValueError):  # not in the main thread: signals are somebody else's there
-        before = signal.signal(signal.SIGTERM, stop)
+        for number in STOPS:
+            if number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
     try:
         yield
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            if handler is not None and signal.getsignal(number) is stop:  # not where it is ignored from now on
+                signal.signal(number, handler)
 
 
 class Commands(TyperGroup):

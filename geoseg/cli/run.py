@@ -41,6 +41,7 @@ def run(
 
 def _describe(settings: RunConfig) -> None:
     """What a run would do."""
+    from geoseg.archive.names import plain
     from geoseg.archive.rehearsal import rehearse
 
     found = rehearse(settings)
@@ -50,7 +51,7 @@ def _describe(settings: RunConfig) -> None:
     typer.echo(f"unchanged  {found.unchanged} since they were done; the others would be looked at")
     typer.echo(f"gone       {found.gone} of an earlier run are no longer among the inputs")
     for name, output in found.first:
-        typer.echo(f"  {name} -> {output}")
+        typer.echo(f"  {plain(name)} -> {output}")
     if found.scenes > len(found.first):
         typer.echo(f"  ... and {found.scenes - len(found.first)} more")
     typer.echo("nothing was written: this is a dry run")

@@ -37,6 +37,9 @@ _OPTIONS = {
     "distributed.admin.system-monitor.log-length": 10,
     # Dask does without a process that has died and is not back so soon: 15 s are short for one that imports torch.
     "distributed.deploy.lost-worker-timeout": START_S,
+    # A process that was stopped for five minutes (Ctrl-Z, a batch system that makes room) would, once it goes on, take
+    # its own workers for dead. Blocks that hang are found out without it.
+    "distributed.scheduler.worker-ttl": None,
 }
 # Spans, for dashboards, keep a note of every task that ever was; workers' extensions report to them, and nothing else.
 _SCHEDULER = {"extensions": {name: each for name, each in DEFAULT_EXTENSIONS.items() if name != "spans"}}

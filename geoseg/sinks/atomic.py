@@ -19,6 +19,7 @@ from pathlib import Path
 from pyogrio.util import vsi_path
 
 from geoseg.errors import ConfigError, SinkError
+from geoseg.signals import STOPS
 
 _log = logging.getLogger(__name__)
 _LEFTOVER_S = 24 * 3600
@@ -50,7 +51,7 @@ def replacing(
     They lie in a hidden folder beside the target, hence on the same file system, together with whatever
     journals a library puts next to them. At the end each is flushed to the disk, what stood beside the old target
     is set aside, and the drafts are renamed: siblings, target, seal. So a target stands for its siblings, a seal for
-    all, however the process ends. Ctrl-C and SIGTERM wait until all are. On an error before that nothing is
+    all, however the process ends. Ctrl-C, SIGTERM and SIGHUP wait until all are. On an error before that nothing is
     renamed; where a renaming is refused, what stood there is put back.
 
     Args:
@@ -219,12 +220,12 @@ def _gdal_readable(drafts: list[Path]) -> Iterator[list[Path]]:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait for the end of the block; in other threads they do not interrupt anyway."""
+    """Let Ctrl-C, SIGTERM and SIGHUP wait for the end of the block; in other threads they do not interrupt anyway."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     held: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOPS}
     for number in before:
         signal.signal(number, lambda number, _: held.append(number))
     try:

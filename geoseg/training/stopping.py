@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from geoseg.signals import STOPS
+
 _SAME_S = 1.0
 """Signals that follow the first so soon are the same call: torchrun hands on what the terminal sent to all."""
 
@@ -31,7 +33,7 @@ class Stop:
 
     @contextmanager
     def between_steps(self) -> Iterator[None]:
-        """In the block the first Ctrl-C or SIGTERM only makes it :attr:`due`, and comes again at the end of the block.
+        """In the block the first signal to stop only makes it :attr:`due`, and comes again at the end of the block.
 
         A step that is cut in the middle has changed some of what a checkpoint holds, and nothing can tell what. A
         second signal comes at once: who sends it does not want to wait. In other threads than the main one signals do
@@ -40,7 +42,7 @@ class Stop:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        found = {number: signal.getsignal(number) for number in STOPS}
         before = {number: handler for number, handler in found.items() if handler is not signal.SIG_IGN}
         first: list[tuple[int, float]] = []
 

@@ -81,9 +81,10 @@ def distinct(written: Iterable[str | Path | None], read: Iterable[str | Path | N
     """Refuse a command that would write over what it reads, or write two things to one file.
 
     Raises:
-        ConfigError: a path is named twice.
+        ConfigError: a path is named twice, or a folder to write holds an input.
     """
-    taken = {_place(path) for path in read if path is not None}
+    inputs = [path for path in read if path is not None]
+    taken = {_place(path) for path in inputs}
     for path in written:
         if path is None:
             continue
@@ -94,6 +95,19 @@ def distinct(written: Iterable[str | Path | None], read: Iterable[str | Path | N
                 remedy="Give what is written another name",
             )
         taken.add(_place(path))
+        if held := [str(each) for each in inputs if Path(_place(each)).is_relative_to(_place(path))]:
+            raise ConfigError(
+                f"the output folder {path}, which holds {held[0]}",
+                allowed="a folder without inputs: it is replaced as a whole",
+                remedy="Write to another name",
+            )
+
+
+def model_file(model: str | None) -> Path | None:
+    """The weights file that is read, of a model that is told by its path: a model's name is no path, and an output may
+    have it, too."""
+    path = expanded(model) if model else None
+    return path if path and path.is_file() else None
 
 
 def _place(path: str | Path) -> str:

@@ -39,8 +39,8 @@ class Instances:
 
     Raises:
         AnswerError: boxes that are empty or not finite, scores outside [0, 1] or not finite: bad values.
-        ModelError: boxes of another shape, lengths that differ, labels that are negative or no whole numbers, a mask
-            that is not 2-D: no set of instances at all.
+        ModelError: boxes or scores that are no numbers, boxes of another shape, lengths that differ, labels that are
+            negative or no whole numbers, a mask that is not 2-D: no set of instances at all.
     """
 
     boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
@@ -54,14 +54,15 @@ class Instances:
     covers that fraction of the box."""
 
     def __post_init__(self) -> None:
-        boxes, labels = np.asarray(self.boxes, np.float32), np.asarray(self.labels)
+        boxes, scores = _numbers(self.boxes, "boxes"), _numbers(self.scores, "scores")
+        labels = _numbers(self.labels, "labels", np.float64)  # exact up to 2^53
         if boxes.size and boxes.shape[-1:] != (4,):  # (4, n), too, has room for n boxes: other ones
             raise ModelError(f"boxes of shape {boxes.shape}", allowed="(n, 4): x1, y1, x2, y2 of each")
-        if labels.dtype.kind == "f" and not (labels == np.rint(labels)).all():
+        if not (labels == np.rint(labels)).all():
             raise ModelError("labels that are no whole numbers", allowed="an index into the card's classes, from 0")
         object.__setattr__(self, "boxes", boxes.reshape(-1, 4))
-        object.__setattr__(self, "scores", np.asarray(self.scores, np.float32).reshape(-1))
-        object.__setattr__(self, "labels", labels.astype(np.int64, copy=False).reshape(-1))
+        object.__setattr__(self, "scores", scores.reshape(-1))
+        object.__setattr__(self, "labels", labels.astype(np.int64).reshape(-1))
         object.__setattr__(self, "masks", tuple(np.asarray(mask) for mask in self.masks))
         n = len(self.boxes)
         if not (len(self.scores) == len(self.labels) == len(self.masks) == n):
@@ -70,10 +71,15 @@ class Instances:
                 f"{len(self.masks)} masks",
                 allowed="as many of each",
             )
-        if n and not (np.isfinite(self.boxes).all() and (self.boxes[:, 2:] > self.boxes[:, :2]).all()):
-            raise AnswerError("a box that is empty or not finite", allowed="x1 < x2 and y1 < y2, finite")
-        if n and not ((self.scores >= 0) & (self.scores <= 1)).all():
-            raise AnswerError("scores outside [0, 1] or not finite", allowed="0 <= score <= 1")
+        bad = ~(np.isfinite(self.boxes).all(axis=1) & (self.boxes[:, 2:] > self.boxes[:, :2]).all(axis=1))
+        if bad.any():
+            box = ", ".join(f"{value:g}" for value in self.boxes[bad][0])
+            raise AnswerError(
+                f"a box that is empty or not finite: {box}", allowed="x1, y1, x2, y2 with x1 < x2, y1 < y2"
+            )
+        bad = ~((self.scores >= 0) & (self.scores <= 1))
+        if bad.any():
+            raise AnswerError(f"a score of {self.scores[bad][0]:g}", allowed="0 <= score <= 1")
         if n and (self.labels < 0).any():
             raise ModelError("a negative label", allowed="an index into the card's classes, from 0")
         for mask in self.masks:
@@ -82,3 +88,11 @@ class Instances:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+
+def _numbers(values: Any, what: str, kind: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
+    try:
+        return np.asarray(values, kind)
+    except (TypeError, ValueError) as error:  # text, rows of several lengths
+        allowed = "numbers; a label is an index into the card's classes, from 0"
+        raise ModelError(f"{what} that are no array of numbers ({error})", allowed=allowed) from error

@@ -30,9 +30,10 @@ def distinct(written: Iterable[str | Path | None], read: Iterable[str | Path | N
     """Refuse to write over what is read, or two things to one file.
 
     Raises:
-        ConfigError: a path is named twice.
+        ConfigError: a path is named twice, or a folder to write holds an input.
     """
-    taken = {_place(path) for path in read if path is not None}
+    inputs = [path for path in read if path is not None]
+    taken = {_place(path) for path in inputs}
     for path in written:
         if path is None:
             continue
@@ -43,6 +44,12 @@ def distinct(written: Iterable[str | Path | None], read: Iterable[str | Path | N
                 remedy="Give what is written another name",
             )
         taken.add(_place(path))
+        if held := [str(each) for each in inputs if Path(_place(each)).is_relative_to(_place(path))]:
+            raise ConfigError(
+                f"the output folder {path}, which holds {held[0]}",
+                allowed="a folder without inputs: it is replaced as a whole",
+                remedy="Write to another name",
+            )
 
 
 def _place(path: str | Path) -> str:

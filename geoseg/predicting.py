@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import numpy as np
 
 from geoseg.detectors.base import Detector, in_steps
 from geoseg.errors import AnswerError, ConfigError, GeosegError, ModelError, RasterError, ResourceError
@@ -41,10 +44,11 @@ class Failure:
     """The exception, in one line."""
 
     @classmethod
-    def of(cls, error: BaseException) -> Failure:
-        """What an exception means."""
+    def of(cls, error: BaseException, detector: object = None) -> Failure:
+        """What an exception means, and in which line of the detector's module it came about; not in geoseg's own."""
         said = str(error).splitlines()[0] if str(error) else ""
-        return cls(cause=_cause(error, str(error).lower()), said=f"{type(error).__name__}: {said}"[:200])
+        place = _place(error, type(detector).__module__)
+        return cls(cause=_cause(error, str(error).lower()), said=f"{type(error).__name__}: {said}"[:200] + place)
 
 
 @dataclass(eq=False)
@@ -143,7 +147,8 @@ def predict(detector: Detector, chips: Sequence[Chip], health: Health) -> list[I
     except (Exception, SystemExit) as error:  # some code, called as if it were a command, ends with sys.exit()
         if isinstance(error, GeosegError) and not isinstance(error, AnswerError):
             raise
-        failure = Failure.of(error)
+        failure = Failure.of(error, detector)
+        log.debug("the detector's traceback:", exc_info=error)
     else:
         health.well()
         return list(found)
@@ -168,10 +173,13 @@ def _in_parts(detector: Detector, chips: Sequence[Chip], health: Health, size: i
 
 def _asked(detector: Detector, chips: list[Chip]) -> Sequence[Instances]:
     """One call of the detector; of one in steps, only what needs the device keeps others from it."""
-    count = len(chips)  # the list is the detector's, which may empty it
+    count, sizes = len(chips), [chip.valid.shape for chip in chips]  # the list is the detector's, which may empty it
     if not in_steps(detector):
         with _alone():
-            return _checked(detector.predict(chips), count, detector)
+            found = _checked(detector.predict(chips), count, detector)
+        for each, size in zip(found, sizes, strict=True):
+            _refuse_planes(each, size)
+        return found
     packed = detector.pack(chips)
     with _alone():
         seen = detector.look(packed)
@@ -218,6 +226,36 @@ def _checked(found: Any, count: int, detector: Detector) -> Sequence[Instances]:
                 allowed=f"0 to {len(classes) - 1}, an index into the card's classes {classes}",
             )
     return listed
+
+
+def _refuse_planes(found: Instances, size: tuple[int, ...]) -> None:
+    """Refuse masks of the whole chip, as many libraries give them: as crops they would shrink into their boxes, and
+    nothing would tell. A crop may be as large as the chip by chance, but then it does not lie within its box there.
+
+    Raises:
+        ModelError: a mask of the chip's size has all its cells inside a box that is at most half as wide or high.
+    """
+    for box, mask in zip(found.boxes, found.masks, strict=True):
+        x1, y1, x2, y2 = box
+        if mask.shape != size or (x2 - x1 > size[1] / 2 and y2 - y1 > size[0] / 2):
+            continue
+        rows, cols = np.nonzero(mask >= 0.5)
+        if len(rows) and x1 - 1 <= cols.min() and cols.max() <= x2 and y1 - 1 <= rows.min() and rows.max() <= y2:
+            raise ModelError(
+                f"a mask of the whole chip, {size[0]} x {size[1]} pixels, for a box of {y2 - y1:g} x {x2 - x1:g}",
+                allowed="a crop over the box: cell (r, c) of an (h, w) crop covers that fraction of it",
+                remedy="With boxes of whole pixels take mask[y1:y2, x1:x2]",
+            )
+
+
+def _place(error: BaseException, module: str) -> str:
+    """The innermost line of a module that an exception came through. Ours are known from the traceback, with -v."""
+    if module == "builtins" or module.partition(".")[0] == "geoseg":
+        return ""
+    through = [
+        frame for frame in traceback.walk_tb(error.__traceback__) if frame[0].f_globals.get("__name__") == module
+    ]
+    return f" (in {through[-1][0].f_code.co_name}, line {through[-1][1]})" if through else ""
 
 
 def _cause(error: BaseException, text: str) -> Cause:

@@ -60,7 +60,9 @@ def explained(error: ValidationError, path: str, text: str, kind: type[BaseModel
             allowed=listed(section),
             remedy=f"Did you mean {_where_is(near[0], section, kind)}?" if near else "Take the line out",
         )
-    got = repr(first["input"]) if first["type"] != "missing" else "nothing"
+    if first["type"] == "missing":
+        return ConfigError(f"{where}: {name} is missing{more}", remedy="It has no default: say it")
+    got = repr(first["input"])
     said = first["msg"].removeprefix("Value error, ")  # pydantic's, before what our own rules say
     allowed = said[0].lower() + said[1:]
     return ConfigError(f"{where}: {name} = {got[:200]}{more}", allowed=allowed)

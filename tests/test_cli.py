@@ -494,7 +494,21 @@ def test_what_is_read_is_not_written_over(tmp_path: Path, raster: Path, weights:
         assert result.exit_code == 2
         assert "named twice" in result.stderr
     assert cli("plan", raster, "-o", aoi, "--aoi", aoi).exit_code == 2
+    (home := tmp_path / "home").mkdir()
+    (home / "my.tif").write_bytes(raster.read_bytes())
+    result = cli("extract", home / "my.tif", "--model", weights, "-o", home, "--force")
+    assert result.exit_code == 2 and "which holds" in result.stderr
+    assert (home / "my.tif").exists()
     assert before == (aoi.read_bytes(), raster.read_bytes())
+
+
+def test_an_output_folder_may_have_the_name_of_the_model(
+    tmp_path: Path, raster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in (["extract", raster, "-o", "buildings", "--dry-run"], ["plan", raster, "-o", "buildings.gpkg"]):
+        result = cli(*command, "--model", "buildings")
+        assert result.exit_code == 0, result.stderr
 
 
 def test_extract_logs_json_lines(tmp_path: Path, raster: Path, weights: Path) -> None:

@@ -192,6 +192,8 @@ def test_coco_out_and_in_again(ground: tuple[Path, Path], tmp_path: Path) -> Non
         cli("evaluate", tmp_path / "pred.json", tmp_path / "truth.json", "--any-label", "--json").stdout
     )
     assert (values["n_matched"], values["masks"]["ap"]) == (50, pytest.approx(1.0))
-    assert cli("evaluate", found, tmp_path / "truth.json").exit_code == 2
+    for mixed in ((found, tmp_path / "truth.json"), (tmp_path / "pred.json", truth)):
+        result = cli("evaluate", *mixed)
+        assert result.exit_code == 2 and "only one is COCO" in result.output
     assert cli("export", found, "--raster", raster, "-o", tmp_path / "x.txt").exit_code == 2
     assert cli("evaluate", tmp_path / "pred.json", tmp_path / "truth.json", "--aoi", "0,0,1,1").exit_code == 2

@@ -130,6 +130,21 @@ def test_a_folder_of_others_is_not_replaced(tmp_path: Path) -> None:
         check_output(tmp_path / "file")
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "../here", "work"])
+def test_the_folder_that_one_is_in_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """An empty name is what a shell makes of a variable that is not set."""
+    here = tmp_path / "here"
+    (here / "work").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    if name == "work":  # below it there is no harm
+        assert check_output(name, force=True) == Path(name)
+        return
+    with pytest.raises(ConfigError, match="you are in"):
+        check_output(name, force=True)
+
+
 def test_what_somebody_put_into_a_dataset_is_not_replaced(raster: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     extract_to(raster, Painted(), out, tiling=TILING, settings=PLAIN)

@@ -40,6 +40,10 @@ class Asked:
         return [Instances() for _ in chips]
 
 
+RAISED = Asked.predict.__code__.co_firstlineno + 3
+"""The line in which it raises."""
+
+
 class OutOfMemoryError(RuntimeError):
     """As torch calls it."""
 
@@ -60,7 +64,9 @@ def test_only_memory_halves_the_batch(error: Exception) -> None:
 def test_a_detector_that_would_end_the_program_fails_on_its_chip_alone() -> None:
     model = Asked(lambda cols: SystemExit("no such weights") if 1 in cols else None)  # type: ignore[arg-type,return-value]
     told = predict(model, _chips(3), Health())
-    assert [each.said for each in told if isinstance(each, Failure)] == ["SystemExit: no such weights"]
+    assert [each.said for each in told if isinstance(each, Failure)] == [
+        f"SystemExit: no such weights (in predict, line {RAISED})"
+    ]
 
 
 def test_a_batch_stays_halved_and_each_halving_is_told_once() -> None:
@@ -86,7 +92,7 @@ def test_any_other_failure_asks_for_each_chip_alone_once() -> None:
     found = predict(model, _chips(5), Health())
     assert model.calls == [[0, 1, 2, 3, 4], [0], [1], [2], [3], [4]]
     assert [isinstance(each, Instances) for each in found] == [True, True, False, True, True]
-    assert found[2] == Failure(cause="other", said="ValueError: not this one")
+    assert found[2] == Failure(cause="other", said=f"ValueError: not this one (in predict, line {RAISED})")
 
 
 def test_values_that_are_none_are_a_gap_and_other_answers_of_geoseg_end_the_run() -> None:
@@ -108,6 +114,9 @@ def test_values_that_are_none_are_a_gap_and_other_answers_of_geoseg_end_the_run(
         ({"boxes": 3.0}, "shape"),
         ({"labels": [0.7, 1.0]}, "whole numbers"),
         ({"labels": [float("nan"), 0]}, "whole numbers"),
+        ({"labels": ["roof", "roof"]}, "labels that are no array of numbers"),
+        ({"scores": ["high", "low"]}, "scores that are no array of numbers"),
+        ({"boxes": [[1, 1, 9], [2, 2, 9, 9]]}, "boxes that are no array of numbers"),
     ],
 )
 def test_nothing_is_made_to_fit(wrong: dict[str, Any], message: str) -> None:
@@ -116,6 +125,55 @@ def test_nothing_is_made_to_fit(wrong: dict[str, Any], message: str) -> None:
     assert len(Instances(**right)) == 2  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=message):
         Instances(**{**right, **wrong})
+
+
+class Says:
+    """The same for each chip."""
+
+    card = CARD
+
+    def __init__(self, box: list[float], mask: Any) -> None:
+        self.box, self.mask = box, mask
+
+    def predict(self, chips: list[Chip]) -> list[Instances]:
+        boxes: Any = [self.box]
+        return [Instances(boxes=boxes, scores=[1], labels=[0], masks=[self.mask]) for _ in chips]  # type: ignore[arg-type]
+
+
+def _plane(*box: int, size: tuple[int, int] = (6, 8)) -> Any:
+    x1, y1, x2, y2 = box
+    plane = np.zeros(size, bool)
+    plane[y1:y2, x1:x2] = True
+    return plane
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.float32])
+def test_masks_of_the_whole_chip_are_refused(kind: type) -> None:
+    """As crops they would shrink into their boxes, and a run would end well with next to nothing."""
+    for box in ([2, 1, 4, 4], [1.6, 0.8, 4.3, 4.4]):
+        with pytest.raises(ModelError, match="whole chip, 6 x 8 pixels"):
+            predict(Says(box, _plane(2, 1, 4, 4).astype(kind)), _chips(2), Health())
+
+
+@pytest.mark.parametrize(
+    ("box", "mask"),
+    [
+        ([0, 0, 8, 6], _plane(2, 1, 4, 4)),  # the crop over a box that is the chip
+        ([2, 1, 4, 4], _plane(0, 0, 8, 6)),  # a crop that happens to have the chip's size: it fills its box
+        ([5, 2, 8, 5], _plane(1, 1, 7, 5)),
+        ([2, 1, 4, 4], _plane(0, 0, 0, 0)),
+        ([2, 1, 4, 4], _plane(2, 1, 4, 4, size=(6, 7))),
+    ],
+)
+def test_crops_of_the_size_of_the_chip_are_crops(box: list[float], mask: Any) -> None:
+    assert all(isinstance(each, Instances) for each in predict(Says(box, mask), _chips(2), Health()))
+
+
+def test_an_answer_that_cannot_be_used_is_told_with_its_value() -> None:
+    for wrong, said in (({"scores": [97]}, "a score of 97"), ({"boxes": [[30, 20, 10, 9]]}, "30, 20, 10, 9")):
+        right = {"boxes": [[1, 1, 9, 8]], "scores": [1], "labels": [0], "masks": np.ones((1, 3, 3))}
+        with pytest.raises(AnswerError, match=said):
+            Instances(**{**right, **wrong})  # type: ignore[arg-type]
 
 
 def test_a_detector_may_empty_the_list_of_chips() -> None:

@@ -249,6 +249,13 @@ def test_other_files_are_no_footprints(tmp_path: Path) -> None:
         write_review(tmp_path / "a.gpkg", tmp_path / "b.gpkg")
 
 
+def test_a_copy_is_a_geopackage_by_its_name(footprints: Path, tmp_path: Path) -> None:
+    (tmp_path / "ortho.tif").write_bytes(b"imagery")
+    with pytest.raises(ConfigError, match=r"ends in \.gpkg"):
+        write_review(footprints, tmp_path / "ortho.tif", force=True)
+    assert (tmp_path / "ortho.tif").read_bytes() == b"imagery"
+
+
 def test_labels_aoi_ignored_regions_and_windows(tmp_path: Path) -> None:
     truth = town(tmp_path / "first.tif", 1)
     truth["what"] = ["building", "building", "building", "shed", "building", "building"]

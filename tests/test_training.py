@@ -205,6 +205,7 @@ def test_trains_resumes_and_loads(tmp_path: Path) -> None:
     ("text", "named"),
     [
         ("", "model"),
+        ("[schedule]\nsteps = 5\n", "model is missing"),
         (TINY.format(steps=1).replace('["building"]', '1\nstart = "buildings"'), r"line 4: model\.classes = 1"),
         (TINY.format(steps=1).replace("gsd_m", "gsd"), r"line 5.*model.gsd is no setting.*gsd_m"),
         (TINY.format(steps=1) + "higth = 5\n", r"line 24.*sources.higth.*Did you mean height"),

@@ -90,7 +90,15 @@ def _case(pred: Path, truth: Path, *, iou: float, aoi: str | None, any_label: bo
     from geoseg.evaluation import compare, compare_coco, examined
     from geoseg.vectors import read_table
 
-    if is_coco(truth):
+    of_images = is_coco(truth)
+    alike = pred.suffix.lower() == ".json" if of_images else not is_coco(pred)  # results alone are a list
+    if not alike:
+        raise ConfigError(
+            f"{pred.name} and {truth.name}, of which only one is COCO",
+            allowed="two vector files, or two COCO files",
+            remedy="Make COCO of the other: geoseg export FILE --raster RASTER -o FILE.json",
+        )
+    if of_images:
         if aoi:
             raise ConfigError("--aoi with COCO files", allowed="files with a CRS", remedy="Leave --aoi out")
         known = read_coco(truth)

@@ -22,6 +22,7 @@ from geoseg.cli.options import (
     Scheduler,
     ScoreThreshold,
     Workers,
+    model_file,
     parse_bands,
     parse_scaling,
     parse_sides,
@@ -86,7 +87,7 @@ def extract(
         "engine": {"scheduler": scheduler, "workers": workers, "processes": processes},
     }
     output, report = expanded(output), expanded(report) if report else None
-    distinct([output, report], [raster, model, aoi, config])
+    distinct([output, report], [raster, model_file(model), aoi, config])
     settings = settings_with(config, overrides)
     from geoseg.detectors import weights_path
     from geoseg.job import Job, opened

@@ -31,11 +31,11 @@ def _list(
     if as_json:
         typer.echo(json.dumps([asdict(card) for card in [*bundled, *added]], indent=2))
         return
-    table = Table("name", "version", "classes", "GSD (m)", "tile (px)", "licence", "notes", box=None, pad_edge=False)
+    table = Table("name", "version", "classes", "GSD (m)", "tile (px)", "notes", box=None, pad_edge=False)
     for card in [*bundled, *added]:
         gsd = "any" if card.gsd_m is None else f"{card.gsd_m:g}"
         tile = f"{card.core} + {card.halo}"
-        table.add_row(card.name, card.version, ", ".join(card.classes), gsd, tile, card.licence, card.notes)
+        table.add_row(card.name, card.version, ", ".join(card.classes), gsd, tile, card.notes)
     show(table)
     out.print("Use one with: geoseg extract RASTER -o OUT.gpkg --model NAME (or the path of a weights file)")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geoseg.errors import ConfigError
+from geoseg.paths import expanded
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -72,6 +73,13 @@ def _allowed(problem: ErrorDetails) -> str:
         return "auto, cpu, cuda, cuda:N, mps, openvino (Mask R-CNNs, ONNX models), tensorrt (ONNX models)"
     said = str(problem["msg"])
     return said.removeprefix("Input should be ").removeprefix("Value error, ")
+
+
+def model_file(model: str | None) -> Path | None:
+    """The weights file that is read, of a model that is told by its path: a model's name is no path, and an output may
+    have it, too."""
+    path = expanded(model) if model else None
+    return path if path and path.is_file() else None
 
 
 def parse_sides(option: str, text: str | None) -> int | tuple[int, ...] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geoseg.cli.console import Quiet, Verbose, log, start
-from geoseg.cli.options import Aoi, Config, Force, parse_sides, settings_with
+from geoseg.cli.options import Aoi, Config, Force, model_file, parse_sides, settings_with
 from geoseg.errors import ConfigError
 from geoseg.paths import distinct, expanded
 from geoseg.tiling import said
@@ -47,7 +47,7 @@ def plan(
     """Write the cores and the windows of all tiles as polygons; no network is loaded."""
     start(verbose=verbose, quiet=quiet)
     output = expanded(output)
-    distinct([output], [raster, model, aoi, config])
+    distinct([output], [raster, model_file(model), aoi, config])
     if output.suffix.lower() not in _DRIVERS:
         raise ConfigError(f"an output named {output.name!r}", allowed=f"names that end in {', '.join(_DRIVERS)}")
     from geoseg.sinks.atomic import check_place

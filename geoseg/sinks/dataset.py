@@ -19,7 +19,7 @@ from typing import Any
 import geopandas as gpd
 import pyarrow as pa
 
-from geoseg.errors import SinkError
+from geoseg.errors import ConfigError, SinkError
 from geoseg.sinks import tables
 from geoseg.sinks.atomic import flush, printable, signals_held, write_failed
 from geoseg.sinks.output import Output
@@ -37,11 +37,18 @@ def is_dataset(path: Path) -> bool:
 
 
 def check_dataset(target: Path, *, force: bool) -> None:
-    """Refuse, unless forced, to replace what is no dataset of geoseg's; a file always.
+    """Refuse, unless forced, to replace what is no dataset of geoseg's; a file, and the folder one is in, always.
 
     Raises:
+        ConfigError: the target is the folder that this runs in, or one that it lies in.
         SinkError: it is there.
     """
+    if Path.cwd().is_relative_to(os.path.realpath(target)):  # of an empty name, too: a shell's variable that is not set
+        raise ConfigError(
+            f"an output folder {printable(target)!r} that is the folder you are in, or holds it",
+            allowed="a new or empty folder, or a dataset of geoseg's: it is replaced as a whole",
+            remedy="Give the output a name",
+        )
     if not target.exists():
         return
     if not target.is_dir():

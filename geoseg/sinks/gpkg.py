@@ -205,8 +205,8 @@ def check_replaceable(target: Path, own: Collection[str] = OF_A_RUN, *, force: b
         )
     if others := _other_tables(target, own):
         raise SinkError(
-            f"{printable(target)} holds {len(others)} tables that are not written here"
-            f" ({printable(', '.join(others[:5]))}{', ...' if len(others) > 5 else ''}) and that would go",
+            f"{printable(target)} holds what is not written here and would go: tables named"
+            f" {printable(', '.join(others[:5]))}{', ...' if len(others) > 5 else ''}",
             remedy="Write to another name, or pass force (--force), which replaces the whole file",
         )
 

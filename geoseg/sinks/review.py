@@ -35,9 +35,11 @@ def write_review(footprints: Path, target: Path, *, force: bool = False) -> Path
         force: replace what stands there, corrections and all.
 
     Raises:
-        ConfigError: not such a file, the same file, or there is one at ``target`` already.
+        ConfigError: not such a file, the same file, one that is no GeoPackage by its name, or ``target`` stands.
         SinkError: it cannot be written.
     """
+    if target.suffix.lower() != ".gpkg":
+        raise ConfigError(f"a copy named {printable(target.name)!r}", allowed="a name that ends in .gpkg")
     if target.exists() and footprints.exists() and target.samefile(footprints):
         raise ConfigError(f"{printable(target)}, which is the footprints' own file", remedy="Write to another name")
     if target.exists() and not force:

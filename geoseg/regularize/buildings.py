@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geoseg.errors import ConfigError
 from geoseg.polygons import without_holes
 from geoseg.regularize.cells import rebuild
-from geoseg.regularize.frame import Floats, apart, dominant_angles, edges, turned
+from geoseg.regularize.frame import Floats, apart, dominant_angles, turned
 from geoseg.regularize.ground import close_gaps, closed, clusters, neighbours, resolve_overlaps
 from geoseg.regularize.straight import straighten
 from geoseg.regularize.walls import Walls, find_walls, join_walls
@@ -174,21 +174,19 @@ def _far(drawn: Any, outlines: Any) -> Any:
 
 def _right_angled(upright: NDArray[Any], walls: Walls, tolerance: float) -> tuple[NDArray[Any], Floats]:
     """Outlines rebuilt from their walls, without the short ones unless it pays; their IoU with the outlines."""
-    drawn, fit = np.full(len(upright), shapely.Polygon(), dtype=object), np.zeros(len(upright))
-    line, owner = edges(upright)
-    of = np.searchsorted(owner, np.arange(len(upright) + 1))
     least = SHORTEST * tolerance
     plain = np.maximum(least, PLAIN * np.sqrt(shapely.area(upright)))
-    most = _stray(upright, tolerance)
-    for row in range(len(upright)):
-        own, lines = walls.of(row), line[of[row] : of[row + 1]]
-        length, at, stands = walls.length[own], walls.offset[own], walls.upright[own]
-        long, longer = length >= least, length >= plain[row]
-        drawn[row], fit[row] = rebuild(lines, at[longer & stands], at[longer & ~stands])
-        if fit[row] + CORNERS < 1 and (long & ~longer).any() and _far(drawn[row], upright[row]) > most[row]:
-            freer, freer_fit = rebuild(lines, at[long & stands], at[long & ~stands])
-            if freer_fit > fit[row] + CORNERS:
-                drawn[row], fit[row] = freer, freer_fit
+    long, longer = walls.length >= least, walls.length >= plain[walls.owner]
+    drawn, fit = rebuild(upright, walls.owner[longer], walls.upright[longer], walls.offset[longer])
+    left_out = np.unique(walls.owner[long & ~longer])
+    ask = left_out[fit[left_out] + CORNERS < 1]
+    ask = ask[_far(drawn[ask], upright[ask]) > _stray(upright[ask], tolerance)]
+    again = np.flatnonzero(long & np.isin(walls.owner, ask))
+    freer, freer_fit = rebuild(
+        upright[ask], np.searchsorted(ask, walls.owner[again]), walls.upright[again], walls.offset[again]
+    )
+    pays = freer_fit > fit[ask] + CORNERS
+    drawn[ask[pays]], fit[ask[pays]] = freer[pays], freer_fit[pays]
     return drawn, fit
 
 

@@ -19,6 +19,7 @@ from shapely.affinity import rotate, translate
 from geoseg.errors import ConfigError
 from geoseg.instances import Instances
 from geoseg.regularize import fit_hulls, regularize_buildings, resolve_overlaps
+from geoseg.regularize.buildings import around
 from geoseg.regularize.cells import covered, rebuild
 from geoseg.regularize.frame import dominant_angles, edges
 from geoseg.regularize.straight import straighten
@@ -427,3 +428,16 @@ def test_an_outline_of_very_many_walls_takes_little_memory() -> None:
     tracemalloc.stop()
     assert fit[0] == pytest.approx(1) and drawn[0].equals(stair[0])
     assert most < 30e6  # bytes; it was 2.3e9
+
+
+def test_an_object_of_thousands_of_parts_is_redrawn() -> None:
+    """Such as the panels of a field in one mask: the room that they may take grew with the square of their number."""
+    at = np.arange(6000)
+    x, y = 100 + 16.0 * (at % 75), 100 + 9.0 * (at // 75)
+    panels = shapely.union(shapely.box(x, y, x + 12, y + 5), shapely.box(x + 6, y + 5, x + 6.4, y + 5.3))
+    found = regularize_buildings(table([shapely.multipolygons(panels)]), tolerance=2.0)[0]
+    assert shapely.get_num_coordinates(found) == 6000 * 5
+    assert shapely.area(shapely.get_parts(found)) == pytest.approx(60, rel=0.01)
+    few = table([shapely.multipolygons(panels[:20]), panels[0], shapely.multipolygons(panels[1:2])])
+    room = shapely.buffer(few, [3.0, 2.0, 9.0], quad_segs=2)
+    assert shapely.area(shapely.symmetric_difference(around(few, np.array([3.0, 2.0, 9.0])), room)).max() < 1e-9

@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import ConfigError
-from geoseg.polygons import without_holes
+from geoseg.polygons import gather, without_holes
 from geoseg.regularize.cells import rebuild
 from geoseg.regularize.frame import Floats, apart, dominant_angles, turned
 from geoseg.regularize.ground import close_gaps, closed, clusters, neighbours, resolve_overlaps
@@ -151,9 +151,17 @@ def _usable(
     fit, other = fit.copy(), np.array([a is not b for a, b in zip(clean, outlines, strict=True)], np.bool_)
     fit[other] = _iou(drawn[other], outlines[other])
     usable = fit >= LEAST_IOU
-    room = shapely.buffer(outlines[usable], reach(outlines[usable], tolerance), quad_segs=2)
-    usable[usable] = shapely.covers(room, drawn[usable])
+    usable[usable] = shapely.covers(around(outlines[usable], reach(outlines[usable], tolerance)), drawn[usable])
     return usable
+
+
+def around(outlines: NDArray[Any], margin: Floats) -> NDArray[Any]:
+    """Outlines grown by their margins. Of several parts each is grown alone: GEOS compares all of them with all."""
+    parts, of = shapely.get_parts(outlines, return_index=True)
+    grown = gather(shapely.buffer(parts, margin[of], quad_segs=2), of, len(outlines))
+    several = shapely.get_num_geometries(grown) > 1
+    grown[several] = shapely.union_all(grown[several, None], axis=1)
+    return grown
 
 
 def reach(outlines: NDArray[Any], tolerance: float) -> Floats:
@@ -166,10 +174,15 @@ def _stray(outlines: NDArray[Any], tolerance: float) -> Floats:
     return np.asarray(RAGGED * tolerance + ROUNDED * np.sqrt(shapely.area(outlines)), np.float64)
 
 
-def _far(drawn: Any, outlines: Any) -> Any:
-    """Greatest distance of a vertex of either from the other; infinite where one is empty."""
-    far = shapely.hausdorff_distance(drawn, outlines)
-    return np.where(np.isnan(far), np.inf, far)
+def _strays(drawn: NDArray[Any], outlines: NDArray[Any], most: Floats) -> NDArray[np.bool_]:
+    """Where a vertex of either lies farther than ``most`` from the other, or nothing is drawn."""
+    out = np.zeros(len(drawn), np.bool_)
+    for one, other in ((drawn, outlines), (outlines, drawn)):
+        lines = shapely.boundary(other)
+        shapely.prepare(lines)  # the Hausdorff distance takes time with the product of the vertices of both
+        xy, of = shapely.get_coordinates(one, return_index=True)
+        out[of[~shapely.dwithin(lines[of], shapely.points(xy), most[of])]] = True
+    return out
 
 
 def _right_angled(upright: NDArray[Any], walls: Walls, tolerance: float) -> tuple[NDArray[Any], Floats]:
@@ -180,7 +193,7 @@ def _right_angled(upright: NDArray[Any], walls: Walls, tolerance: float) -> tupl
     drawn, fit = rebuild(upright, walls.owner[longer], walls.upright[longer], walls.offset[longer])
     left_out = np.unique(walls.owner[long & ~longer])
     ask = left_out[fit[left_out] + CORNERS < 1]
-    ask = ask[_far(drawn[ask], upright[ask]) > _stray(upright[ask], tolerance)]
+    ask = ask[_strays(drawn[ask], upright[ask], _stray(upright[ask], tolerance))]
     again = np.flatnonzero(long & np.isin(walls.owner, ask))
     freer, freer_fit = rebuild(
         upright[ask], np.searchsorted(ask, walls.owner[again]), walls.upright[again], walls.offset[again]

@@ -53,15 +53,22 @@ def gather(polygons: NDArray[Any], owner: NDArray[np.int64], n: int) -> NDArray[
     return geometry
 
 
-def without_holes(geometry: NDArray[Any], least: float) -> NDArray[Any]:
-    """Polygons without their holes of less area than ``least``; rows that have none are returned as they are."""
+def without_holes(geometry: NDArray[Any], least: float, *, others: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Polygons without their holes of less area than ``least``, but for those in which one of the ``others`` stands;
+    rows that have none are returned as they are."""
     parts, of = shapely.get_parts(geometry, return_index=True)
     rings, of_part = shapely.get_rings(parts, return_index=True)
-    hole = np.diff(of_part, prepend=-1) == 0  # the first ring of a part is around it
-    hit = np.unique(of_part[hole & (shapely.area(shapely.polygons(rings)) < least)])
-    for i in hit.tolist():
-        kept = [each for each in parts[i].interiors if shapely.Polygon(each).area >= least]
-        parts[i] = shapely.Polygon(parts[i].exterior, kept)
+    small = np.flatnonzero(np.diff(of_part, prepend=-1) == 0)  # the first ring of a part is around it
+    small = small[shapely.area(shapely.polygons(rings[small])) < least]
+    if others is not None:
+        holes = shapely.polygons(rings[small])
+        hole, other = shapely.STRtree(others).query(holes, predicate="intersects")
+        taken = shapely.area(shapely.intersection(holes[hole], others[other])) > 0
+        small = np.delete(small, hole[taken])
+    hit = np.unique(of_part[small])
+    left = np.isin(of_part, hit)
+    left[small] = False
+    parts[hit] = shapely.polygons(rings[left], indices=np.unique(of_part[left], return_inverse=True)[1])
     rows, geometry = np.unique(of[hit]), geometry.copy()
     geometry[rows] = gather(parts, of, len(geometry))[rows]
     return geometry

@@ -118,7 +118,8 @@ def shaped(outlines: Outlines, shaping: Shaping) -> Outlines:
 
 def drafted(outlines: Outlines, shaping: Shaping) -> Drafts:
     """The first half of :func:`shaped`, in which a row has to do with those alone that it meets or nearly meets."""
-    outlines = replace(outlines, geometry=_without_specks(outlines.geometry, shaping.settings.min_part))
+    geometry = without_holes(outlines.geometry, PINHOLE_PX)
+    outlines = replace(outlines, geometry=_without_specks(geometry, shaping.settings.min_part))
     old = shapely.normalize(moved(outlines.geometry, shaping.frame))
     before, after = old.copy(), old.copy()
     for rows in _classes(outlines):
@@ -138,6 +139,7 @@ def settled(drafts: Drafts, shaping: Shaping) -> Outlines:
     for rows in _classes(outlines):
         some = drafts.take(rows)
         new = _without_specks(_in_place(some, shaping), shaping.settings.min_part)
+        new = without_holes(new, PINHOLE_PX, others=new if shaping.settings.resolve_overlaps else None)
         touched = _changed(new, some.old)
         geometry[rows[touched]] = valid(moved(new[touched], shaping.frame, back=True))
     return replace(outlines, geometry=geometry)
@@ -156,8 +158,7 @@ def _changed(now: NDArray[Any], before: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _without_specks(geometry: NDArray[Any], share: float) -> NDArray[Any]:
-    """Without parts that are smaller than ``share`` of the largest part of the same row, and without pinholes."""
-    geometry = without_holes(geometry, PINHOLE_PX)
+    """Without parts that are smaller than ``share`` of the largest part of the same row."""
     parts, of = shapely.get_parts(geometry, return_index=True)
     area = shapely.area(parts)
     largest = np.zeros(len(geometry))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from shapely.affinity import rotate, translate
 from geoseg.errors import ConfigError
 from geoseg.instances import Instances
 from geoseg.regularize import fit_hulls, regularize_buildings, resolve_overlaps
-from geoseg.regularize.frame import dominant_angles
+from geoseg.regularize.buildings import around
+from geoseg.regularize.cells import covered, rebuild
+from geoseg.regularize.frame import dominant_angles, edges
 from geoseg.regularize.straight import straighten
 from geoseg.tiling import Tile
 from geoseg.vectorize import vectorize
@@ -389,3 +392,52 @@ def test_a_lattice_is_not_filled() -> None:
     holes = shapely.union_all([shapely.box(x, y, x + 5.9, y + 5.9) for x in (1, 9, 17) for y in (1, 9, 17)])
     lattice = table([shapely.box(0, 0, 24, 24) - holes])
     assert iou(regularize_buildings(lattice, tolerance=2.0), lattice)[0] >= 0.8
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_the_ground_of_each_cell_is_that_of_the_polygon_cut(seed: int, whole: bool) -> None:
+    """Of several polygons with holes, lattices that end within them, and walls on lines; not a bit by the others."""
+    rng = np.random.default_rng(seed)
+    shapes, lattices = [], []
+    for _ in range(3):
+        angle, away = np.sort(rng.uniform(0, 2 * np.pi, 9)), rng.uniform(10, 30, 9)
+        star = shapely.Polygon(np.column_stack([away * np.cos(angle), away * np.sin(angle)])).buffer(0)
+        shape = shapely.set_precision(star - shapely.Point(2, 1).buffer(3), 1.0 if whole else 0.0)
+        at = [rng.uniform(-32, 32, rng.integers(0, 9)) for _ in range(2)]
+        lattices.append([np.unique(np.rint(each) if whole else each) for each in at])
+        shapes.append(shape)
+    xs, ys = (np.concatenate([row + 1j * each[k] for row, each in enumerate(lattices)]) for k in (0, 1))
+    together = covered(*edges(table(shapes)), xs, ys)
+    for shape, (x, y), found in zip(shapes, lattices, together, strict=True):
+        cells = shapely.box(x[None, :-1], y[:-1, None], x[None, 1:], y[1:, None])
+        assert found == pytest.approx(shapely.area(shapely.intersection(cells, shape)), abs=1e-9)
+        (alone,) = covered(*edges(table([shape])), 1j * x, 1j * y)
+        assert np.array_equal(found, alone)
+
+
+def test_an_outline_of_very_many_walls_takes_little_memory() -> None:
+    """What it took grew with edges times cells: a ragged outline of a thousand pixels would have taken all there is."""
+    step = np.arange(250.0)
+    stairs = np.column_stack([np.repeat(step, 2)[1:], np.repeat(step, 2)[:-1]])
+    stair = table([shapely.Polygon([*stairs, (0, 249)])])
+    owner, upright = np.zeros(500, np.int64), np.repeat([True, False], 250)
+    tracemalloc.start()
+    drawn, fit = rebuild(stair, owner, upright, np.tile(step, 2))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert fit[0] == pytest.approx(1) and drawn[0].equals(stair[0])
+    assert most < 30e6  # bytes; it was 2.3e9
+
+
+def test_an_object_of_thousands_of_parts_is_redrawn() -> None:
+    """Such as the panels of a field in one mask: the room that they may take grew with the square of their number."""
+    at = np.arange(6000)
+    x, y = 100 + 16.0 * (at % 75), 100 + 9.0 * (at // 75)
+    panels = shapely.union(shapely.box(x, y, x + 12, y + 5), shapely.box(x + 6, y + 5, x + 6.4, y + 5.3))
+    found = regularize_buildings(table([shapely.multipolygons(panels)]), tolerance=2.0)[0]
+    assert shapely.get_num_coordinates(found) == 6000 * 5
+    assert shapely.area(shapely.get_parts(found)) == pytest.approx(60, rel=0.01)
+    few = table([shapely.multipolygons(panels[:20]), panels[0], shapely.multipolygons(panels[1:2])])
+    room = shapely.buffer(few, [3.0, 2.0, 9.0], quad_segs=2)
+    assert shapely.area(shapely.symmetric_difference(around(few, np.array([3.0, 2.0, 9.0])), room)).max() < 1e-9

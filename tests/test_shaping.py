@@ -385,3 +385,16 @@ def test_what_stands_in_a_notch_stays(large: Any, small: Any, first: int) -> Non
     assert found[1 - first].area > 0.9 * small.area
     assert found[first].area == pytest.approx(large.area, rel=0.1)
     assert in_common(found) < 1e-6
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("grid", GRIDS, ids=["metres", "rotated", "south-up", "oblong", "degrees"])
+def test_a_small_hole_in_which_another_stands_is_no_pinhole(grid: Grid, way: str) -> None:
+    """It was filled after the ground had been given out, so that two footprints covered it."""
+    large = shapely.box(100, 100, 103.1, 104.3)
+    small = shapely.box(110, 100, 112, 102) | shapely.box(101.2, 101.4, 101.8, 102)
+    free = shapely.box(110, 110, 117, 119) - shapely.box(112, 112, 112.6, 112.6)
+    found = shaped(table([large, small, free]), rule(way, grid=grid, gap_px=0.0)).geometry
+    assert in_common(found) < 1e-9
+    assert shapely.area(found).tolist() == pytest.approx([large.area - 0.36, 4.36, 63], rel=0.05)
+    assert shapely.get_num_interior_rings(found[[0, 2]]).tolist() == [1, 0]

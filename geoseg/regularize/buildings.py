@@ -10,9 +10,9 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import ConfigError
-from geoseg.polygons import without_holes
+from geoseg.polygons import gather, without_holes
 from geoseg.regularize.cells import rebuild
-from geoseg.regularize.frame import Floats, apart, dominant_angles, edges, turned
+from geoseg.regularize.frame import Floats, apart, dominant_angles, turned
 from geoseg.regularize.ground import close_gaps, closed, clusters, neighbours, resolve_overlaps
 from geoseg.regularize.straight import straighten
 from geoseg.regularize.walls import Walls, find_walls, join_walls
@@ -151,9 +151,17 @@ def _usable(
     fit, other = fit.copy(), np.array([a is not b for a, b in zip(clean, outlines, strict=True)], np.bool_)
     fit[other] = _iou(drawn[other], outlines[other])
     usable = fit >= LEAST_IOU
-    room = shapely.buffer(outlines[usable], reach(outlines[usable], tolerance), quad_segs=2)
-    usable[usable] = shapely.covers(room, drawn[usable])
+    usable[usable] = shapely.covers(around(outlines[usable], reach(outlines[usable], tolerance)), drawn[usable])
     return usable
+
+
+def around(outlines: NDArray[Any], margin: Floats) -> NDArray[Any]:
+    """Outlines grown by their margins. Of several parts each is grown alone: GEOS compares all of them with all."""
+    parts, of = shapely.get_parts(outlines, return_index=True)
+    grown = gather(shapely.buffer(parts, margin[of], quad_segs=2), of, len(outlines))
+    several = shapely.get_num_geometries(grown) > 1
+    grown[several] = shapely.union_all(grown[several, None], axis=1)
+    return grown
 
 
 def reach(outlines: NDArray[Any], tolerance: float) -> Floats:
@@ -166,29 +174,32 @@ def _stray(outlines: NDArray[Any], tolerance: float) -> Floats:
     return np.asarray(RAGGED * tolerance + ROUNDED * np.sqrt(shapely.area(outlines)), np.float64)
 
 
-def _far(drawn: Any, outlines: Any) -> Any:
-    """Greatest distance of a vertex of either from the other; infinite where one is empty."""
-    far = shapely.hausdorff_distance(drawn, outlines)
-    return np.where(np.isnan(far), np.inf, far)
+def _strays(drawn: NDArray[Any], outlines: NDArray[Any], most: Floats) -> NDArray[np.bool_]:
+    """Where a vertex of either lies farther than ``most`` from the other, or nothing is drawn."""
+    out = np.zeros(len(drawn), np.bool_)
+    for one, other in ((drawn, outlines), (outlines, drawn)):
+        lines = shapely.boundary(other)
+        shapely.prepare(lines)  # the Hausdorff distance takes time with the product of the vertices of both
+        xy, of = shapely.get_coordinates(one, return_index=True)
+        out[of[~shapely.dwithin(lines[of], shapely.points(xy), most[of])]] = True
+    return out
 
 
 def _right_angled(upright: NDArray[Any], walls: Walls, tolerance: float) -> tuple[NDArray[Any], Floats]:
     """Outlines rebuilt from their walls, without the short ones unless it pays; their IoU with the outlines."""
-    drawn, fit = np.full(len(upright), shapely.Polygon(), dtype=object), np.zeros(len(upright))
-    line, owner = edges(upright)
-    of = np.searchsorted(owner, np.arange(len(upright) + 1))
     least = SHORTEST * tolerance
     plain = np.maximum(least, PLAIN * np.sqrt(shapely.area(upright)))
-    most = _stray(upright, tolerance)
-    for row in range(len(upright)):
-        own, lines = walls.of(row), line[of[row] : of[row + 1]]
-        length, at, stands = walls.length[own], walls.offset[own], walls.upright[own]
-        long, longer = length >= least, length >= plain[row]
-        drawn[row], fit[row] = rebuild(lines, at[longer & stands], at[longer & ~stands])
-        if fit[row] + CORNERS < 1 and (long & ~longer).any() and _far(drawn[row], upright[row]) > most[row]:
-            freer, freer_fit = rebuild(lines, at[long & stands], at[long & ~stands])
-            if freer_fit > fit[row] + CORNERS:
-                drawn[row], fit[row] = freer, freer_fit
+    long, longer = walls.length >= least, walls.length >= plain[walls.owner]
+    drawn, fit = rebuild(upright, walls.owner[longer], walls.upright[longer], walls.offset[longer])
+    left_out = np.unique(walls.owner[long & ~longer])
+    ask = left_out[fit[left_out] + CORNERS < 1]
+    ask = ask[_strays(drawn[ask], upright[ask], _stray(upright[ask], tolerance))]
+    again = np.flatnonzero(long & np.isin(walls.owner, ask))
+    freer, freer_fit = rebuild(
+        upright[ask], np.searchsorted(ask, walls.owner[again]), walls.upright[again], walls.offset[again]
+    )
+    pays = freer_fit > fit[ask] + CORNERS
+    drawn[ask[pays]], fit[ask[pays]] = freer[pays], freer_fit[pays]
     return drawn, fit
 
 

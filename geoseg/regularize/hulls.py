@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,10 +59,7 @@ def fit_hulls(geometry: NDArray[Any]) -> Hulls:
     level = turned(geometry, -angle)
     n = len(geometry)
     drawn, beam, length = np.empty(n, dtype=object), np.zeros(n), np.zeros(n)
-    line, owner = edges(level)
-    of = np.searchsorted(owner, np.arange(n + 1))
-    for row, box in enumerate(shapely.bounds(level)):
-        xs, half, middle = _slices(line[of[row] : of[row + 1]], box)
+    for row, (xs, half, middle) in enumerate(_slices(level)):
         ring = _outline(xs, half, float(np.average(middle, weights=half)))
         drawn[row], length[row], beam[row] = shapely.Polygon(ring), xs[-1] - xs[0], np.ptp(ring[:, 1])
     behind = shapely.get_x(shapely.centroid(level)) > shapely.bounds(drawn)[:, [0, 2]].mean(axis=1)
@@ -88,23 +86,24 @@ def _axes(geometry: NDArray[Any]) -> Floats:
 def _tilt(geometry: NDArray[Any], angle: Floats) -> Floats:
     """How far each axis has to turn, in radians, to run through the middles of the slices."""
     level = turned(geometry, -angle)
-    line, owner = edges(level)
-    of = np.searchsorted(owner, np.arange(len(level) + 1))
     slope = np.zeros(len(level))
-    for row, box in enumerate(shapely.bounds(level)):
-        xs, half, middle = _slices(line[of[row] : of[row + 1]], box)
+    for row, (xs, half, middle) in enumerate(_slices(level)):
         at = (xs[1:] + xs[:-1]) / 2
         at = at - np.average(at, weights=half)
         slope[row] = (half * at * middle).sum() / (half * at * at).sum()
     return np.asarray(np.arctan(slope), np.float64)
 
 
-def _slices(line: Floats, box: Floats) -> tuple[Floats, Floats, Floats]:
-    """Borders of slices along x, and in each half the breadth and the middle."""
-    xs = np.linspace(box[0], box[2], STATIONS + 1)
-    centre = (box[1] + box[3]) / 2
-    below, above = covered(line, xs, np.array([box[1], centre, box[3]])) / np.diff(xs)
-    return xs, np.maximum(below + above, 1e-9) / 2, centre + (above - below) / 2
+def _slices(level: NDArray[Any]) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """Of each outline the borders of slices along x, and in each half the breadth and the middle."""
+    box = shapely.bounds(level).reshape(-1, 4)
+    row, centre = np.arange(len(level))[:, None], (box[:, 1] + box[:, 3]) / 2
+    borders = np.linspace(box[:, 0], box[:, 2], STATIONS + 1, axis=1)
+    across = np.column_stack([box[:, 1], centre, box[:, 3]])
+    shares = covered(*edges(level), (row + 1j * borders).ravel(), (row + 1j * across).ravel())
+    for xs, middle, share in zip(borders, centre, shares, strict=True):
+        below, above = share / np.diff(xs)
+        yield xs, np.maximum(below + above, 1e-9) / 2, middle + (above - below) / 2
 
 
 def _outline(xs: Floats, half: Floats, middle: float) -> Floats:

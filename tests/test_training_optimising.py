@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_training import TINY
 
-from geoseg.detectors.weights import save_weights
+from geoseg.detectors.weights import read_weights, save_weights
 from geoseg.errors import ConfigError
 from geoseg.training import read_train_config
 from geoseg.training.chips import Example
@@ -100,6 +100,34 @@ def test_fixed_norms_keep_the_statistics_of_the_start_and_learn_the_rest(tmp_pat
 def test_fixed_norms_need_a_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="norm"):
         trainer(tmp_path, "norm = 'fixed'")
+
+
+def test_a_share_of_the_start_is_saved_and_judged_and_the_training_knows_nothing_of_it(tmp_path: Path) -> None:
+    first, _ = trainer(tmp_path)
+    save_weights(first.trained.net, first.config.model.card(), tmp_path / "start.safetensors")
+    saved, settings = {}, set()
+    for share in (0.0, 0.25, 1.0):
+        with_share = f"norm = 'fixed'\nlearning_rate = 0.01\nfrom_start = {share}"
+        trained, batch = trainer(tmp_path, with_share, start="start.safetensors")
+        settings.add(trained.settings)
+        trained._step([batch], 0.0)
+        trained._write_weights()
+        saved[share], _ = read_weights(trained.target)
+        judged = trained._saved.state_dict()
+        assert all(
+            torch.allclose(value.float(), judged[name].float(), atol=2e-3) for name, value in saved[share].items()
+        )
+    start, _ = read_weights(tmp_path / "start.safetensors")
+    assert len(settings) == 1 and any((saved[0.0][name] != start[name]).any() for name in start)
+    for name, value in start.items():
+        between = 0.75 * saved[0.0][name].float() + 0.25 * value.float()
+        assert torch.allclose(saved[0.25][name].float(), between, atol=2e-3)
+        assert torch.allclose(saved[1.0][name].float(), value.float(), atol=2e-3)
+
+
+def test_a_share_of_the_start_needs_its_statistics(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="from_start only with norm"):
+        trainer(tmp_path, "from_start = 0.5", start="buildings")
 
 
 def test_the_gradient_follows_the_weights_of_the_loss(tmp_path: Path) -> None:

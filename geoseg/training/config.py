@@ -80,6 +80,7 @@ class Schedule(Part):
     norm: Literal["batch", "fixed"] = Field(
         default="batch", description="statistics to normalise by: of each batch, or fixed, those of model.start"
     )
+    from_start: Share = Field(default=0.0, description="share of model.start in the weights that are saved")
     scale: Range = Field(default=(0.7, 1.45), description="range of the GSD jitter")
     free_rotation: Share = Field(default=0.5, description="share turned by any angle, the rest by 90s")
     seed: int = Field(default=0, ge=0)
@@ -163,16 +164,19 @@ class TrainConfig(Part):
     """Folder that relative paths start from: the config file's own."""
 
     @model_validator(mode="after")
-    def _fixed_needs_a_start(self) -> Self:
+    def _start_where_it_counts(self) -> Self:
         if self.schedule.norm == "fixed" and not self.model.start:
             raise ValueError("[schedule] norm = 'fixed' only with [model] start: random weights have no statistics yet")
+        if self.schedule.from_start > 0 and self.schedule.norm != "fixed":
+            raise ValueError("[schedule] from_start only with norm = 'fixed': other statistics are of other weights")
         return self
 
     def fingerprint(self) -> str:
         """SHA-256 of all that a resumed training must have in common with its checkpoint, what its label files say at
         this moment included."""
         model = self.model.model_dump(mode="json", include={"classes", "gsd_m", "mean", "std", "architecture", "start"})
-        free = {"steps", "minutes", "threads", "checkpoint_every", "checkpoint", "hold_mb", "learning_rate", "warmup"}
+        free = {"steps", "minutes", "learning_rate", "warmup", "from_start"}  # the last is of what is saved
+        free |= {"threads", "checkpoint_every", "checkpoint", "hold_mb"}
         schedule = self.schedule.model_dump(mode="json", exclude=free)
         sources = [(source.model_dump(mode="json"), imprint(source, self.root)) for source in self.sources]
         rest = [part.model_dump(mode="json") for part in (self.augment, self.sampling, self.loss)]

@@ -31,7 +31,7 @@ from geoseg.training.drawing import Batches, drawers, drawn, pinned
 from geoseg.training.failing import environment_told
 from geoseg.training.journal import Journal, read_rows
 from geoseg.training.norms import fix_norms
-from geoseg.training.optimising import averaging, decay_groups, learning_rate
+from geoseg.training.optimising import averaging, between, decay_groups, learning_rate
 from geoseg.training.page import page
 from geoseg.training.processes import Crew, crew
 from geoseg.training.sources import Mix, mix
@@ -114,6 +114,7 @@ class _Trainer:
         net: MaskRCNN = untrained(config).to(device, memory_format=torch.channels_last).train()
         if config.schedule.norm == "fixed":
             fix_norms(net)
+        self.start = {name: value.clone() for name, value in net.state_dict().items()}
         groups = decay_groups(net, config.schedule.weight_decay)
         self.average = AveragedModel(net, multi_avg_fn=averaging(config.schedule.ema), use_buffers=True)
         self.trained = Trained(
@@ -245,7 +246,7 @@ class _Trainer:
         self.kept = (step, validates)
         if self.crew.leads:
             if validation is not None and validates:
-                self._validated(validator(self._averaged), validation.metric, journal)
+                self._validated(validator(self._saved), validation.metric, journal)
             elif validation is None or self.state.best < 0:
                 self._write_weights()
             compact = self.config.schedule.checkpoint == "compact"
@@ -267,21 +268,23 @@ class _Trainer:
         self.log(f"validation at step {self.state.step}: {told} ({kept})")
 
     @property
-    def _averaged(self) -> MaskRCNN:
-        net: Any = self.trained.average
-        return net
+    def _saved(self) -> MaskRCNN:
+        """What goes into the weights file, and is judged: the averaged network, or one between it and the start."""
+        share, net = self.config.schedule.from_start, self.trained.average
+        whole: Any = between(self.start, net, share) if share else net
+        return whole
 
     def _write_weights(self) -> None:
         with replacing(self.target) as (draft,):
-            save_weights(self.trained.average, self.config.model.card(), draft)
+            save_weights(self._saved, self.config.model.card(), draft)
 
     def _write_page(self, validator: Validator, source: Mix) -> None:
         self.log("drawing the report")
         rows = read_rows(self.target.with_name(self.target.name + ".jsonl"))
         drawn = [source.draw(i) for i in range(_SHOWN)]
         chips = {
-            "Chips of the validation": validator.look(self._averaged, validator.examples[:_SHOWN]),
-            "Chips of the training": validator.look(self._averaged, drawn),
+            "Chips of the validation": validator.look(self._saved, validator.examples[:_SHOWN]),
+            "Chips of the training": validator.look(self._saved, drawn),
         }
         path = self.target.with_name(self.target.name + ".html")
         with replacing(path) as (draft,):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,3 +45,23 @@ def averaging(ema: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tenso
                 old.copy_(new)
 
     return average
+
+
+@torch.no_grad()
+def between(start: Mapping[str, Tensor], trained: nn.Module, share: float) -> nn.Module:
+    """A copy of a trained network with its weights moved towards those that it began with.
+
+    What is learned on the ground of a training costs something on other ground; between the two networks there are some
+    that are nearly as good on the one and better on the other (Wortsman et al., "Robust fine-tuning of zero-shot
+    models", CVPR 2022).
+
+    Args:
+        start: its state at the start, with the same statistics of normalisation.
+        trained: is left as it is.
+        share: of the start, 0 to 1.
+    """
+    net = copy.deepcopy(trained)
+    for name, value in net.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(start[name].to(value), share)
+    return net

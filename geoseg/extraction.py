@@ -21,7 +21,7 @@ from geoseg.errors import ConfigError
 from geoseg.ground import in_crs
 from geoseg.job import Job
 from geoseg.locks import output_lock
-from geoseg.paths import expanded
+from geoseg.paths import distinct, expanded
 from geoseg.predicting import check_not_asked
 from geoseg.raster import RasterInfo
 from geoseg.report import Report, Start, gaps_table
@@ -185,6 +185,7 @@ def run_to(
     Raises:
         GeosegError: as :func:`extract_to`.
     """
+    distinct([output], [raster.path if isinstance(raster, RasterInfo) else raster])
     job = Job.of(raster, model, aoi=aoi, tiling=tiling, settings=settled(settings))
     return _to_disk(job, output, store, force=force, progress=progress)
 

@@ -20,6 +20,8 @@ log = logging.getLogger("geoseg")
 
 SICK = 8
 """This many failures in a row in one process, or as many and most tiles of a run, are no accident any more."""
+_INSIDE = 0.9
+"""Share of a mask's cells that tells by where they lie what the mask is of: edges of masks may reach out of a box."""
 _DEVICE = threading.Lock()
 """One network call at a time per process: it keeps the device busy by itself, and detectors need not be
 thread-safe. Other threads read and outline meanwhile, and make Instances of what the network said."""
@@ -233,14 +235,16 @@ def _refuse_planes(found: Instances, size: tuple[int, ...]) -> None:
     nothing would tell. A crop may be as large as the chip by chance, but then it does not lie within its box there.
 
     Raises:
-        ModelError: a mask of the chip's size has all its cells inside a box that is at most half as wide or high.
+        ModelError: a mask of the chip's size has nearly all its cells inside a box that is at most half as wide or
+            high.
     """
     for box, mask in zip(found.boxes, found.masks, strict=True):
         x1, y1, x2, y2 = box
         if mask.shape != size or (x2 - x1 > size[1] / 2 and y2 - y1 > size[0] / 2):
             continue
         rows, cols = np.nonzero(mask >= 0.5)
-        if len(rows) and x1 - 1 <= cols.min() and cols.max() <= x2 and y1 - 1 <= rows.min() and rows.max() <= y2:
+        inside = (x1 - 1 <= cols) & (cols <= x2) & (y1 - 1 <= rows) & (rows <= y2)
+        if len(rows) and inside.mean() >= _INSIDE:
             raise ModelError(
                 f"a mask of the whole chip, {size[0]} x {size[1]} pixels, for a box of {y2 - y1:g} x {x2 - x1:g}",
                 allowed="a crop over the box: cell (r, c) of an (h, w) crop covers that fraction of it",

@@ -163,7 +163,7 @@ def read_table(path: str | Path, kind: str = "vector") -> geopandas.GeoDataFrame
     """
     what, path = _what(path, kind), _absolute(path)
     if parts := sorted(Path(path).glob(_PARTS)):
-        return pandas.concat([_opened(geopandas.read_parquet, str(part), what) for part in parts], ignore_index=True)
+        return _dataset(parts, what)
     head = _head(path, what)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
         return _geojson(path, what)
@@ -228,6 +228,21 @@ def gdal_name(path: str | Path) -> Iterator[str]:
             suffix = ""
             os.symlink(path, name)
         yield name + suffix
+
+
+def _dataset(parts: list[Path], what: str) -> geopandas.GeoDataFrame:
+    """All files of a folder that geoseg wrote, of which it noted how many there are."""
+    tables = [_opened(geopandas.read_parquet, str(part), what) for part in parts]
+    try:
+        noted = int(json.loads((parts[0].parent / "_run.json").read_text(encoding="utf-8")).get("parts") or 0)
+    except (OSError, ValueError, AttributeError):
+        noted = 0
+    if len(parts) < noted or any(table.crs != tables[0].crs for table in tables):
+        state = f"{len(parts)} of its {noted} files" if len(parts) < noted else "files of several CRSs"
+        raise ConfigError(
+            f"{what}, which has {state}", allowed="the folder as geoseg wrote it", remedy="Write it again"
+        )
+    return pandas.concat(tables, ignore_index=True)
 
 
 def _head(path: str, what: str) -> bytes:

@@ -70,8 +70,38 @@ def test_a_dataset_is_drawn_and_judged_as_a_file_is(tmp_path: Path, bright: bool
         assert judged.exit_code == 0, judged.output
         told.append(json.loads(judged.stdout))
         assert cli("preview", scene, tmp_path / name, "-o", tmp_path / f"{name}.png").exit_code == 0
-    assert told[0]["f1"] == told[1]["f1"] == (1.0 if bright else told[1]["f1"])
+    assert told[0]["f1"] == told[1]["f1"] and told[0]["errors"] == told[1]["errors"]
+    assert bright == (told[0]["mean_iou"] == 1.0)
     assert (tmp_path / "out.png").read_bytes() == (tmp_path / "out.parquet.png").read_bytes()
+
+
+def test_a_dataset_that_is_not_whole_or_of_one_crs_is_not_read(raster: Path, tmp_path: Path) -> None:
+    extract_to(raster, Painted(), tmp_path / "out", tiling=TILING, settings=PLAIN)
+    first, *others = sorted((tmp_path / "out").glob("part-*.parquet"))
+    read_table(others[0]).to_crs(4326).to_parquet(first)
+    with pytest.raises(ConfigError, match="several CRSs"):
+        read_table(tmp_path / "out")
+    first.unlink()
+    with pytest.raises(ConfigError, match=f"has {len(others)} of its {len(others) + 1} files"):
+        read_table(tmp_path / "out")
+
+
+def test_the_raster_is_no_output_nor_lies_in_one(raster: Path, tmp_path: Path) -> None:
+    scene = tmp_path / "in" / "scene.tif"
+    scene.parent.mkdir()
+    scene.write_bytes(raster.read_bytes())
+    with pytest.raises(ConfigError, match="which holds"):
+        extract_to(scene, Painted(), scene.parent, tiling=TILING, settings=PLAIN, force=True)
+    assert scene.read_bytes() == raster.read_bytes()
+
+
+def test_a_folder_that_was_deleted_may_be_the_one_that_one_is_in(
+    raster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert extract_to(raster, Painted(), tmp_path / "out", tiling=TILING, settings=PLAIN).footprints > 0
 
 
 def test_a_dataset_of_nothing_has_the_schema(tmp_path: Path) -> None:

@@ -153,6 +153,10 @@ def test_masks_of_the_whole_chip_are_refused(kind: type) -> None:
     for box in ([2, 1, 4, 4], [1.6, 0.8, 4.3, 4.4]):
         with pytest.raises(ModelError, match="whole chip, 6 x 8 pixels"):
             predict(Says(box, _plane(2, 1, 4, 4).astype(kind)), _chips(2), Health())
+    frayed = _plane(1, 1, 4, 5)
+    frayed[5, 7] = True  # one of its thirteen cells lies elsewhere
+    with pytest.raises(ModelError, match="whole chip"):
+        predict(Says([1, 1, 4, 5], frayed), _chips(2), Health())
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,16 @@ def test_a_reserved_tail_is_suspected_where_only_the_last_band_is_in_it(tmp_path
     assert read_all(source_for(info, RAW, bands={"a": 1, "b": 2}))[1] == []  # those were written
 
 
+@pytest.mark.parametrize("rows", [300, 100, 32])
+def test_a_reserved_tail_that_begins_within_a_band_takes_all_of_its_ground(tmp_path: Path, rows: int) -> None:
+    path = write(tmp_path / "a.tif", texture(3, 300, 410), interleave="band", blockysize=rows)
+    zero_tail(path, 0.5)
+    chips, gaps = read_all(source_for(open_raster(path), RAW))
+    assert {gap.reason for gap in gaps} == {"suspect_missing"}
+    assert area(gaps).area / (300 * 410) == pytest.approx(1.0)  # the last band has nothing at all
+    assert not any(chip.valid.any() for chip in chips)
+
+
 @pytest.mark.parametrize("compress", ["deflate", "lzw", "zstd"])
 def test_a_reserved_tail_of_a_compressed_file_is_unreadable(tmp_path: Path, compress: str) -> None:
     path = write(tmp_path / "a.tif", texture(3, HEIGHT, WIDTH), compress=compress, tiled=True)

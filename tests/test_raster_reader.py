@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
@@ -23,6 +23,7 @@ from scipy import ndimage
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import RasterError
 from geoseg.instances import Chip
+from geoseg.polygons import clipped, polygonal
 from geoseg.raster import Reader, Source, open_raster, reader, source_for
 from geoseg.raster.coverage import SPECK
 from geoseg.tiling import Tile, Tiling
@@ -438,6 +439,25 @@ def test_a_notch_of_the_aoi_that_ends_where_a_window_does_does_not_turn_it_insid
     assert gap.reason == "outside_aoi" and gap.geometry.area == pytest.approx(9 * 11 - wanted.area)
     rows, cols = np.indices(chip.valid.shape) + 0.5
     assert chip.valid[shapely.contains_xy(aoi, cols, rows)].all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32))
+@example(9)
+def test_what_is_clipped_is_the_intersection(seed: int) -> None:
+    """Whole numbers, so that vertices lie on the lines of the rectangle's sides, and edges along them."""
+    rng = np.random.default_rng(seed)
+    ring = shapely.Polygon(rng.integers(0, 18, (rng.integers(4, 9), 2)))
+    area = shapely.make_valid(ring)
+    x, y = (np.sort(rng.choice(18, 2, replace=False)).tolist() for _ in range(2))
+    found, wanted = clipped(area, (x[0], y[0], x[1], y[1])), area & shapely.box(x[0], y[0], x[1], y[1])
+    assert found.is_valid and found.area == pytest.approx(wanted.area)
+    assert (found ^ polygonal(np.array([wanted], dtype=object))[0]).area == pytest.approx(0, abs=1e-9)
+
+
+def test_a_part_that_clipping_would_leave_out_is_there() -> None:
+    area = shapely.from_wkt("POLYGON ((6 1, 0 13, 6 9, 5 13, 9 13, 10 12, 6 1))")
+    assert clipped(area, (5, 8, 7, 13)).area == pytest.approx((area & shapely.box(5, 8, 7, 13)).area)
 
 
 def test_an_empty_aoi_reads_nothing(tmp_path: Path) -> None:

@@ -408,11 +408,11 @@ def test_the_ground_of_each_cell_is_that_of_the_polygon_cut(seed: int, whole: bo
         lattices.append([np.unique(np.rint(each) if whole else each) for each in at])
         shapes.append(shape)
     xs, ys = (np.concatenate([row + 1j * each[k] for row, each in enumerate(lattices)]) for k in (0, 1))
-    together = covered(*edges(table(shapes)), xs, ys)
+    together = covered(*edges(table(shapes)), xs, ys, len(shapes))
     for shape, (x, y), found in zip(shapes, lattices, together, strict=True):
         cells = shapely.box(x[None, :-1], y[:-1, None], x[None, 1:], y[1:, None])
         assert found == pytest.approx(shapely.area(shapely.intersection(cells, shape)), abs=1e-9)
-        (alone,) = covered(*edges(table([shape])), 1j * x, 1j * y)
+        (alone,) = covered(*edges(table([shape])), 1j * x, 1j * y, 1)
         assert np.array_equal(found, alone)
 
 

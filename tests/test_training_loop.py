@@ -258,7 +258,7 @@ def test_learns_eight_chips_by_heart(tmp_path: Path) -> None:
     for step in range(240):
         trainer._step([chips[:4] if step % 2 else chips[4:]], step / 240)
         trainer.state.step += 1
-    found = judged(Validator(config, config.model.card(), torch.device("cpu")).look(trainer._averaged, chips))
+    found = judged(Validator(config, config.model.card(), torch.device("cpu")).look(trainer._saved, chips))
     assert found.ap50 > 0.95
 
 

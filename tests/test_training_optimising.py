@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,8 @@ from geoseg.errors import ConfigError
 from geoseg.training import read_train_config
 from geoseg.training.chips import Example
 from geoseg.training.config import Schedule
-from geoseg.training.loop import _Trainer
+from geoseg.training.loop import _Trainer, train
+from geoseg.training.norms import fix_norms
 from geoseg.training.optimising import averaging, learning_rate
 from geoseg.training.processes import Crew
 from geoseg.training.sources import mix
@@ -97,6 +99,18 @@ def test_fixed_norms_keep_the_statistics_of_the_start_and_learn_the_rest(tmp_pat
     assert all(not torch.equal(value, before[name]) for name, value in statistics(moving).items())
 
 
+def test_norms_are_fixed_where_and_as_they_are() -> None:
+    """On a GPU, where nothing may come from the CPU; here told by another type of numbers."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4, eps=0.3)).double().train()
+    tensors = {name: value.data_ptr() for name, value in net.state_dict().items()}
+    fix_norms(net)
+    assert {name: value.data_ptr() for name, value in net.state_dict().items()} == tensors
+    net.train()
+    assert net.training and not net[1].training and net[1].eps == 0.3
+    net(torch.randn(2, 3, 5, 7, dtype=torch.float64))
+    assert (net[1].running_mean == 0).all()
+
+
 def test_fixed_norms_need_a_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="norm"):
         trainer(tmp_path, "norm = 'fixed'")
@@ -168,3 +182,20 @@ def test_the_average_remembers_longer_as_it_goes_on() -> None:
     whole = torch.zeros(1, dtype=torch.int64)
     average([whole], [torch.tensor([7])], 5)
     assert np.array_equal(whole.numpy(), [7])
+
+
+def test_of_weights_that_are_mixed_in_no_file_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written at each checkpoint, they would be what the next call takes for the start: also by a model's name."""
+    first, _ = trainer(tmp_path)
+    home = tmp_path / "models"
+    home.mkdir()
+    save_weights(first.trained.net, first.config.model.card(), home / "mine.safetensors")
+    monkeypatch.setenv("GEOSEG_MODELS", str(home))
+    before = (home / "mine.safetensors").read_bytes()
+    path = tmp_path / "t.toml"
+    for share, refused in ((0.5, True), (0.0, False)):
+        text = TINY.format(steps=1).replace("chip = 96", f"chip = 64\nnorm = 'fixed'\nfrom_start = {share}")
+        path.write_text(text.replace("[model]", '[model]\nstart = "mine"'))
+        with pytest.raises(ConfigError, match="named twice") if refused else nullcontext():
+            train(read_train_config(path), home / "mine.safetensors", device="cpu")
+        assert refused == ((home / "mine.safetensors").read_bytes() == before)

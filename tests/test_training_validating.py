@@ -45,10 +45,10 @@ def test_an_untrained_network_is_looked_at_for_its_best_and_not_called_full(
     with caplog.at_level(logging.WARNING, logger="geoseg"):
         validator = Validator(config, config.model.card(), torch.device("cpu"))
         for _ in range(2):
-            looks = validator.look(trainer._averaged, [mix(config).plain(0)])
+            looks = validator.look(trainer._saved, [mix(config).plain(0)])
     assert counts == [looked_at] * 2 and len(looks[0].pred) <= looked_at
     assert not caplog.records
-    assert trainer._averaged.roi_heads.detections_per_img == limit  # what is trained stays as it is
+    assert trainer._saved.roi_heads.detections_per_img == limit  # what is trained stays as it is
 
 
 def test_a_validation_that_shows_no_object_is_refused(tmp_path: Path) -> None:

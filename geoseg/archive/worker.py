@@ -112,13 +112,12 @@ def work(pipe: Connection, orders: Orders) -> None:
 
 def _settle(heard: Heard) -> None:
     """Make this a process that ends when its run does, and that goes first where memory is short."""
-    for number in STOPS:  # they go to all of a terminal's processes: the run decides, and says so by SIGTERM
-        signal.signal(number, signal.SIG_IGN)
 
     def stop(number: int, frame: Any) -> NoReturn:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in STOPS:  # the others go to all of a terminal's processes: the run decides, and says so by SIGTERM
+        signal.signal(number, stop if number == signal.SIGTERM else signal.SIG_IGN)
     logging.getLogger("geoseg").addHandler(heard)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("500")

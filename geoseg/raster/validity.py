@@ -70,7 +70,8 @@ def unwritten(
             if lost:
                 found = np.zeros((height, width), bool) if found is None else found
                 # Of a block that a sparse file lacks in one band alone, the other bands tell that it is black.
-                found[here, there] = (pixels[lost if apart else slice(None), here, there] == 0).all(axis=0)
+                zero_here = pixels[:, here, there] == 0
+                found[here, there] = zero_here[lost].any(axis=0) if apart else zero_here.all(axis=0)
     return found
 
 

@@ -42,7 +42,7 @@ def rebuild(
     inside, fit = [np.zeros((0, 0), np.bool_)] * n, np.zeros(n)
     left, top = (np.searchsorted(lines.real, np.arange(n + 1)) for lines in (xs, ys))
     area = shapely.area(geometry)
-    shares = covered(line, of, xs, ys)
+    shares = covered(line, of, xs, ys, n)
     for row in range(n):
         width, height = np.diff(xs.imag[left[row] : left[row + 1]]), np.diff(ys.imag[top[row] : top[row + 1]])
         size = height[:, None] * width
@@ -59,7 +59,7 @@ def rebuild(
     return shapely.normalize(gather(polygons, some[parts.owner], n)), fit
 
 
-def covered(line: Floats, owner: Index, xs: Lines, ys: Lines) -> list[Floats]:
+def covered(line: Floats, owner: Index, xs: Lines, ys: Lines, n: int) -> list[Floats]:
     """``(lines along x - 1, lines along y - 1)`` area of each polygon in each cell of its lattice.
 
     Edges are cut at all lines. The area of a polygon in a cell is minus the integral of y, counted from the cell's
@@ -70,10 +70,10 @@ def covered(line: Floats, owner: Index, xs: Lines, ys: Lines) -> list[Floats]:
         owner: ``(m,)`` the row of the polygon of each, ascending.
         xs: row of the polygon, and the x of a line along y; unique, ascending.
         ys: row of the polygon, and the y of a line along x; unique, ascending.
+        n: polygons.
 
     What a polygon gives does not depend on the others.
     """
-    n = int(owner.max(initial=-1)) + 1
     left, top = (np.searchsorted(lines.real, np.arange(n + 1)) for lines in (xs, ys))
     x, y, of = _pieces(line, owner, xs, ys)
     dx, middle = x[:, 1] - x[:, 0], y.mean(axis=1)

@@ -100,7 +100,7 @@ def _slices(level: NDArray[Any]) -> Iterator[tuple[Floats, Floats, Floats]]:
     row, centre = np.arange(len(level))[:, None], (box[:, 1] + box[:, 3]) / 2
     borders = np.linspace(box[:, 0], box[:, 2], STATIONS + 1, axis=1)
     across = np.column_stack([box[:, 1], centre, box[:, 3]])
-    shares = covered(*edges(level), (row + 1j * borders).ravel(), (row + 1j * across).ravel())
+    shares = covered(*edges(level), (row + 1j * borders).ravel(), (row + 1j * across).ravel(), len(level))
     for xs, middle, share in zip(borders, centre, shares, strict=True):
         below, above = share / np.diff(xs)
         yield xs, np.maximum(below + above, 1e-9) / 2, middle + (above - below) / 2

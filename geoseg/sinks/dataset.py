@@ -43,7 +43,8 @@ def check_dataset(target: Path, *, force: bool) -> None:
         ConfigError: the target is the folder that this runs in, or one that it lies in.
         SinkError: it is there.
     """
-    if Path.cwd().is_relative_to(os.path.realpath(target)):  # of an empty name, too: a shell's variable that is not set
+    here = _here()
+    if here and here.is_relative_to(os.path.realpath(target)):  # of an empty name, too: a variable that is not set
         raise ConfigError(
             f"an output folder {printable(target)!r} that is the folder you are in, or holds it",
             allowed="a new or empty folder, or a dataset of geoseg's: it is replaced as a whole",
@@ -63,6 +64,14 @@ def check_dataset(target: Path, *, force: bool) -> None:
             allowed="a new or empty folder, or a dataset of geoseg's",
             remedy="Write to another name, or pass force (--force), which replaces the whole folder",
         )
+
+
+def _here() -> Path | None:
+    """The folder that this runs in; None where it was deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
 
 
 def count_parts(folder: Path) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torchvision.models.detection import MaskRCNN
 
-from geoseg.detectors.cards import model_digest
+from geoseg.detectors.cards import model_digest, weights_path
 from geoseg.detectors.device import reduced_precision
 from geoseg.detectors.weights import save_weights
 from geoseg.durations import duration
@@ -60,8 +60,8 @@ def train(
 ) -> Path:
     """Train a Mask R-CNN and write its weights file; started again, it goes on from the last checkpoint.
 
-    Started by ``torchrun`` it is one of several processes, of which the first writes and speaks. Ctrl-C and
-    SIGTERM wait for the end of the step at hand and a checkpoint of it; a second one does not.
+    Started by ``torchrun`` it is one of several processes, of which the first writes and speaks. Ctrl-C, SIGTERM and
+    SIGHUP wait for the end of the step at hand and a checkpoint of it; a second one does not.
 
     Args:
         config: see :class:`TrainConfig`.
@@ -90,7 +90,8 @@ def train(
     if target.suffix != ".safetensors":
         raise ConfigError(f"the weights file {target}", allowed="a name that ends in .safetensors")
     begin = config.start
-    distinct([target], [begin if isinstance(begin, Path) else None])  # the name of a model: its next version
+    if begin is not None and (config.schedule.from_start or isinstance(begin, Path)):
+        distinct([target], [weights_path(begin)])  # a model's name, if all of it goes: its next version
     target.parent.mkdir(parents=True, exist_ok=True)
     with crew(device) as (processes, where), output_lock(target) if processes.leads else nullcontext():
         board = None if tensorboard is None else expanded(tensorboard)
@@ -114,7 +115,9 @@ class _Trainer:
         net: MaskRCNN = untrained(config).to(device, memory_format=torch.channels_last).train()
         if config.schedule.norm == "fixed":
             fix_norms(net)
-        self.start = {name: value.clone() for name, value in net.state_dict().items()}
+        self.start = (
+            {name: value.clone() for name, value in net.state_dict().items()} if config.schedule.from_start else {}
+        )
         groups = decay_groups(net, config.schedule.weight_decay)
         self.average = AveragedModel(net, multi_avg_fn=averaging(config.schedule.ema), use_buffers=True)
         self.trained = Trained(

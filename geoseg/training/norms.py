@@ -21,9 +21,7 @@ def fix_norms(net: nn.Module) -> None:
     What is learned then is what will predict: with two or three chips at a time their statistics differ from step to
     step, and from those of the averaged network that is saved (detection libraries fine-tune so, too).
     """
-    for parent in list(net.modules()):
-        for name, norm in list(parent.named_children()):
-            if type(norm) is nn.BatchNorm2d:
-                fixed = _Fixed(norm.num_features, eps=norm.eps, momentum=norm.momentum)
-                fixed.load_state_dict(norm.state_dict())
-                setattr(parent, name, fixed.train())
+    for norm in net.modules():
+        if type(norm) is nn.BatchNorm2d:
+            norm.__class__ = _Fixed  # in place: its tensors stay where they are, and as they are
+            norm.eval()

@@ -24,8 +24,8 @@ def clipped(area: shapely.Geometry, xyxy: Sequence[float]) -> shapely.Geometry:
     # Where a vertex of the area lies on the line of a side, clipping may break rings or leave parts out, and to clip
     # broken ones again may give what is beside the area. The sound way takes some twenty times as long.
     on_line = (shapely.get_coordinates(area)[:, None] == np.reshape(xyxy, (2, 2))).any()
-    found = shapely.intersection(area, shapely.box(*xyxy)) if on_line else shapely.clip_by_rect(area, *xyxy)
-    if not shapely.is_valid(found):
+    found = shapely.clip_by_rect(area, *xyxy)
+    if on_line or not shapely.is_valid(found):
         found = shapely.intersection(area, shapely.box(*xyxy))
     return polygonal(np.array([found], dtype=object))[0]
 

@@ -31,7 +31,8 @@ _JOINT_PX = 1e-6
 """Pixels to which parts that abut are rounded before they become one: what reprojection leaves between them."""
 _HEAD = 64 * 1024  # more than GDAL looks at
 _ALLOWED = "a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet file, or a folder that geoseg wrote"
-_PARTS = "part-*.parquet"  # of a dataset, see geoseg.sinks.dataset
+PARTS, RUN_FILE = "part-*.parquet", "_run.json"
+"""Files of a dataset: its rows, and the note of its run, which tells it from any other folder."""
 _SHAPEFILE = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 
 
@@ -162,7 +163,7 @@ def read_table(path: str | Path, kind: str = "vector") -> geopandas.GeoDataFrame
         ConfigError: absent, of another kind, broken, or with several layers to choose from.
     """
     what, path = _what(path, kind), _absolute(path)
-    if parts := sorted(Path(path).glob(_PARTS)):
+    if parts := sorted(Path(path).glob(PARTS)):
         return _dataset(parts, what)
     head = _head(path, what)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
@@ -234,7 +235,7 @@ def _dataset(parts: list[Path], what: str) -> geopandas.GeoDataFrame:
     """All files of a folder that geoseg wrote, of which it noted how many there are."""
     tables = [_opened(geopandas.read_parquet, str(part), what) for part in parts]
     try:
-        noted = int(json.loads((parts[0].parent / "_run.json").read_text(encoding="utf-8")).get("parts") or 0)
+        noted = int(json.loads((parts[0].parent / RUN_FILE).read_text(encoding="utf-8")).get("parts") or 0)
     except (OSError, ValueError, AttributeError):
         noted = 0
     if len(parts) < noted or any(table.crs != tables[0].crs for table in tables):

@@ -25,9 +25,8 @@ from geoseg.sinks.atomic import flush, printable, signals_held, write_failed
 from geoseg.sinks.output import Output
 from geoseg.sinks.parquet import write as write_parquet
 from geoseg.sinks.parquet import write_rows
+from geoseg.vectors import PARTS, RUN_FILE
 
-RUN_FILE = "_run.json"
-"""What the dataset comes from; tells a dataset of geoseg's from any other folder."""
 _EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux's renameat2
 
 
@@ -76,12 +75,12 @@ def _here() -> Path | None:
 
 def count_parts(folder: Path) -> int:
     """Files of rows in a dataset."""
-    return sum(1 for _ in folder.glob("part-*.parquet"))
+    return sum(1 for _ in folder.glob(PARTS))
 
 
 def _is_own(path: Path) -> bool:
     """Whether it is part of a dataset of geoseg's, which has its own mark."""
-    own = path.name in (RUN_FILE, "_gaps") or (path.name.startswith("part-") and path.suffix == ".parquet")
+    own = path.name in (RUN_FILE, "_gaps") or path.match(PARTS)
     return own and (path.parent / RUN_FILE).is_file()
 
 

@@ -14,11 +14,11 @@ import pyogrio
 
 from geoseg.paths import expanded
 from geoseg.sinks import tables
-from geoseg.sinks.dataset import RUN_FILE, count_parts
+from geoseg.sinks.dataset import count_parts
 from geoseg.sinks.gpkg import read_only
 from geoseg.sinks.output import run_file
 from geoseg.sinks.parquet import RUN_KEY
-from geoseg.vectors import gdal_name
+from geoseg.vectors import RUN_FILE, gdal_name
 
 
 def written_run(path: str | Path) -> dict[str, str | None]:

@@ -7,6 +7,8 @@ and where they lie, which sort by the row first.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -38,32 +40,24 @@ def rebuild(
     """
     n = len(geometry)
     (line, of), wall = edges(geometry), owner + 1j * offset
-    xs, ys = np.unique(wall[upright]), np.unique(wall[~upright])
-    inside, fit = [np.zeros((0, 0), np.bool_)] * n, np.zeros(n)
-    left, top = (np.searchsorted(lines.real, np.arange(n + 1)) for lines in (xs, ys))
-    area = shapely.area(geometry)
-    shares = covered(line, of, xs, ys, n)
-    for row in range(n):
-        width, height = np.diff(xs.imag[left[row] : left[row + 1]]), np.diff(ys.imag[top[row] : top[row + 1]])
-        size = height[:, None] * width
-        inside[row] = shares[row] >= 0.5 * size
-        both, drawn = shares[row][inside[row]].sum(), size[inside[row]].sum()
-        fit[row] = both / (drawn + area[row] - both)
-    some = np.flatnonzero([cells.any() for cells in inside])
+    lattices = Lattices(xs=np.unique(wall[upright]), ys=np.unique(wall[~upright]), n=n)
+    share, size = _shares(line, of, lattices), lattices.size
+    inside = share >= 0.5 * size
+    both, drawn = (np.bincount(lattices.owner, area * inside, n) for area in (share, size))
+    fit = both / (drawn + shapely.area(geometry) - both)
+    some = np.unique(lattices.owner[inside])
     if not some.size:
         return np.full(n, shapely.Polygon(), dtype=object), fit
-    parts = cell_outlines([inside[row] for row in some.tolist()])
+    cells = lattices.split(inside)
+    parts = cell_outlines([cells[row] for row in some.tolist()])
     each, (x, y) = some[parts.point_owner], parts.xy.T.astype(np.int64)
-    xy = np.column_stack([xs.imag[left[each] + x], ys.imag[top[each] + y]])
+    xy = np.column_stack([lattices.xs.imag[lattices.left[each] + x], lattices.ys.imag[lattices.top[each] + y]])
     polygons = shapely.from_ragged_array(shapely.GeometryType.POLYGON, xy, (parts.rings, parts.polygons))
     return shapely.normalize(gather(polygons, some[parts.owner], n)), fit
 
 
 def covered(line: Floats, owner: Index, xs: Lines, ys: Lines, n: int) -> list[Floats]:
     """``(lines along x - 1, lines along y - 1)`` area of each polygon in each cell of its lattice.
-
-    Edges are cut at all lines. The area of a polygon in a cell is minus the integral of y, counted from the cell's
-    low side and no more than its height, over x along all pieces of edges in the cell's column (Green's theorem).
 
     Args:
         line: ``(m, 4)`` x0, y0, x1, y1 of the polygons' edges, the interior on their left.
@@ -74,24 +68,98 @@ def covered(line: Floats, owner: Index, xs: Lines, ys: Lines, n: int) -> list[Fl
 
     What a polygon gives does not depend on the others.
     """
-    left, top = (np.searchsorted(lines.real, np.arange(n + 1)) for lines in (xs, ys))
+    lattices = Lattices(xs=xs, ys=ys, n=n)
+    return lattices.split(_shares(line, owner, lattices))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lattices:
+    """The cells between the lines of ``n`` lattices, a table of columns: lattice by lattice, row by row in each."""
+
+    xs: Lines
+    """Number of the lattice, and the x of a line along y; unique, ascending."""
+    ys: Lines
+    """Number of the lattice, and the y of a line along x; unique, ascending."""
+    n: int
+
+    @cached_property
+    def left(self) -> Index:
+        """``(n + 1,)`` where in ``xs`` each lattice begins."""
+        return np.asarray(np.searchsorted(self.xs.real, np.arange(self.n + 1)), np.int64)
+
+    @cached_property
+    def top(self) -> Index:
+        """``(n + 1,)`` where in ``ys`` each lattice begins."""
+        return np.asarray(np.searchsorted(self.ys.real, np.arange(self.n + 1)), np.int64)
+
+    @cached_property
+    def shape(self) -> Index:
+        """``(n, 2)`` rows and columns of cells; a lattice with no cells may have either."""
+        return np.asarray(np.column_stack([np.diff(self.top), np.diff(self.left)]) - 1, np.int64).clip(min=0)
+
+    @cached_property
+    def first(self) -> Index:
+        """``(n + 1,)`` where each lattice's cells begin."""
+        return np.asarray(np.append(0, self.shape.prod(axis=1).cumsum()), np.int64)
+
+    @cached_property
+    def owner(self) -> Index:
+        """``(cells,)`` number of the lattice."""
+        return np.repeat(np.arange(self.n), np.diff(self.first))
+
+    @cached_property
+    def at(self) -> tuple[Index, Index]:
+        """``(cells,)`` row and column in the lattice."""
+        row, column = np.divmod(np.arange(len(self.owner)) - self.first[self.owner], self.shape[self.owner, 1])
+        return row, column
+
+    @cached_property
+    def height(self) -> Floats:
+        """``(cells,)`` side along y."""
+        y = self.top[self.owner] + self.at[0]
+        return np.asarray(self.ys.imag[y + 1] - self.ys.imag[y], np.float64)
+
+    @cached_property
+    def size(self) -> Floats:
+        """``(cells,)`` area."""
+        x = self.left[self.owner] + self.at[1]
+        return np.asarray(self.height * (self.xs.imag[x + 1] - self.xs.imag[x]), np.float64)
+
+    def split(self, column: NDArray[Any]) -> list[NDArray[Any]]:
+        """A column of the table, as the ``(rows, columns)`` of each lattice."""
+        ends = pairwise(self.first.tolist())
+        return [column[a:b].reshape(shape) for (a, b), shape in zip(ends, self.shape.tolist(), strict=True)]
+
+
+def _shares(line: Floats, owner: Index, lattices: Lattices) -> Floats:
+    """``(cells,)`` what :func:`covered` gives, as a column.
+
+    Edges are cut at all lines. The area of a polygon in a cell is minus the integral of y, counted from the cell's
+    low side and no more than its height, over x along all pieces of edges in the cell's column (Green's theorem).
+    """
+    xs, ys, left, top = lattices.xs, lattices.ys, lattices.left, lattices.top
     x, y, of = _pieces(line, owner, xs, ys)
     dx, middle = x[:, 1] - x[:, 0], y.mean(axis=1)
     col = np.searchsorted(xs, of + 1j * x.mean(axis=1)) - 1
     row = np.searchsorted(ys, of + 1j * middle) - 1
-    use = (col >= left[of]) & (col + 1 < left[of + 1]) & (row >= top[of])
+    use = (col >= left[of]) & (col + 1 < left[of + 1]) & (row >= top[of]) & (top[of] + 1 < top[of + 1])
     dx, middle, col, row, of = dx[use], middle[use], col[use], row[use], of[use]
-    cols, rows = np.maximum(np.diff(left) - 1, 0), np.diff(top)
-    first = np.r_[0, np.cumsum(rows * cols)]
-    at = first[of] + (row - top[of]) * cols[of] + col - left[of]
-    over = np.bincount(at, dx, first[-1])
-    within = np.bincount(at, dx * (middle - ys.imag[row]), first[-1])
-    found = []
-    for k, (a, b) in enumerate(pairwise(first.tolist())):
-        shape, height = (rows[k], cols[k]), np.diff(ys.imag[top[k] : top[k + 1]])
-        above = over[a:b].reshape(shape)[:0:-1].cumsum(axis=0)[::-1]
-        found.append(-(within[a:b].reshape(shape)[:-1] + above * height[:, None]))
-    return found
+    beyond = row + 1 == top[of + 1]  # the last line: above all cells
+    columns = lattices.shape[:, 1]
+    cell = lattices.first[of] + (row - beyond - top[of]) * columns[of] + col - left[of]
+    within, over, above = (
+        np.bincount(cell, value, lattices.first[-1])
+        for value in (
+            np.where(beyond, 0, dx * (middle - ys.imag[row])),
+            np.where(beyond, 0, dx),
+            np.where(beyond, dx, 0),
+        )
+    )
+    order = np.argsort(lattices.at[0], kind="stable")
+    rows = np.split(order, np.cumsum(np.bincount(lattices.at[0]))[:-1]) if order.size else []
+    for upper in rows[:0:-1]:
+        above[upper - columns[lattices.owner[upper]]] = above[upper] + over[upper]
+    return np.asarray(-(within + above * lattices.height), np.float64)
 
 
 def _pieces(line: Floats, owner: Index, xs: Lines, ys: Lines) -> tuple[Floats, Floats, Index]:

@@ -34,7 +34,8 @@ def dominant_angles(geometry: NDArray[Any]) -> Floats:
     n = len(geometry)
     least, best = np.full(n, np.inf), np.zeros(n)
     for step in np.radians(np.arange(90)):
-        extent = np.bincount(owner, length * (np.abs(np.cos(angle - step)) + np.abs(np.sin(angle - step))), n)
+        cos, sin = np.cos(step), np.sin(step)
+        extent = np.bincount(owner, np.abs(cos * dx + sin * dy) + np.abs(cos * dy - sin * dx), n)
         best = np.where(extent < least, step, best)
         least = np.minimum(extent, least)
     for window in np.radians([15.0, 8.0, 8.0]):

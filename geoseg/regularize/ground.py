@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from geoseg.polygons import valid
+
 GRID = 2.0**-10
 """Coordinates of neighbours are rounded to this step, so that shared borders are equal to the last bit."""
 
@@ -165,8 +167,7 @@ def closed(whole: NDArray[Any], margin: float, *, sharpest: float = 5.0) -> NDAr
     """
     grown = shapely.buffer(whole, margin, join_style="mitre")
     shrunk = shapely.buffer(grown, -margin, join_style="mitre", mitre_limit=sharpest)
-    # Mitred corners may cross.
-    return surfaces(shapely.make_valid(shrunk, method="structure", keep_collapsed=False))
+    return valid(shrunk)  # mitred corners may cross
 
 
 def surfaces(geometry: NDArray[Any]) -> NDArray[Any]:

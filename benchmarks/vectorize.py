@@ -1,13 +1,14 @@
 """Footprints again from kept predictions, against the run that kept them: a real model on a town.
 
     python -m benchmarks.vectorize [--times 2] [--model buildings] [--rounds 3] [--regularize none] [--least 50]
+    python -m benchmarks.vectorize --model ships
     python -m benchmarks.vectorize --raster ../shared/data/buildings/banepa.tif
 
-The sample town is laid side by side ``times`` x ``times``; every second copy is mirrored, so that no copy ends where
-the next begins. Or any raster is taken as it is. Both commands write a GeoPackage, on the same threads. Exits 1 where
-``geoseg vectorize`` is less than ``least`` times as fast as ``geoseg extract``, or its footprints are not the same.
-Compared are seconds of CPU, which other work on the machine stretches less than those of the clock; of ``geoseg
-vectorize`` the median of some rounds.
+The sample town (ships: harbour) is laid side by side ``times`` x ``times``; every second copy is mirrored, so that no
+copy ends where the next begins. Or any raster is taken as it is. Both commands write a GeoPackage, on the same threads.
+Exits 1 where ``geoseg vectorize`` is less than ``least`` times as fast as ``geoseg extract``, or its footprints are not
+the same. Compared are seconds of CPU, which other work on the machine stretches less than those of the clock; of
+``geoseg vectorize`` the median of some rounds.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def make(path: Path, times: int) -> Path:
-    """The sample town, several times."""
+def make(path: Path, times: int, sample: str = "town") -> Path:
+    """A sample scene, several times."""
     import numpy as np
     import rasterio
 
-    with rasterio.open(ROOT / "data_samples" / "town.tif") as source:
+    with rasterio.open(ROOT / "data_samples" / f"{sample}.tif") as source:
         pixels, profile = source.read(), source.profile
     pair = np.concatenate([pixels, pixels[:, :, ::-1]], axis=2)
     square = np.concatenate([pair, pair[:, ::-1]], axis=1)
@@ -42,7 +43,7 @@ def main() -> int:
     """Run both and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=2)
-    parser.add_argument("--raster", type=Path, help="instead of the sample town")
+    parser.add_argument("--raster", type=Path, help="instead of the sample scene")
     parser.add_argument("--model", default="buildings")
     parser.add_argument("--device", default="cpu", help="of the network")
     parser.add_argument("--rounds", type=int, default=3, help="of geoseg vectorize")
@@ -56,7 +57,8 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
-        raster = given.raster or make(folder / "town.tif", given.times)
+        sample = "harbour" if given.model == "ships" else "town"
+        raster = given.raster or make(folder / "scene.tif", given.times, sample)
         model = geoseg.load_model(given.model, device=given.device)
         settings = geoseg.Settings.model_validate({"shapes": {"regularize": given.regularize}})
         told: dict[str, float] = {}

@@ -20,7 +20,7 @@ from geoseg.seams import Merged, heard, merge, split
 from geoseg.seams.areas import area_inside
 from geoseg.seams.objects import Judged
 from geoseg.seams.overlaps import shared_area
-from geoseg.seams.robust import intersection, union
+from geoseg.seams.robust import intersection, share_ground, union
 from geoseg.tiling import Plan, Tiling
 from geoseg.window import Window
 
@@ -598,6 +598,9 @@ def test_broken_rows_are_mended_alone() -> None:
     both = union(np.array([knot, knot, sound]), np.array([0, 0, 1]))
     assert shapely.area(both) == pytest.approx([50, 24])
     assert shapely.is_valid(both).all()
+    beside = shapely.box(5, 1, 9, 7)  # shares a side with the sound one
+    others = np.array([box, box, beside, shapely.Polygon()])
+    assert share_ground(np.array([sound, knot, sound, sound]), others).tolist() == [True, True, False, False]
 
 
 @given(seed=st.integers(0, 10_000))

@@ -13,7 +13,7 @@ from geoseg.outlines import Outlines
 from geoseg.seams.areas import area_inside
 from geoseg.seams.contact import contact
 from geoseg.seams.overlaps import shared_area
-from geoseg.seams.robust import intersection
+from geoseg.seams.robust import intersection, share_ground
 from geoseg.seams.views import SLACK, Boxes, Views, cores_of, grown, inside, slack_of
 from geoseg.tiling import Plan
 
@@ -158,7 +158,7 @@ class Clips:
         area = self.area.copy()
         many = np.flatnonzero(shapely.get_num_geometries(self.geometry) > 1)
         parts, of = shapely.get_parts(self.geometry[many], return_index=True)
-        shares = shapely.area(intersection(parts, other.geometry[many][of])) > 0
+        shares = share_ground(parts, other.geometry[many][of])
         area[many] = np.bincount(of, weights=shapely.area(parts) * shares, minlength=len(many))
         return area
 
@@ -224,7 +224,7 @@ def _mute(outlines: Outlines, views: Views, rows: Index, others: Index) -> NDArr
     main = np.flatnonzero(area > 0.5 * shapely.area(outlines.geometry[rows])[of])  # one of each at most
     of = of[main]
     seen = Clips.of(outlines, views, others[of], _common(views, rows[of], others[of])).geometry
-    apart = shapely.area(intersection(parts[main], seen)) == 0
+    apart = ~share_ground(parts[main], seen)
     out[many[of[apart]]] = True
     return out
 

@@ -25,6 +25,13 @@ def intersection(one: Geometries, other: Geometries) -> Geometries:
     return _tried(shapely.intersection, one, other)
 
 
+def share_ground(one: Geometries, other: Geometries) -> NDArray[np.bool_]:
+    """Whether each pair of geometries has ground in common, and not a border alone; False where it cannot be told.
+    Several times as fast as cutting, more so where many rows have one object as ``other``."""
+    shapely.prepare(other)
+    return _tried(lambda one, other: shapely.relate_pattern(other, one, "T********"), one, other).astype(bool)
+
+
 def union(pieces: Geometries, group: NDArray[np.int64]) -> Geometries:
     """The union of the polygons of each group (0, 1, ... in order); the largest piece where there is none to be had."""
     return _tried(

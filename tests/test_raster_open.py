@@ -206,6 +206,14 @@ def test_pixels_of_types_that_no_model_reads(tmp_path: Path) -> None:
             open_raster(path)
 
 
+def test_a_nodata_value_that_no_pixel_has_is_refused(tmp_path: Path) -> None:
+    """GDAL takes 0.5 for 0 in whole numbers, which nobody has said."""
+    for nodata, dtype in ((0.5, "uint8"), (-0.25, "int16")):
+        with pytest.raises(RasterError, match=rf"nodata value of {nodata}, which no {dtype} pixel has.*-a_nodata"):
+            open_raster(write(tmp_path / "a.tif", texture(3, H, W, dtype), nodata=nodata))
+    assert open_raster(write(tmp_path / "a.tif", texture(3, H, W, "float32"), nodata=0.5)).nodata == 0.5
+
+
 def test_radar_in_pairs_of_integers_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "slc.tif"
     profile = {"crs": UTM, "transform": NORTH_UP, "dtype": "complex_int16"}

@@ -222,6 +222,8 @@ RAW_BAND = (
         (resampled(SOURCE, "bilinear", ("left", 0, W, H)), "not four numbers"),
         (SOURCE.replace('<SrcRect xOff="0"', "<SrcRect"), "a SrcRect that is not four numbers"),
         ("<PixelFunctionType>x</PixelFunctionType>" + SOURCE, "PixelFunctionType"),
+        (SOURCE.replace('<SrcRect xOff="0"', '<SrcRect xOff="-3"'), "from column -3, row 0 on"),
+        (SOURCE + "<Metadata>" * 9000 + "</Metadata>" * 9000, "nested without end"),
         ("", "no source"),
     ],
 )
@@ -347,6 +349,13 @@ def test_nodata_of_sources_counts_or_is_refused(tmp_path: Path) -> None:
         open_raster(plain)
     write(tmp_path / "a.tif", pixels.astype("float32"), nodata=float("nan"))  # NaN is no imagery, declared or not
     assert open_raster(plain).warnings == ()
+
+
+def test_a_palette_without_colours_is_refused(tmp_path: Path, tif: Path) -> None:
+    path = vrt(tmp_path / "m.vrt", source("a.tif"))
+    path.write_text(path.read_text().replace(">Red<", ">Palette<"))
+    with pytest.raises(RasterError, match=r"m\.vrt with numbers of colours and no table of them"):
+        source_for(open_raster(path), ModelCard(classes=("thing",)))
 
 
 def test_sources_of_few_bits_are_no_8_bit_imagery(tmp_path: Path) -> None:

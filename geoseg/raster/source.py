@@ -206,7 +206,14 @@ def _with_palette(source: Source, card: ModelCard) -> Source:
 
 def _palette(info: RasterInfo, band: int) -> tuple[tuple[int, int, int, int], ...]:
     with gdal_env(info.access), open_source(info.path, info.driver, info.access) as (dataset, _):
-        colours = dataset.colormap(band)
+        try:
+            colours = dataset.colormap(band)
+        except ValueError as error:
+            raise RasterError(
+                f"{info.name} with numbers of colours and no table of them",
+                allowed="a palette image with its colours",
+                remedy="Expand it from the original with gdal_translate -expand rgb",
+            ) from error
     return tuple(tuple(colours.get(value, (0, 0, 0, 0))) for value in range(256))
 
 

@@ -89,11 +89,14 @@ def read_vrt(path: str, access: Access) -> Mosaic:
     """
     root = _parse(path)
     reader = _Rewriter(path, access)
-    clean = reader.rewrite(root)
+    try:
+        xml = ET.tostring(reader.rewrite(root), encoding="unicode")
+    except RecursionError as error:
+        raise _refused(path, "elements that are nested without end") from error
     if not reader.sources:
         raise _refused(path, "no source raster")
     return Mosaic(
-        xml=ET.tostring(clean, encoding="unicode"),
+        xml=xml,
         sources=tuple(reader.sources),
         covered=tuple(dict.fromkeys(reader.covered)),
         stated={path: frozenset(sizes) for path, sizes in reader.stated.items()},
@@ -206,6 +209,10 @@ class _Rewriter:
             self.stated[path].add((width, height))
         # GDAL lays a source without rectangles where the mosaic begins, as far as it goes.
         x, y, w, h = self._rect(clean, "SrcRect") or (0.0, 0.0, *self.size)
+        if min(x, y) <= -0.5:
+            raise _refused(
+                self.path, f"a source of which pixels are taken from column {x:g}, row {y:g} on: it has none"
+            )
         far = self.reached.get(path, (0.0, 0.0))
         self.reached[path] = (max(far[0], x + w), max(far[1], y + h))
 

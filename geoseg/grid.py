@@ -17,6 +17,7 @@ from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import ProjError
 
 from geoseg.errors import RasterError
+from geoseg.polygons import polygonal
 from geoseg.turns import geographic
 from geoseg.window import Window
 
@@ -24,6 +25,9 @@ from geoseg.window import Window
 # by the environment GDAL, which has no setting of its own for it, and the processes that are started from here.
 pyproj.network.set_network_enabled(False)  # type: ignore[attr-defined]
 os.environ["PROJ_NETWORK"] = "OFF"
+
+_RAYS, _HALVINGS = 1024, 50
+"""How finely the rim of the earth is looked for: chords of so many rays are within 1e-5 of a circle's area."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +104,37 @@ class Grid:
     def geod(self) -> Geod:
         """The CRS's ellipsoid, for lengths and areas."""
         return self.crs.get_geod() or Geod(ellps="WGS84")
+
+    @cached_property
+    def earth(self) -> shapely.Geometry | None:
+        """What of its ground lies on the earth (ground coordinates), as seen from its centre; None: all of it.
+
+        The corners of a world in an oval (Mollweide), or of a satellite's view of the whole disk, lie nowhere.
+        """
+        if geographic(self.crs) is None:
+            return None
+        at = np.linspace(0.0, 1.0, _RAYS // 4, endpoint=False)
+        rows = (np.concatenate([at * 0, at, at * 0 + 1, 1 - at]) - 0.5) * self.height
+        cols = (np.concatenate([at, at * 0 + 1, 1 - at, at * 0]) - 0.5) * self.width
+
+        def there(share: NDArray[np.float64]) -> NDArray[np.bool_]:
+            lon, lat = self.to_lonlat(self.height / 2 + share * rows, self.width / 2 + share * cols)
+            return np.asarray(np.isfinite(lon) & np.isfinite(lat), np.bool_)
+
+        far = np.ones(_RAYS)
+        near = there(far).astype(np.float64)
+        if near.all():
+            return None
+        for _ in range(_HALVINGS):
+            good = there(middle := (near + far) / 2)
+            near, far = np.where(good, middle, near), np.where(good, far, middle)
+        near[far < 1] *= 1 - 1e-6  # at the very rim projections are unsound, and rounding may go beyond it
+        ground = self.to_world(self.height / 2 + near * rows, self.width / 2 + near * cols)
+        return shapely.Polygon(np.column_stack(ground))
+
+    def on_earth(self, geometry: NDArray[Any]) -> NDArray[Any]:
+        """``(n,)`` valid polygons on the ground without what lies nowhere on the earth; empty where nothing is left."""
+        return geometry if self.earth is None else polygonal(shapely.intersection(geometry, self.earth))
 
     def to_world(self, rows: ArrayLike, cols: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Ground ``(x, y)`` of pixel positions; fractions count from the outer corner of a pixel."""

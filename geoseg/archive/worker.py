@@ -36,6 +36,7 @@ from geoseg.locks import output_lock
 from geoseg.raster import RasterInfo
 from geoseg.report import Report
 from geoseg.signals import STOPS
+from geoseg.stac.place import outline_of
 from geoseg.watch import HUNG
 
 LOCK_WAIT_S = 3.0
@@ -211,6 +212,9 @@ def _message(error: Exception) -> str:
 
 def extent(grid: Grid) -> tuple[float, float, float, float]:
     """West, south, east, north of a grid in degrees; west is east of east across the antimeridian."""
+    if grid.earth is not None:  # its corners lie nowhere
+        west, south, east, north = outline_of(grid)[1]
+        return west, south, east, north
     outline = grid.geometry_to_world(np.array([shapely.box(*grid.window.xyxy)], dtype=object))[0]
     to_degrees = Transformer.from_crs(grid.crs, CRS.from_epsg(4326), always_xy=True)
     left, bottom, right, top = outline.bounds

@@ -34,6 +34,7 @@ from geoseg.grid import Grid
 from geoseg.job import Job, Sketch, opened
 from geoseg.locks import output_lock
 from geoseg.raster import RasterInfo
+from geoseg.raster.keys import check_file
 from geoseg.report import Report
 from geoseg.signals import STOPS
 from geoseg.stac.place import outline_of
@@ -76,6 +77,8 @@ class Task:
     """Where it goes."""
     raster: RasterSettings
     """What it may be, and what its file does not say."""
+    checksum: str | None = None
+    """Its multihash, where a catalogue states one."""
 
     def settings(self, orders: Orders) -> Settings:
         """Those of its run."""
@@ -157,6 +160,8 @@ def _look(task: Task, orders: Orders) -> tuple[RasterInfo, Looked]:
     """Open a raster and find out which run it would be."""
     settings = task.settings(orders)
     info = opened(task.href, settings)
+    if task.checksum is not None and os.path.isfile(info.path):
+        check_file(info.path, task.checksum)
     if task.acquired is not None:
         info = replace(info, acquired=task.acquired)
     sketch = Sketch(card=orders.card, digest=orders.digest)

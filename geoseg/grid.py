@@ -17,7 +17,7 @@ from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import ProjError
 
 from geoseg.errors import RasterError
-from geoseg.polygons import polygonal
+from geoseg.polygons import gather, polygonal
 from geoseg.turns import geographic
 from geoseg.window import Window
 
@@ -134,7 +134,24 @@ class Grid:
 
     def on_earth(self, geometry: NDArray[Any]) -> NDArray[Any]:
         """``(n,)`` valid polygons on the ground without what lies nowhere on the earth; empty where nothing is left."""
-        return geometry if self.earth is None else polygonal(shapely.intersection(geometry, self.earth))
+        parts, owner = shapely.get_parts(geometry, return_index=True)
+        lost = self.off_earth(parts)
+        if not lost.any():
+            return geometry
+        # These alone: behind the gaps of an interrupted projection there is ground that the centre does not see.
+        cut, of = shapely.get_parts(polygonal(shapely.intersection(parts[lost], self.earth)), return_index=True)
+        there = ~shapely.is_empty(cut)
+        found = np.concatenate([parts[~lost], cut[there]]), np.concatenate([owner[~lost], owner[lost][of[there]]])
+        return gather(*found, len(geometry))
+
+    def off_earth(self, geometry: NDArray[Any]) -> NDArray[np.bool_]:
+        """``(n,)`` True for geometries on the ground of which a vertex lies nowhere on the earth."""
+        off = np.zeros(len(geometry), np.bool_)
+        if self.earth is not None:
+            xy, owner = shapely.get_coordinates(geometry, return_index=True)
+            lon, lat = lonlat(self.crs, xy[:, 0], xy[:, 1])
+            off[owner[~(np.isfinite(lon) & np.isfinite(lat))]] = True
+        return off
 
     def to_world(self, rows: ArrayLike, cols: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Ground ``(x, y)`` of pixel positions; fractions count from the outer corner of a pixel."""

@@ -248,6 +248,23 @@ def test_what_lies_nowhere_on_the_earth_is_left_out(crs: str, transform: Affine)
     assert np.isfinite(lonlat(grid.crs, *shapely.get_coordinates(cut).T)).all()
 
 
+def test_ground_behind_the_gap_of_an_interrupted_projection_is_ground() -> None:
+    grid = Grid(
+        crs=CRS.from_user_input("+proj=igh +datum=WGS84"),
+        transform=Affine(340_000, 0, -20.1e6, 0, -190_000, 8.7e6),
+        height=90,
+        width=120,
+    )
+    rows, cols = (each.ravel() for each in np.meshgrid(np.arange(90), np.arange(120), indexing="ij"))
+    boxes = grid.geometry_to_world(shapely.box(cols, rows, cols + 1, rows + 1))
+    kept = grid.on_earth(boxes)
+    whole = ~grid.off_earth(boxes)
+    assert 0.1 < whole.mean() < 0.9
+    assert not shapely.covers(grid.earth, boxes[whole]).all()
+    assert (kept[whole] == boxes[whole]).all()
+    assert shapely.area(kept[~whole]).sum() < shapely.area(boxes[~whole]).sum() / 2
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_ground_that_lies_on_the_earth_is_left_alone(name: str) -> None:
     grid = KINDS[name]

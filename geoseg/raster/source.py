@@ -125,7 +125,7 @@ def _bands(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int]) -> tup
     found = {role: mapping.get(role) or _band_of(role, info) for role in card.bands}
     missing = [role for role, band in found.items() if band is None]
     if missing:
-        example = ",".join(f"{role}={number}" for number, role in enumerate(card.bands, 1))
+        example = ",".join(f"{role}={min(number, info.bands)}" for number, role in enumerate(card.bands, 1))
         raise RasterError(
             f"{info.name} with bands {', '.join(info.roles)}, of which none is surely {' or '.join(missing)}",
             allowed=f"bands named {', '.join(card.bands)} by colour interpretation or description",

@@ -180,9 +180,10 @@ def drawn(
 
 
 def on_ground(pixel: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    """Normalized polygons in grid pixels as valid polygons on the ground, shells counterclockwise."""
+    """Normalized polygons in grid pixels as valid polygons on the ground, shells counterclockwise; empty for what lies
+    nowhere on the earth."""
     # Where a hole touches a wall between two of its vertices, rounding may lay one across the other.
-    ground: NDArray[Any] = shapely.orient_polygons(valid(grid.geometry_to_world(pixel)))
+    ground: NDArray[Any] = shapely.orient_polygons(grid.on_earth(valid(grid.geometry_to_world(pixel))))
     return ground
 
 

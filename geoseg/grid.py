@@ -17,6 +17,7 @@ from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import ProjError
 
 from geoseg.errors import RasterError
+from geoseg.polygons import gather, polygonal
 from geoseg.turns import geographic
 from geoseg.window import Window
 
@@ -24,6 +25,9 @@ from geoseg.window import Window
 # by the environment GDAL, which has no setting of its own for it, and the processes that are started from here.
 pyproj.network.set_network_enabled(False)  # type: ignore[attr-defined]
 os.environ["PROJ_NETWORK"] = "OFF"
+
+_RAYS, _HALVINGS = 1024, 50
+"""How finely the rim of the earth is looked for: chords of so many rays are within 1e-5 of a circle's area."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +104,54 @@ class Grid:
     def geod(self) -> Geod:
         """The CRS's ellipsoid, for lengths and areas."""
         return self.crs.get_geod() or Geod(ellps="WGS84")
+
+    @cached_property
+    def earth(self) -> shapely.Geometry | None:
+        """What of its ground lies on the earth (ground coordinates), as seen from its centre; None: all of it.
+
+        The corners of a world in an oval (Mollweide), or of a satellite's view of the whole disk, lie nowhere.
+        """
+        if geographic(self.crs) is None:
+            return None
+        at = np.linspace(0.0, 1.0, _RAYS // 4, endpoint=False)
+        rows = (np.concatenate([at * 0, at, at * 0 + 1, 1 - at]) - 0.5) * self.height
+        cols = (np.concatenate([at, at * 0 + 1, 1 - at, at * 0]) - 0.5) * self.width
+
+        def there(share: NDArray[np.float64]) -> NDArray[np.bool_]:
+            lon, lat = self.to_lonlat(self.height / 2 + share * rows, self.width / 2 + share * cols)
+            return np.asarray(np.isfinite(lon) & np.isfinite(lat), np.bool_)
+
+        far = np.ones(_RAYS)
+        near = there(far).astype(np.float64)
+        if near.all():
+            return None
+        for _ in range(_HALVINGS):
+            good = there(middle := (near + far) / 2)
+            near, far = np.where(good, middle, near), np.where(good, far, middle)
+        near[far < 1] *= 1 - 1e-6  # at the very rim projections are unsound, and rounding may go beyond it
+        ground = self.to_world(self.height / 2 + near * rows, self.width / 2 + near * cols)
+        return shapely.Polygon(np.column_stack(ground))
+
+    def on_earth(self, geometry: NDArray[Any]) -> NDArray[Any]:
+        """``(n,)`` valid polygons on the ground without what lies nowhere on the earth; empty where nothing is left."""
+        parts, owner = shapely.get_parts(geometry, return_index=True)
+        lost = self.off_earth(parts)
+        if not lost.any():
+            return geometry
+        # These alone: behind the gaps of an interrupted projection there is ground that the centre does not see.
+        cut, of = shapely.get_parts(polygonal(shapely.intersection(parts[lost], self.earth)), return_index=True)
+        there = ~shapely.is_empty(cut)
+        found = np.concatenate([parts[~lost], cut[there]]), np.concatenate([owner[~lost], owner[lost][of[there]]])
+        return gather(*found, len(geometry))
+
+    def off_earth(self, geometry: NDArray[Any]) -> NDArray[np.bool_]:
+        """``(n,)`` True for geometries on the ground of which a vertex lies nowhere on the earth."""
+        off = np.zeros(len(geometry), np.bool_)
+        if self.earth is not None:
+            xy, owner = shapely.get_coordinates(geometry, return_index=True)
+            lon, lat = lonlat(self.crs, xy[:, 0], xy[:, 1])
+            off[owner[~(np.isfinite(lon) & np.isfinite(lat))]] = True
+        return off
 
     def to_world(self, rows: ArrayLike, cols: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Ground ``(x, y)`` of pixel positions; fractions count from the outer corner of a pixel."""

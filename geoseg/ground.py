@@ -75,6 +75,8 @@ class Ground:
 
     def _wanted(self, geometry: NDArray[Any]) -> NDArray[np.bool_]:
         keep = np.ones(len(geometry), np.bool_)
+        if self.scope.grid.earth is not None:
+            keep &= ~shapely.is_empty(on_ground(geometry, self.scope.grid))
         if self.scope.aoi is not None:
             # The very point of lon and lat: of the same polygon, which another order of its vertices might move.
             points = shapely.point_on_surface(on_ground(shapely.normalize(geometry), self.scope.grid))
@@ -88,7 +90,9 @@ class Ground:
 
     def _cut(self, geometry: NDArray[Any]) -> NDArray[np.bool_]:
         """Where an object comes to ground that was not examined and may go on there."""
-        cut = at_edge(geometry, self.scope.grid, self.scope.grid.window)
+        grid = self.scope.grid
+        cut = at_edge(geometry, grid, grid.window)
+        cut |= grid.off_earth(grid.geometry_to_world(geometry))
         for gap in self._gaps:
             if gap.reason != "outside_aoi":  # around the AOI a halo's width is examined too
                 cut[gap.near(geometry)] = True

@@ -16,6 +16,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS, Geod
 
+from geoseg.errors import RasterError
 from geoseg.grid import lonlat
 from geoseg.polygons import polygonal, valid
 
@@ -49,6 +50,12 @@ def measure(geometry: NDArray[Any], crs: CRS) -> dict[str, Floats]:
     lon0, lat0 = _on_earth(crs, np.column_stack([shapely.get_x(points), shapely.get_y(points)]))
     xy, owner = shapely.get_coordinates(geometry, return_index=True)
     lon, lat = _on_earth(crs, xy)
+    if not all(np.isfinite(each).all() for each in (lon0, lat0, lon, lat)):
+        raise RasterError(
+            f"ground that has no longitude and latitude in {crs.name}",
+            allowed="coordinates inside the CRS's area of use",
+            remedy="Cut out or warp what is wanted of the raster, e.g. with gdalwarp -t_srs EPSG:4326",
+        )
     flat = _with_coordinates(geometry, _tangent(lon, lat, lon0, lat0, owner, geod))
     found = {"area_m2": shapely.area(flat), "perimeter_m": shapely.length(flat), **_rectangle(flat)}
     reach = np.zeros(len(geometry))

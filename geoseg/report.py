@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cache
+from itertools import compress
 from typing import Any, get_args
 
 import geopandas as gpd
@@ -156,7 +157,7 @@ def extent_text(grid: Grid) -> str | None:
     frame, epsg = shapely.box(0, 0, grid.width, grid.height), grid.crs.to_epsg()
     if not epsg:
         frame = shapely.segmentize(frame, max(grid.height, grid.width) / 16)
-    [ground] = grid.geometry_to_world(np.array([frame], dtype=object))
+    [ground] = grid.on_earth(grid.geometry_to_world(np.array([frame], dtype=object)))
     if not epsg:
         try:
             ground = reprojected(gpd.GeoDataFrame(geometry=[ground], crs=grid.crs), LONLAT).geometry.iloc[0]
@@ -193,7 +194,9 @@ def gaps_table(gaps: list[Gap], grid: Grid) -> gpd.GeoDataFrame:
     """Gaps on the ground: ``reason``, ``detail``, ``area_m2`` and the geometry, a row each."""
     pixels = np.empty(len(gaps), dtype=object)
     pixels[:] = [gap.geometry for gap in gaps]
-    ground = grid.geometry_to_world(pixels) if len(gaps) else pixels
+    ground = grid.on_earth(grid.geometry_to_world(pixels)) if len(gaps) else pixels
+    there = ~shapely.is_empty(ground)
+    gaps, ground = list(compress(gaps, there)), ground[there]
     return gpd.GeoDataFrame(
         {
             "reason": np.array([gap.reason for gap in gaps], dtype=object),

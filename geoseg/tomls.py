@@ -35,7 +35,7 @@ def read_toml(path: str | Path, *, example: str) -> tuple[str, dict[str, Any]]:
         raise ConfigError(
             f"the settings file {path}, which cannot be read ({error.strerror})", allowed="a TOML file"
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(
             f"{path}, which is not valid TOML ({error})",
             allowed=f"UTF-8 text with each key once, as in {example}",

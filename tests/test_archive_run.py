@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from archive_scenes import BOXES, KILLER, configured, ground, scene, states
 from commands import cli
 from conftest import ROOT
 from rasters import texture, write
+from stac_servers import item, item_collection
 
 from geoseg.archive import Manifest, archive_status, read_run_config, run_archive
 from geoseg.archive.drive import _say
@@ -172,6 +174,32 @@ def test_again_only_what_is_not_done_is_done(ran: tuple[Path, Any, Any]) -> None
     assert (other.unchanged, other.footprints) == (0, 3)
     status = archive_status(folder / "out")
     assert (status.state, status.exit_code, status.left, status.eta_s) == ("ended", 0, 0, None)
+
+
+def test_a_file_that_differs_from_its_catalogues_checksum_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    items = [item(number) for number in range(5)]
+    for number, kind in enumerate(("sha256", "sha1", "md5", "sha512", "unheard of")):
+        path = scene(
+            tmp_path / "in" / f"scene-{number:02d}.tif", ground(80, 120, *GOOD), row=100 * number, compress=None
+        )
+        start = {"md5": "d50110", "sha1": "1114", "sha256": "1220", "sha512": "1340"}.get(kind, "ff")
+        digest = hashlib.new(kind, path.read_bytes()).hexdigest() if start != "ff" else "00"
+        items[number]["assets"]["image"]["file:checksum"] = start + digest
+    stac = {"url": str(item_collection(items, tmp_path / "in" / "items.json"))}
+    config = configured(tmp_path, input={"stac": stac})
+    assert run_archive(config, model=BOXES).exit_code == 0
+    for number in (1, 2):
+        path = tmp_path / "in" / f"scene-{number:02d}.tif"
+        damaged = bytearray(path.read_bytes())
+        damaged[-5000] ^= 0xFF  # raw pixels: it decodes as well as before
+        path.write_bytes(damaged)
+    items[3]["assets"]["image"]["file:checksum"] = "1340" + "0" * 128  # the catalogue changed, not the file
+    item_collection(items, tmp_path / "in" / "items.json")
+    assert run_archive(config, model=BOXES).exit_code == 1
+    assert list(states(tmp_path / "out").values()) == ["done", "refused", "refused", "refused", "done"]
+    with Manifest.opened(tmp_path / "out") as manifest:
+        assert "SHA1 is" in [record.error or "" for record in manifest.records()][1]
 
 
 def test_one_run_at_a_time_and_nothing_to_do(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import shapely
 import typer
 from affine import Affine
 from commands import cli
-from pyproj import Transformer
+from pyproj import Geod, Transformer
 from rasters import DEGREES, ROTATED, SOUTH_UP, UTM, texture, write
 from rich.text import Text
 from typer.testing import CliRunner
@@ -174,6 +174,18 @@ def test_plan_in_degrees_is_cut_at_the_antimeridian(tmp_path: Path) -> None:
     assert (parts.maxx - parts.minx).max() < 0.01
     cores = tiles[tiles.kind == "core"].to_crs(32760)
     assert cores.area.sum() == pytest.approx(HEIGHT * WIDTH * 25, rel=1e-4)
+
+
+def test_plan_in_degrees_ends_at_the_rim_of_the_earth(tmp_path: Path) -> None:
+    """A world in an oval: in degrees its corners were infinite, and such tiles came without a shape."""
+    place = Affine(310_000, 0, -18.6e6, 0, -206_000, 9.27e6)
+    raster = write(tmp_path / "world.tif", texture(3, 90, 120), crs="ESRI:54009", transform=place)
+    assert cli("plan", raster, "-o", tmp_path / "tiles.geojson", "--core", 32, "--halo", 0).exit_code == 0
+    tiles = gpd.read_file(tmp_path / "tiles.geojson")
+    cores = tiles[tiles["kind"] == "core"].geometry
+    assert len(cores) == 12 and not cores.isna().any()
+    area = sum(abs(Geod(ellps="WGS84").geometry_area_perimeter(core.segmentize(0.5))[0]) for core in cores)
+    assert area == pytest.approx(5.1e14, rel=0.05)  # all of the earth; edges are straight on the map, not in degrees
 
 
 def test_plan_asks_not_for_what_only_pixels_tell(tmp_path: Path) -> None:

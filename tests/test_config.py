@@ -112,6 +112,9 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"[detect]\n# \xff\nbatch = 2\n")
     with pytest.raises(ConfigError, match="not valid TOML"):
         read_settings(tmp_path / "latin.toml")
+    (tmp_path / "deep.toml").write_text("x = " + "[" * 50_000 + "]" * 50_000)
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        read_settings(tmp_path / "deep.toml")
 
 
 def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from geopandas.testing import assert_geodataframe_equal
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from painted import BESIDE, CARD, PLACES, Painted, boxes, pixel_area, scenes, truth_of, write_raster
+from painted import BESIDE, CARD, PLACES, Painted, areas_of, boxes, pixel_area, scenes, truth_of, write_raster
 from pyproj import Geod
 
 import geoseg
@@ -236,6 +236,30 @@ def test_nodata_is_a_gap_and_empty_tiles_are_not_seen(tmp_path: Path) -> None:
     assert (report.tiles_planned, report.tiles_examined, report.tiles_empty) == (35, 25, 10)
     assert report.complete and report.exit_code == 0
     assert report.gaps_m2["nodata"] == pytest.approx(gap.area_m2, abs=0.01)
+
+
+@pytest.mark.parametrize("crs", [None, "EPSG:4326"])
+def test_a_map_whose_corners_lie_nowhere_on_the_earth(tmp_path: Path, crs: str | None) -> None:
+    """An equal-area one: what it measures on the map is the truth."""
+    pixels = boxes((90, 120), (20, 30, 50, 60), (40, 46, 2, 20), (0, 6, 0, 9), (60, 75, 90, 92))
+    place = Affine(230_000, 0, 4_321_000 - 60 * 230_000, 0, -300_000, 3_210_000 + 45 * 300_000)
+    rim = shapely.Point(4_321_000, 3_210_000).buffer(2 * 6_371_007.18, quad_segs=500)  # of the sphere of equal area
+    inner, across, nowhere, tall = (shape for _, shape in sorted(areas_of(pixels, place), key=lambda each: each[0]))
+    assert nowhere.disjoint(rim) and across.crosses(rim.exterior) and rim.contains(inner) and rim.contains(tall)
+    cols, rows = np.meshgrid(np.arange(120) + 0.5, np.arange(90) + 0.5)
+    seen = np.where(shapely.contains_xy(rim, *np.array(place @ (cols, rows))) & (pixels == 0), 100, pixels)
+    raster = tmp_path / "a.tif"
+    write_raster(raster, seen.astype(np.uint8), crs="EPSG:3035", transform=place, nodata=0)
+    settings = _settings(output={"crs": crs})
+    done = geoseg.run(raster, Painted(ignore=(100,)), tiling=Tiling(core=32, halo=8), settings=settings)
+    table = done.footprints.sort_values("score")
+    truth = [inner.area, across.intersection(rim).area, tall.area]
+    np.testing.assert_allclose(table["area_m2"], truth, rtol=3e-3)  # the rim is a circle but for the flattening
+    assert list(table["cut_by_edge"]) == [False, True, False]
+    assert table.is_valid.all() and np.isfinite(table.total_bounds).all() and np.isfinite(done.gaps.total_bounds).all()
+    assert done.report.complete and "inf" not in str(done.report.extent).lower()
+    empty = shapely.union_all([shape for value, shape in areas_of(seen == 0, place)])
+    assert done.report.gaps_m2["nodata"] == pytest.approx(empty.intersection(rim).area, rel=0.03)
 
 
 def test_what_cannot_be_read_is_a_gap_and_told(tmp_path: Path) -> None:

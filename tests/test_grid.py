@@ -221,6 +221,58 @@ def test_a_centre_outside_its_crs_is_refused() -> None:
         _ = beyond.gsd_m
 
 
+DISK = "+proj=geos +h=35785831 +lon_0=0 +sweep=y +datum=WGS84"
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        (DISK, Affine(90_000, 0, -5.4e6, 0, -120_000, 5.4e6)),
+        (DISK, Affine(40_000, 9_000, 1e6, 9_000, -50_000, 5.4e6)),
+        ("ESRI:54009", Affine(310_000, 0, -18.6e6, 0, -206_000, 9.27e6)),
+        ("+proj=ortho +lat_0=20 +lon_0=10 +datum=WGS84", Affine(110_000, 0, -6.6e6, 0, -150_000, 6.75e6)),
+        ("EPSG:3035", Affine(300_000, 0, -14e6, 0, -400_000, 20e6)),
+    ],
+)
+def test_what_lies_nowhere_on_the_earth_is_left_out(crs: str, transform: Affine) -> None:
+    grid = Grid(crs=CRS.from_user_input(crs), transform=transform, height=90, width=120)
+    rows, cols = np.random.default_rng(0).uniform(0, 1, (2, 4000)) * [[90], [120]]
+    there = np.isfinite(grid.to_lonlat(rows, cols)[0])  # PROJ's word for it
+    assert 0.05 < there.mean() < 0.95
+    assert grid.earth is not None
+    assert (shapely.contains_xy(grid.earth, *grid.to_world(rows, cols)) == there).mean() > 0.999
+    frame, corner = grid.geometry_to_world(np.array([shapely.box(0, 0, 120, 90), shapely.box(119, 89, 120, 90)]))
+    cut, none = grid.on_earth(np.array([frame, corner], dtype=object))
+    assert none.is_empty
+    assert cut.area == pytest.approx(frame.intersection(grid.earth).area)
+    assert np.isfinite(lonlat(grid.crs, *shapely.get_coordinates(cut).T)).all()
+
+
+def test_ground_behind_the_gap_of_an_interrupted_projection_is_ground() -> None:
+    grid = Grid(
+        crs=CRS.from_user_input("+proj=igh +datum=WGS84"),
+        transform=Affine(340_000, 0, -20.1e6, 0, -190_000, 8.7e6),
+        height=90,
+        width=120,
+    )
+    rows, cols = (each.ravel() for each in np.meshgrid(np.arange(90), np.arange(120), indexing="ij"))
+    boxes = grid.geometry_to_world(shapely.box(cols, rows, cols + 1, rows + 1))
+    kept = grid.on_earth(boxes)
+    whole = ~grid.off_earth(boxes)
+    assert 0.1 < whole.mean() < 0.9
+    assert not shapely.covers(grid.earth, boxes[whole]).all()
+    assert (kept[whole] == boxes[whole]).all()
+    assert shapely.area(kept[~whole]).sum() < shapely.area(boxes[~whole]).sum() / 2
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_ground_that_lies_on_the_earth_is_left_alone(name: str) -> None:
+    grid = KINDS[name]
+    frame = grid.geometry_to_world(np.array([shapely.box(0, 0, grid.width, grid.height)]))
+    assert grid.earth is None
+    assert grid.on_earth(frame) is frame
+
+
 def test_a_grid_survives_pickling() -> None:
     grid = KINDS["rotated"]
     _ = grid.gsd_m

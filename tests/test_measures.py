@@ -213,6 +213,11 @@ def test_no_footprints_give_empty_columns() -> None:
     assert {len(column) for column in found.values()} == {0}
 
 
+def test_what_lies_nowhere_on_the_earth_is_told() -> None:
+    with pytest.raises(RasterError, match="no longitude and latitude in World_Mollweide"):
+        measure(np.array([shapely.box(1_000_000, 8_000_000, 9_000_000, 8_100_000)]), CRS("ESRI:54009"))
+
+
 def test_a_crs_without_an_ellipsoid_is_refused() -> None:
     local = CRS.from_wkt('LOCAL_CS["site grid",UNIT["metre",1]]')
     with pytest.raises(RasterError, match="tied to no ellipsoid"):

@@ -18,7 +18,7 @@ from geoseg.detectors.base import ModelCard
 from geoseg.errors import RasterError
 from geoseg.gaps import Gap
 from geoseg.instances import Chip
-from geoseg.raster import Source, open_raster, reader, source_for
+from geoseg.raster import Reader, Source, open_raster, reader, source_for
 from geoseg.tiling import Tiling
 
 RAW = ModelCard(classes=("thing",))
@@ -183,6 +183,24 @@ def test_another_file_of_the_same_shape_is_told(tmp_path: Path) -> None:
     write(path, texture(3, HEIGHT, WIDTH))
     os.utime(path, (1, 1))  # a copy's time is its own
     assert len(reader(source).read(list(Tiling(core=500, halo=0).plan(source.grid.window).tiles()))[0]) == 1
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", texture(3, HEIGHT, WIDTH), blockysize=8)
+    source = source_for(open_raster(path), RAW)
+    tiles = list(Tiling(core=16, halo=4).plan(source.grid.window).tiles())
+    with Reader(source) as open_one:
+        whole, _ = open_one.read(tiles)
+        os.utime(path, (1, 1))  # nothing but its time has changed
+        assert len(open_one.read(tiles)[0]) == len(whole)
+        path.write_bytes(write(tmp_path / "b.tif", texture(3, HEIGHT, WIDTH, seed=1), blockysize=8).read_bytes())
+        for _ in range(2):
+            with pytest.raises(RasterError, match="same bytes throughout a run"):
+                open_one.read(tiles[:1])
+    write(path, texture(3, HEIGHT, WIDTH), blockysize=8)
+    with Reader(source) as open_one:
+        path.unlink()  # what is open stays whole
+        assert len(open_one.read(tiles)[0]) == len(whole)
 
 
 def test_a_file_that_changed_is_told(tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ def test_big_tiff_cog_and_jpeg2000(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n", "git lfs pull"),
         (b"<GDAL_WMS><Service name='TMS'></Service></GDAL_WMS>", "web map service"),
         (b"\x89PNG\r\n\x1a\n" + bytes(50), "PNG"),
-        (b"PK\x03\x04" + bytes(50), "ZIP"),
+        (b"PK\x03\x04" + bytes(50), "ZIP.*Unpack it"),
+        (b"a.tif".ljust(257, b"\0") + b"ustar" + bytes(250), "tar archive.*Unpack it"),
         (bytes(500), "starts with zeros"),
         (b"\x01\x02\x03\x04" * 9, "unknown format"),
         (b"II*\0" + bytes(200), "cannot open"),
@@ -204,6 +205,14 @@ def test_pixels_of_types_that_no_model_reads(tmp_path: Path) -> None:
         path = write(tmp_path / "a.tif", np.ones((1, H, W), dtype), **options)
         with pytest.raises(RasterError, match=message):
             open_raster(path)
+
+
+def test_a_nodata_value_that_no_pixel_has_is_refused(tmp_path: Path) -> None:
+    """GDAL takes 0.5 for 0 in whole numbers, which nobody has said."""
+    for nodata, dtype in ((0.5, "uint8"), (-0.25, "int16")):
+        with pytest.raises(RasterError, match=rf"nodata value of {nodata}, which no {dtype} pixel has.*-a_nodata"):
+            open_raster(write(tmp_path / "a.tif", texture(3, H, W, dtype), nodata=nodata))
+    assert open_raster(write(tmp_path / "a.tif", texture(3, H, W, "float32"), nodata=0.5)).nodata == 0.5
 
 
 def test_radar_in_pairs_of_integers_is_refused(tmp_path: Path) -> None:

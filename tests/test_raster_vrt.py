@@ -222,6 +222,8 @@ RAW_BAND = (
         (resampled(SOURCE, "bilinear", ("left", 0, W, H)), "not four numbers"),
         (SOURCE.replace('<SrcRect xOff="0"', "<SrcRect"), "a SrcRect that is not four numbers"),
         ("<PixelFunctionType>x</PixelFunctionType>" + SOURCE, "PixelFunctionType"),
+        (SOURCE.replace('<SrcRect xOff="0"', '<SrcRect xOff="-3"'), "from column -3, row 0 on"),
+        (SOURCE + "<Metadata>" * 9000 + "</Metadata>" * 9000, "nested without end"),
         ("", "no source"),
     ],
 )
@@ -322,6 +324,77 @@ def test_masks_of_sources_count_or_are_refused(tmp_path: Path, inside: bool) -> 
     found = source_for(open_raster(mosaic), ModelCard(classes=("thing",)))
     (chip,), _ = reader(found).read(list(Tiling(core=100, halo=0).plan(found.grid.window).tiles()))
     np.testing.assert_array_equal(chip.valid, good)
+
+
+def test_nodata_of_sources_counts_or_is_refused(tmp_path: Path) -> None:
+    """gdalbuildvrt takes it along; without it in the mosaic, what holds nothing would be black imagery."""
+    good = np.ones((H, W), bool)
+    good[5:30, :20] = False
+    pixels = np.where(good, texture(3, H, W), 0).astype("uint8")
+    write(tmp_path / "a.tif", pixels)
+    left_out = [source("a.tif", b).replace("</Simple", "<NODATA>0</NODATA></Simple") for b in (1, 2, 3)]
+    left_out = [text.replace("SimpleSource", "ComplexSource") for text in left_out]
+    masked = [text.replace("<NODATA>0</NODATA>", "<UseMaskBand>true</UseMaskBand>") for text in left_out]
+    for bands in (left_out, masked):
+        with pytest.raises(RasterError, match=r"m\.vrt, whose sources have nodata or masks.*-vrtnodata"):
+            open_raster(vrt(tmp_path / "m.vrt", *bands))
+    stated = vrt(tmp_path / "m.vrt", *(f"<NoDataValue>9</NoDataValue>{text}" for text in left_out))
+    found = source_for(open_raster(stated), ModelCard(classes=("thing",)))
+    (chip,), _ = reader(found).read(list(Tiling(core=100, halo=0).plan(found.grid.window).tiles()))
+    np.testing.assert_array_equal(chip.valid, good)
+    plain = vrt(tmp_path / "m.vrt", *(source("a.tif", b) for b in (1, 2, 3)))
+    assert open_raster(plain).nodata is None
+    write(tmp_path / "a.tif", pixels, nodata=0)
+    with pytest.raises(RasterError, match=r"a\.tif, a source of the mosaic, with a nodata value.*-vrtnodata"):
+        open_raster(plain)
+    write(tmp_path / "a.tif", pixels.astype("float32"), nodata=float("nan"))  # NaN is no imagery, declared or not
+    assert open_raster(plain).warnings == ()
+
+
+def test_a_palette_without_colours_is_refused(tmp_path: Path, tif: Path) -> None:
+    path = vrt(tmp_path / "m.vrt", source("a.tif"))
+    path.write_text(path.read_text().replace(">Red<", ">Palette<"))
+    with pytest.raises(RasterError, match=r"m\.vrt with numbers of colours and no table of them"):
+        source_for(open_raster(path), ModelCard(classes=("thing",)))
+
+
+def test_sources_of_few_bits_are_no_8_bit_imagery(tmp_path: Path) -> None:
+    mosaic = vrt(tmp_path / "m.vrt", source("a.tif"), source("b.tif"))
+    for bits in (None, 4, 1):
+        write(tmp_path / "a.tif", texture(1, H, W))
+        write(tmp_path / "b.tif", texture(1, H, W) % 2, **({"nbits": bits} if bits else {}))
+        if bits == 1:
+            with pytest.raises(RasterError, match=r"b\.tif with 1-bit pixels"):
+                open_raster(mosaic)
+        else:
+            assert open_raster(mosaic).bits == bits
+
+
+@pytest.mark.parametrize(
+    ("code", "mapping", "good"),
+    [
+        (4326, "2,1", True),
+        (4326, "1,2", False),
+        (4326, "2,-1", False),
+        (4326, "first", False),
+        (32645, "1,2", True),
+        (32645, "2,1", False),
+        (2193, "2,1", True),
+        (3031, "1,2", True),
+        ("EPSG:4979", "2,1,3", True),
+    ],
+)
+def test_a_mosaic_with_latitude_first_is_refused(
+    tmp_path: Path, tif: Path, code: int | str, mapping: str, good: bool
+) -> None:
+    name = code if isinstance(code, str) else f"EPSG:{code}"
+    path = vrt(tmp_path / "m.vrt", source("a.tif"))
+    path.write_text(path.read_text().replace("<SRS>EPSG:32645", f'<SRS dataAxisToSRSAxisMapping="{mapping}">{name}'))
+    if good:
+        assert open_raster(path).grid.transform.c == 300_000
+    else:
+        with pytest.raises(RasterError, match=f"axes in the order '{mapping}'.*longitude or easting first"):
+            open_raster(path)
 
 
 def test_a_mask_for_each_band_is_refused(tmp_path: Path, tif: Path) -> None:

@@ -29,6 +29,7 @@ from stac_model.schema import MLModelProperties
 
 import geoseg
 from geoseg.archive import describe_run, run_archive
+from geoseg.archive.worker import extent
 from geoseg.detectors import model_card
 from geoseg.errors import ConfigError, SinkError
 from geoseg.grid import Grid
@@ -345,3 +346,32 @@ def test_an_outline_holds_what_lies_in_it_around_a_pole_too(
     drawn = shapely.contains_xy(shapely.geometry.shape(geometry), (lon + 180) % 360 - 180, lat)
     assert (drawn == inside).mean() > 0.98  # sides are drawn by 16 chords
     assert (lat[inside] >= bbox[1]).all() and (lat[inside] <= bbox[3]).all()
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "box"),
+    [
+        ("ESRI:54009", Affine(310_000, 0, -18.6e6, 0, -206_000, 9.27e6), (-180, -90, 180, 90)),
+        (
+            "+proj=geos +h=35785831 +lon_0=170 +sweep=y +datum=WGS84",
+            Affine(90_000, 0, -5.4e6, 0, -120_000, 5.4e6),
+            (88.9, -80.2, -108.9, 80.2),
+        ),
+        (
+            "+proj=ortho +lat_0=80 +lon_0=10 +datum=WGS84",
+            Affine(110_000, 0, -6.6e6, 0, -150_000, 6.75e6),
+            (-180, -9.9, 180, 90),
+        ),
+    ],
+)
+def test_an_outline_leaves_out_what_lies_nowhere_on_the_earth(
+    crs: str, transform: Affine, box: tuple[float, ...]
+) -> None:
+    grid = Grid(crs=CRS.from_user_input(crs), transform=transform, height=90, width=120)
+    geometry, bbox = outline_of(grid)
+    assert bbox == pytest.approx(box, abs=0.1)
+    assert extent(grid) == tuple(bbox)
+    rows, cols = np.random.default_rng(0).uniform(0.0, 1.0, (2, 500)) * [[90], [120]]
+    lon, lat = grid.to_lonlat(rows, cols)
+    lon, lat = lon[np.isfinite(lon)], lat[np.isfinite(lon)]
+    assert shapely.contains_xy(shapely.geometry.shape(geometry), (lon + 180) % 360 - 180, lat).mean() > 0.99

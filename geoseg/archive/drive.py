@@ -85,6 +85,7 @@ class Drive:
                 acquired=record.acquired,
                 output=self.manifest.folder / record.output,
                 raster=self.plan.rules.raster(record.href),
+                checksum=record.extra.get("checksum"),
             )
             self.crew.give(task)
         return True

@@ -42,10 +42,12 @@ class Plan:
         return Plan(text=_hash(parts), rules=Rules.of(config))
 
     def scene(self, record: Record) -> str:
-        """The plan for one scene: its date, where the input gives one, goes into the output too."""
+        """The plan for one scene: its date, where the input gives one, goes into the output too. Its checksum decides
+        whether it is used."""
         raster = self.rules.raster(record.href)
         ruled = "" if raster is self.rules.plain else f" {_hash(raster.model_dump(mode='json'))}"
-        return f"{self.text} {record.acquired}{ruled}"
+        stated = f" {record.extra['checksum']}" if "checksum" in record.extra else ""
+        return f"{self.text} {record.acquired}{ruled}{stated}"
 
     def known(self, record: Record, now: str | None) -> bool:
         """Whether what was found out of a raster still holds, its file's signature being ``now``."""

@@ -34,8 +34,10 @@ from geoseg.grid import Grid
 from geoseg.job import Job, Sketch, opened
 from geoseg.locks import output_lock
 from geoseg.raster import RasterInfo
+from geoseg.raster.keys import check_file
 from geoseg.report import Report
 from geoseg.signals import STOPS
+from geoseg.stac.place import outline_of
 from geoseg.watch import HUNG
 
 LOCK_WAIT_S = 3.0
@@ -75,6 +77,8 @@ class Task:
     """Where it goes."""
     raster: RasterSettings
     """What it may be, and what its file does not say."""
+    checksum: str | None = None
+    """Its multihash, where a catalogue states one."""
 
     def settings(self, orders: Orders) -> Settings:
         """Those of its run."""
@@ -156,6 +160,8 @@ def _look(task: Task, orders: Orders) -> tuple[RasterInfo, Looked]:
     """Open a raster and find out which run it would be."""
     settings = task.settings(orders)
     info = opened(task.href, settings)
+    if task.checksum is not None and os.path.isfile(info.path):
+        check_file(info.path, task.checksum)
     if task.acquired is not None:
         info = replace(info, acquired=task.acquired)
     sketch = Sketch(card=orders.card, digest=orders.digest)
@@ -211,6 +217,9 @@ def _message(error: Exception) -> str:
 
 def extent(grid: Grid) -> tuple[float, float, float, float]:
     """West, south, east, north of a grid in degrees; west is east of east across the antimeridian."""
+    if grid.earth is not None:  # its corners lie nowhere
+        west, south, east, north = outline_of(grid)[1]
+        return west, south, east, north
     outline = grid.geometry_to_world(np.array([shapely.box(*grid.window.xyxy)], dtype=object))[0]
     to_degrees = Transformer.from_crs(grid.crs, CRS.from_epsg(4326), always_xy=True)
     left, bottom, right, top = outline.bounds

@@ -112,7 +112,7 @@ def tile_polygons(job: Job) -> dict[str, gpd.GeoDataFrame]:
         pixels = shapely.box(*np.array([window.xyxy for window in windows], float).reshape(-1, 4).T)
         sizes = {name: [getattr(w, name) for w in windows] for name in ("row_off", "col_off", "height", "width")}
         layers[f"{kind}s"] = gpd.GeoDataFrame(
-            {"kind": kind, **places, **sizes}, geometry=grid.geometry_to_world(pixels), crs=grid.crs
+            {"kind": kind, **places, **sizes}, geometry=grid.on_earth(grid.geometry_to_world(pixels)), crs=grid.crs
         )
     return layers
 

@@ -58,14 +58,14 @@ _OTHERS = {
     b"\x89PNG": "a PNG picture, which cannot say where it lies",
     b"\xff\xd8\xff": "a JPEG picture, which cannot say where it lies",
     b"GIF8": "a GIF picture",
-    b"PK\x03\x04": "a ZIP archive",
-    b"\x1f\x8b": "a gzip archive",
     b"\x89HDF": "an HDF5 or netCDF file",
     b"CDF": "a netCDF file",
     b"SQLite format 3": "a SQLite or GeoPackage file",
     b"%PDF": "a PDF document",
     b"NITF": "a NITF file",
 }
+_ARCHIVES = {(b"PK\x03\x04", 0): "a ZIP archive", (b"\x1f\x8b", 0): "a gzip archive", (b"ustar", 257): "a tar archive"}
+"""By what they hold, and where."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +218,9 @@ def _describe(head: bytes) -> tuple[str, str]:
         return "a description of a web map service (WMS XML)", "Export the area to a GeoTIFF first"
     if text.startswith(b"<"):
         return "an XML or HTML text", "Name the raster itself"
+    for (magic, at), what in _ARCHIVES.items():
+        if head.startswith(magic, at):
+            return what, "Unpack it, and name the raster itself"
     for magic, what in _OTHERS.items():
         if head.startswith(magic):
             return what, "Convert it to a georeferenced GeoTIFF, e.g. with gdal_translate"

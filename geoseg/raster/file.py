@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -54,11 +55,37 @@ class OpenFile:
             self._mask = None
             if info.mask_file:
                 self._mask = self._stack.enter_context(open_dataset(info.mask_file, "GTiff"))
+        self._mosaic = mosaic
         self._covered = np.array(mosaic.covered) if mosaic else None
-        if key_of(info.path, self._dataset, mosaic, info.mask_file, most=QUICK) != info.seal:
+        self._stamp = self._stamped()
+        try:
+            self._check_seal()
+        except RasterError:
             self.close()
+            raise
+
+    def check(self) -> None:
+        """Look whether the file has been written to since it was opened: what was read may be of either then.
+
+        Raises:
+            RasterError: it has been, and is not what it was.
+        """
+        stamp = self._stamped()
+        if stamp not in (None, self._stamp):  # one that is gone is read to its end
+            self._check_seal()
+            self._stamp = stamp
+
+    def _stamped(self) -> tuple[int, ...] | None:
+        try:
+            found = os.stat(self.info.path)
+        except OSError:  # remote, or gone
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _check_seal(self) -> None:
+        if key_of(self.info.path, self._dataset, self._mosaic, self.info.mask_file, most=QUICK) != self.info.seal:
             raise RasterError(
-                f"{info.path}, which has changed since it was first opened, or is another file on this machine",
+                f"{self.info.path}, which has changed since it was first opened, or is another file on this machine",
                 allowed="the same bytes throughout a run, on every machine that works on it",
                 remedy="Put the same file everywhere, leave it alone, and start again",
             )

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 from rasterio.enums import ColorInterp
@@ -21,7 +22,15 @@ from geoseg.errors import RasterError
 from geoseg.grid import Grid
 from geoseg.raster.access import Access, driver_of, gdal_env, is_remote, local_path, open_dataset
 from geoseg.raster.keys import QUICK, THOROUGH, content_key
-from geoseg.raster.parts import check_inner, check_size, checked_sources, has_own_mask, mask_file_of, written_end
+from geoseg.raster.parts import (
+    bits_of,
+    check_inner,
+    check_size,
+    checked_sources,
+    has_own_mask,
+    mask_file_of,
+    written_end,
+)
 from geoseg.raster.vrt import Mosaic, read_vrt
 
 _ROLES = ("red", "green", "blue", "nir", "rededge", "swir", "pan", "coastal", "gray", "palette", "alpha")
@@ -49,7 +58,7 @@ class RasterInfo:
     roles: tuple[str, ...]
     """Per band: red, green, blue, nir, rededge, swir, pan, coastal, gray, palette, alpha or unknown."""
     bits: int | None
-    """Bits that a TIFF or JPEG 2000 says its numbers use; None: all of their type's."""
+    """Bits that a TIFF or JPEG 2000 says its numbers use (of a VRT's sources the fewest); None: all of their type's."""
     nodata: float | None
     """The declared value of pixels that hold nothing; may be NaN."""
     file_block: tuple[int, int]
@@ -110,13 +119,17 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
         _check_pixels(dataset, name)
         mask_file = mask_file_of(name, dataset, access)
         roles = _roles(dataset)
+        if mosaic:
+            warnings, bits = checked_sources(name, mosaic, dataset, access, has_mask=bool(mask_file))
+        else:
+            warnings, bits = _told(dataset), bits_of(dataset, name)
         return RasterInfo(
             path=name,
             grid=_grid(dataset, name, assume_crs),
             dtype=str(dataset.dtypes[0]),
             bands=dataset.count,
             roles=roles,
-            bits=_bits(dataset),
+            bits=bits,
             nodata=_nodata(dataset, roles, name),
             file_block=tuple(dataset.block_shapes[0]),
             acquired=_acquired(dataset),
@@ -128,7 +141,7 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
             access=access,
             mask_file=mask_file,
             data_end=None if mosaic or mask_file else written_end(dataset, name),
-            warnings=checked_sources(mosaic, dataset, access, has_mask=bool(mask_file)) if mosaic else _told(dataset),
+            warnings=warnings,
         )
 
 
@@ -177,7 +190,15 @@ def _nodata(dataset: DatasetReader, roles: tuple[str, ...], name: str) -> float 
             remedy="Give all bands the same, e.g. with gdal_edit -a_nodata or gdalbuildvrt -vrtnodata; or turn them "
             "into a mask with gdal_translate -b 1 -b 2 -b 3 -b mask",
         )
-    return values[0] if values else None
+    value = values[0] if values else None
+    # GDAL would cut it to a whole one, which nobody has said.
+    if value is not None and value % 1 and np.issubdtype(dataset.dtypes[0], np.integer):
+        raise RasterError(
+            f"{name} with a nodata value of {value:g}, which no {dataset.dtypes[0]} pixel has",
+            allowed="a whole number, or none",
+            remedy="State the value of its empty pixels, e.g. with gdal_edit -a_nodata",
+        )
+    return value
 
 
 def _check_pixels(dataset: DatasetReader, name: str) -> None:
@@ -191,23 +212,12 @@ def _check_pixels(dataset: DatasetReader, name: str) -> None:
             allowed="real numbers",
             remedy="Write its amplitude to a GeoTIFF first",
         )
-    if _bits(dataset) == 1:
-        raise RasterError(
-            f"{name} with 1-bit pixels",
-            allowed="8-bit, 16-bit, 32-bit or float imagery",
-            remedy="Use the original",
-        )
     if not all(dataset.mask_flag_enums):
         raise RasterError(
             f"{name} with a mask of its own for each band",
             allowed="one mask for all bands, a nodata value or alpha",
             remedy="Make one of them, e.g. with gdal_translate -mask 1",
         )
-
-
-def _bits(dataset: DatasetReader) -> int | None:
-    bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
-    return int(bits) if bits else None
 
 
 def _grid(dataset: DatasetReader, name: str, assume_crs: str | None) -> Grid:

@@ -6,12 +6,16 @@ import hashlib
 import os
 from collections.abc import Iterable
 
+from geoseg.errors import RasterError
+
 THOROUGH = 2**30
 """Bytes: read in a second or two, and few rasters are larger."""
 QUICK = 2**21
 """Bytes: what each of a thousand workers may read of a file before it begins."""
 _PIECE = 16 * 2**10
 _CHUNK = 2**20
+_MULTIHASH = {"d50110": "md5", "1114": "sha1", "1220": "sha256", "1340": "sha512"}
+"""Algorithms by what a multihash of theirs begins with: code and length, hexadecimal."""
 
 
 def content_key(paths: Iterable[str], *, most: int = THOROUGH) -> str:
@@ -37,3 +41,23 @@ def content_key(paths: Iterable[str], *, most: int = THOROUGH) -> str:
                 file.seek((size - _PIECE) * piece // (pieces - 1))
                 digest.update(file.read(_PIECE))
     return digest.hexdigest()[:32]
+
+
+def check_file(path: str, checksum: str) -> None:
+    """Compare a file with its multihash, hexadecimal, as STAC's ``file:checksum`` is; of other algorithms than MD5,
+    SHA-1, SHA-256 and SHA-512 nothing is compared.
+
+    Raises:
+        RasterError: it holds something else.
+    """
+    for start, algorithm in _MULTIHASH.items():
+        if not checksum.lower().startswith(start):
+            continue
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, algorithm).hexdigest()
+        if found != checksum.lower().removeprefix(start):
+            raise RasterError(
+                f"{path}, whose {algorithm.upper()} is {found}, another than its catalogue states",
+                allowed="the very bytes that the catalogue tells of",
+                remedy="Copy or download it again; where it was changed on purpose, mend file:checksum of its asset",
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import numpy as np
@@ -98,14 +99,37 @@ def has_own_mask(dataset: DatasetReader) -> bool:
     return MaskFlags.per_dataset in dataset.mask_flag_enums[0]
 
 
-def checked_sources(mosaic: Mosaic, dataset: DatasetReader, access: Access, *, has_mask: bool) -> tuple[str, ...]:
-    """Refuse sources that cost too much, have changed since, or whose masks GDAL would leave out; warn of those never
+def bits_of(dataset: DatasetReader, name: str) -> int | None:
+    """How many bits a TIFF or JPEG 2000 says its numbers use; None: all of their type's.
+
+    Raises:
+        RasterError: one, which is no imagery.
+    """
+    bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+    if bits == "1":
+        raise RasterError(
+            f"{name} with 1-bit pixels",
+            allowed="8-bit, 16-bit, 32-bit or float imagery",
+            remedy="Use the original",
+        )
+    return int(bits) if bits else None
+
+
+def checked_sources(
+    name: str, mosaic: Mosaic, dataset: DatasetReader, access: Access, *, has_mask: bool
+) -> tuple[tuple[str, ...], int | None]:
+    """Refuse sources that cost too much, have changed since, or whose masks or nodata are left out; warn of those never
     written to their end.
+
+    Returns:
+        Warnings, and the fewest bits of numbers in a source, which a mosaic does not tell (None: all of their type's).
 
     Raises:
         RasterError: a source is refused.
     """
-    told, plain = [], not has_mask and MaskFlags.all_valid in dataset.mask_flag_enums[0]
+    told, bits, plain = [], [], not has_mask and MaskFlags.all_valid in dataset.mask_flag_enums[0]
+    if plain and mosaic.holes:
+        raise _left_out(f"{name}, whose sources have nodata or masks of their own, which it turns into black")
     for path in mosaic.sources:
         with open_dataset(path, "GTiff") as part:
             check_size(part, access, path)
@@ -121,17 +145,25 @@ def checked_sources(mosaic: Mosaic, dataset: DatasetReader, access: Access, *, h
             flags = part.mask_flag_enums[0]
             # Alpha is a band, which a mosaic leaves out on purpose.
             if plain and MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-                raise RasterError(
-                    f"{path}, a source of the mosaic, with a mask inside, which the mosaic leaves out",
-                    allowed="a mosaic with a mask, a nodata value or alpha, or sources without masks",
-                    remedy="Build it with gdalbuildvrt, which takes masks along (but for -separate)",
-                )
+                raise _left_out(f"{path}, a source of the mosaic, with a mask inside, which the mosaic leaves out")
+            if plain and MaskFlags.nodata in flags and not math.isnan(part.nodata):
+                raise _left_out(f"{path}, a source of the mosaic, with a nodata value, which the mosaic leaves out")
+            bits += [bits_of(part, path)]
             if plain and written_end(part, path) is not None:
                 told.append(
                     f"{path}, a source of the mosaic, ends in zeros that look never written: they are examined as "
                     "black imagery, and nothing will be found there; copy it again"
                 )
-    return tuple(told)
+    return tuple(told), min(filter(None, bits), default=None)
+
+
+def _left_out(got: str) -> RasterError:
+    return RasterError(
+        got,
+        allowed="a mosaic with a mask, a nodata value or alpha, or sources without any",
+        remedy="Build it with gdalbuildvrt, which takes them along (but for masks with -separate); -vrtnodata states a "
+        "nodata value",
+    )
 
 
 def written_end(dataset: DatasetReader, name: str) -> int | None:

@@ -56,6 +56,9 @@ class Reader:
         Memory follows the union of the tiles' windows: give it neighbours. Each chip is a copy of its own, free
         to be changed. A tile with no valid pixel in its core gives no chip. Never raises for what the file
         holds: that is a gap.
+
+        Raises:
+            RasterError: the file has been written to since it was opened.
         """
         aoi = self.source.aoi
         if aoi is not None and tiles:  # a big AOI is cut once per call, not once per tile
@@ -80,6 +83,7 @@ class Reader:
         self._file.problem = ""
         with gdal_env(self.source.info.access):
             strips = [self._read_strip(strip) for strip in self._strips(window)]
+            self._file.check()
         return Layers.stacked(strips, detail=self._file.problem)
 
     def _strips(self, window: Window) -> Iterator[Window]:

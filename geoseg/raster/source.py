@@ -125,7 +125,7 @@ def _bands(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int]) -> tup
     found = {role: mapping.get(role) or _band_of(role, info) for role in card.bands}
     missing = [role for role, band in found.items() if band is None]
     if missing:
-        example = ",".join(f"{role}={number}" for number, role in enumerate(card.bands, 1))
+        example = ",".join(f"{role}={min(number, info.bands)}" for number, role in enumerate(card.bands, 1))
         raise RasterError(
             f"{info.name} with bands {', '.join(info.roles)}, of which none is surely {' or '.join(missing)}",
             allowed=f"bands named {', '.join(card.bands)} by colour interpretation or description",
@@ -206,7 +206,14 @@ def _with_palette(source: Source, card: ModelCard) -> Source:
 
 def _palette(info: RasterInfo, band: int) -> tuple[tuple[int, int, int, int], ...]:
     with gdal_env(info.access), open_source(info.path, info.driver, info.access) as (dataset, _):
-        colours = dataset.colormap(band)
+        try:
+            colours = dataset.colormap(band)
+        except ValueError as error:
+            raise RasterError(
+                f"{info.name} with numbers of colours and no table of them",
+                allowed="a palette image with its colours",
+                remedy="Expand it from the original with gdal_translate -expand rgb",
+            ) from error
     return tuple(tuple(colours.get(value, (0, 0, 0, 0))) for value in range(256))
 
 

@@ -15,6 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
 from geoseg.errors import RasterError
 from geoseg.raster.access import Access, is_remote, is_tiff
 
@@ -74,6 +77,8 @@ class Mosaic:
     """Widths and heights that each source is said to have."""
     reached: Mapping[str, tuple[float, float]]
     """How far into each source the mosaic reaches: column and row."""
+    holes: bool
+    """Whether it leaves out what sources call nodata or mask: their ``NODATA`` and ``UseMaskBand``."""
 
 
 def read_vrt(path: str, access: Access) -> Mosaic:
@@ -84,15 +89,19 @@ def read_vrt(path: str, access: Access) -> Mosaic:
     """
     root = _parse(path)
     reader = _Rewriter(path, access)
-    clean = reader.rewrite(root)
+    try:
+        xml = ET.tostring(reader.rewrite(root), encoding="unicode")
+    except RecursionError as error:
+        raise _refused(path, "elements that are nested without end") from error
     if not reader.sources:
         raise _refused(path, "no source raster")
     return Mosaic(
-        xml=ET.tostring(clean, encoding="unicode"),
+        xml=xml,
         sources=tuple(reader.sources),
         covered=tuple(dict.fromkeys(reader.covered)),
         stated={path: frozenset(sizes) for path, sizes in reader.stated.items()},
         reached=dict(reader.reached),
+        holes=reader.holes,
     )
 
 
@@ -124,6 +133,7 @@ class _Rewriter:
         self.stated: defaultdict[str, set[tuple[float, float]]] = defaultdict(set)
         self.reached: dict[str, tuple[float, float]] = {}
         self.size = (0.0, 0.0)
+        self.holes = False
 
     def rewrite(self, element: ET.Element) -> ET.Element:
         if element.tag not in _KEPT:
@@ -138,8 +148,11 @@ class _Rewriter:
         if element.tag == "VRTDataset":
             width, height = self._numbers(element, "rasterXSize", "rasterYSize")
             self.size = (width, height)
+        if element.tag == "SRS":
+            self._axes(element)
         if element.tag == "SourceFilename":
             self._source(element, clean)
+        self.holes |= element.tag in ("NODATA", "UseMaskBand")
         if element.tag in _SOURCES:
             self.covered.append(self._destination(element))
             self._resampling(element, clean)
@@ -169,6 +182,23 @@ class _Rewriter:
         clean.text = real
         clean.attrib = {"relativeToVRT": "0", "shared": "0"}
 
+    def _axes(self, element: ET.Element) -> None:
+        """Refuse a geotransform that puts latitude or northing first, which rasterio takes for the other way round."""
+        mapping = element.get("dataAxisToSRSAxisMapping")
+        if mapping is None:
+            return
+        try:
+            axes = CRS.from_user_input((element.text or "").strip()).axis_info
+            x, y = (axes[int(axis) - 1].direction if int(axis) > 0 else "" for axis in mapping.split(",")[:2])
+        except (CRSError, ValueError, IndexError):
+            x = y = ""
+        if (x, y) == ("north", "east") or "" in (x, y):
+            raise _refused(
+                self.path,
+                f"its axes in the order {mapping!r}",
+                "Build it again with gdalbuildvrt from sheets that have longitude or easting first",
+            )
+
     def _extent(self, clean: ET.Element) -> None:
         """Note what a source is said to hold, to be compared with what it holds."""
         path, properties = clean.findtext("SourceFilename"), clean.find("SourceProperties")
@@ -179,6 +209,10 @@ class _Rewriter:
             self.stated[path].add((width, height))
         # GDAL lays a source without rectangles where the mosaic begins, as far as it goes.
         x, y, w, h = self._rect(clean, "SrcRect") or (0.0, 0.0, *self.size)
+        if min(x, y) <= -0.5:
+            raise _refused(
+                self.path, f"a source of which pixels are taken from column {x:g}, row {y:g} on: it has none"
+            )
         far = self.reached.get(path, (0.0, 0.0))
         self.reached[path] = (max(far[0], x + w), max(far[1], y + h))
 

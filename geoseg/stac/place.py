@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 import shapely.affinity
 
-from geoseg.grid import Grid
+from geoseg.grid import Grid, lonlat
 
 _PER_SIDE = 16
 _DIGITS = 7
@@ -22,7 +22,10 @@ def outline_of(grid: Grid) -> tuple[dict[str, Any], list[float]]:
     The bbox is west, south, east, north; across the antimeridian west is the greater, and around a pole it is all of
     -180 to 180, up to the pole (RFC 7946, sections 5.2 and 5.3).
     """
-    lon, lat = grid.to_lonlat(*_ring(grid))
+    if grid.earth is None:
+        lon, lat = grid.to_lonlat(*_ring(grid))
+    else:
+        lon, lat = lonlat(grid.crs, *shapely.get_coordinates(grid.earth).T)
     # Unwrapped along the ring: two neighbours are never half the globe apart.
     lon = np.unwrap(lon, period=360.0)
     round_a_pole = abs(lon[-1] - lon[0]) > 180.0
@@ -31,6 +34,8 @@ def outline_of(grid: Grid) -> tuple[dict[str, Any], list[float]]:
     # East of -180, so that at most one turn lies beyond 180.
     lon -= 360.0 * np.floor((lon.min() + 180.0) / 360.0)
     whole = shapely.make_valid(shapely.Polygon(np.column_stack([lon, lat])))
+    if grid.earth is not None and not _holds_centre(whole, grid):  # its rim is one meridian, on both sides
+        whole = shapely.box(-180, -90, 180, 90)
     parts = [shapely.clip_by_rect(whole, -180, -90, 180, 90)]
     beyond = shapely.clip_by_rect(whole, 180, -90, 540, 90)
     west, south, east, north = whole.bounds
@@ -54,6 +59,12 @@ def projection_of(grid: Grid) -> dict[str, Any]:
         "proj:shape": [grid.height, grid.width],
         "proj:transform": [float(value) for value in tuple(grid.transform)[:6]],
     }
+
+
+def _holds_centre(area: shapely.Geometry, grid: Grid) -> bool:
+    """Whether an area in degrees, of any turn, holds the centre of a grid."""
+    lon, lat = grid.to_lonlat(grid.height / 2, grid.width / 2)
+    return bool(shapely.intersects_xy(area, float(lon) + 360.0 * np.arange(-1, 3), float(lat)).any())
 
 
 def _ring(grid: Grid) -> tuple[Any, Any]:

@@ -96,6 +96,8 @@ def _scene_of(item: dict[str, Any], base: str, reach: Reach, wanted: Wanted) -> 
         extra: dict[str, Any] = {"stac_item": shown(own), "stac_collection": item.get("collection"), "stac_asset": key}
         if box := extent(item):
             extra["extent"] = box
+        if checksum := item["assets"][key].get("file:checksum"):
+            extra["checksum"] = str(checksum)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, shapely.errors.ShapelyError) as error:
         said = f"the item {item['id'][:200]!r}, which is no sound STAC ({type(error).__name__}: {str(error)[:100]})"
         raise RasterError(said, allowed="a STAC item") from error

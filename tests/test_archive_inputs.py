@@ -125,6 +125,18 @@ def test_the_first_rule_that_fits_holds_and_says_no_more_than_it_says(tmp_path: 
     assert Rules.of(configured(tmp_path)).raster("a.tif") is not None
 
 
+def test_a_pattern_may_lead_out_of_the_folder_of_the_file(tmp_path: Path) -> None:
+    config = configured(tmp_path / "runs", rule=[{"match": "../ms/**/*.tif", "bands": {"red": 3}}])
+    assert Rules.of(config).raster(str(tmp_path / "ms" / "deep" / "a.tif")).bands == {"red": 3}
+
+
+@pytest.mark.parametrize("exclude", ["b.*", "in/b.tif", "../*/in/b.tif"])
+def test_what_is_excluded_is_left_out_whoever_names_it(folder: Path, exclude: str) -> None:
+    (folder / "list.txt").write_text("in/b.tif\n")
+    given = {"globs": ["in/**/*.tif"], "paths": ["in/b.tif"], "list": "list.txt"}
+    assert names(folder, **given, exclude=[exclude, "*.jp2"]) == ["a.tif", "c.tif"]
+
+
 def test_lists_and_paths(folder: Path) -> None:
     (folder / "list.txt").write_bytes(
         b"\xef\xbb\xbf# ours\nin/a.tif\n\n  /elsewhere/\xff.tif \ns3://bucket/x/y.tif?v=1\n"

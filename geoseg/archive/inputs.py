@@ -17,6 +17,7 @@ from pyproj import CRS
 
 from geoseg.archive.config import RunConfig
 from geoseg.archive.globs import matching
+from geoseg.archive.rules import fits, pattern_of
 from geoseg.errors import ConfigError, GeosegError
 from geoseg.job import access_of
 from geoseg.raster.access import is_remote
@@ -31,13 +32,24 @@ log = logging.getLogger("geoseg")
 
 
 def scenes(config: RunConfig) -> Iterator[Scene]:
-    """All scenes of a run, in the order of the settings; one that is named twice comes twice.
+    """All scenes of a run but what it excludes, in the order of the settings; one that is named twice comes twice.
 
     Raises:
         ConfigError: a list or an index that cannot be used, a pattern in a folder that is not there, or a catalogue
             that is none or leads where it may not.
         ResourceError: a catalogue's server fails.
     """
+    patterns, left_out = [pattern_of(text, config) for text in config.input.exclude], 0
+    for scene in _named(config):
+        if any(fits(scene.href, pattern) for pattern in patterns):
+            left_out += 1
+        else:
+            yield scene
+    if patterns:
+        log.info("%s left out by [input] exclude", f"{left_out:,} scene{'' if left_out == 1 else 's'}")
+
+
+def _named(config: RunConfig) -> Iterator[Scene]:
     given = config.input
     for pattern in given.globs:
         yield from _globbed(config.path(pattern))

@@ -83,6 +83,12 @@ def _listed(path: Path, config: RunConfig) -> Iterator[Scene]:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
             for line in lines:
+                if "\0" in line:  # in no path; in every line of UTF-16, which PowerShell writes
+                    raise ConfigError(
+                        f"the list {path}, which is no text in UTF-8",
+                        allowed="a text file of paths, one per line",
+                        remedy="Save it as UTF-8",
+                    )
                 text = line.strip()
                 if text and not text.startswith("#"):
                     yield at(text, config)
@@ -150,11 +156,13 @@ def _span(shape: Any) -> tuple[float, float]:
 
 
 def _moment(value: Any) -> datetime | None:
-    if value is None or pd.isna(value):
+    """A date of an index; None where it is empty. A number is a year, or a day as 20260304: never a clock's count."""
+    if value is None or pd.isna(value) or not (text := str(value).strip()):
         return None
     try:
-        moment = pd.Timestamp(value)
-    except ValueError as error:
-        raise ConfigError(f"a date {value!r} in the index", allowed="ISO 8601") from error
-    stamp: datetime = moment.to_pydatetime()
-    return stamp.replace(tzinfo=UTC) if stamp.tzinfo is None else stamp.astimezone(UTC)
+        if not re.match(r"\d{4}([-/\d]|$)", text):
+            raise ValueError(text)  # pandas takes "now" for a date, and 2026.5 for May
+        stamp: datetime = pd.to_datetime(text, format="ISO8601").to_pydatetime()
+        return stamp.replace(tzinfo=UTC) if stamp.tzinfo is None else stamp.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"a date {value!r} in the index", allowed="ISO 8601, or nothing") from error

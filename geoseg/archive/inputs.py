@@ -20,7 +20,7 @@ from geoseg.archive.globs import matching
 from geoseg.archive.rules import fits, pattern_of
 from geoseg.errors import ConfigError, GeosegError
 from geoseg.job import access_of
-from geoseg.raster.access import is_remote
+from geoseg.raster.access import is_remote, name_of
 from geoseg.stac.filters import on_earth
 from geoseg.stac.scene import Scene
 from geoseg.stac.search import search
@@ -66,8 +66,7 @@ def _named(config: RunConfig) -> Iterator[Scene]:
 def at(path: str, config: RunConfig, **known: Any) -> Scene:
     """The scene at a path or URL."""
     href = path if is_remote(path) else os.path.normpath(config.path(path))
-    name = href.rstrip("/").rpartition("/")[2].partition("?")[0] if is_remote(path) else os.path.basename(href)
-    return Scene(href=href, name=name or href, **known)
+    return Scene(href=href, name=name_of(href) or href, **known)
 
 
 def _globbed(pattern: Path) -> Iterator[Scene]:

@@ -274,6 +274,7 @@ RULED = '[archive]\nmodel = "a"\nfolder = "b"\n[input]\nglobs = ["x"]\n[[rule]]\
         ("", "holds no settings"),
         ('[archive]\nmodel = "a"\nfolder = "b"\n', "input"),
         ('[archive]\nmodel = "a"\nfolder = "b"\n[input]\n', "names no raster"),
+        ('[archive]\nmodel = "a"\nfolder = "b"\n[input]\nglobs = "*.tif"\n', "line 5.*a list"),
         ('[archive]\nmodel = "a"\nfolder = "b"\nnames = "c"\n[input]\nglobs = ["x"]\n', "line 4.*Did you mean name"),
         ('[archive]\nmodel = "a"\nfolder = "b"\nname = "all"\n[input]\nglobs = ["x"]\n', "archive.name 'all'"),
         ('[archive]\nmodel = "a"\nfolder = "b"\nformat = "shp"\n[input]\nglobs = ["x"]\n', "line 4.*gpkg"),

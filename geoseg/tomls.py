@@ -64,7 +64,7 @@ def explained(error: ValidationError, path: str, text: str, kind: type[BaseModel
         return ConfigError(f"{where}: {name} is missing{more}", remedy="It has no default: say it")
     got = repr(first["input"])
     said = first["msg"].removeprefix("Value error, ")  # pydantic's, before what our own rules say
-    allowed = said[0].lower() + said[1:]
+    allowed = (said[0].lower() + said[1:]).replace("a valid tuple", "a list, [...]")  # TOML knows no tuples
     return ConfigError(f"{where}: {name} = {got[:200]}{more}", allowed=allowed)
 
 

@@ -125,6 +125,18 @@ def test_the_first_rule_that_fits_holds_and_says_no_more_than_it_says(tmp_path: 
     assert Rules.of(configured(tmp_path)).raster("a.tif") is not None
 
 
+def test_a_pattern_may_lead_out_of_the_folder_of_the_file(tmp_path: Path) -> None:
+    config = configured(tmp_path / "runs", rule=[{"match": "../ms/**/*.tif", "bands": {"red": 3}}])
+    assert Rules.of(config).raster(str(tmp_path / "ms" / "deep" / "a.tif")).bands == {"red": 3}
+
+
+@pytest.mark.parametrize("exclude", ["b.*", "in/b.tif", "../*/in/b.tif"])
+def test_what_is_excluded_is_left_out_whoever_names_it(folder: Path, exclude: str) -> None:
+    (folder / "list.txt").write_text("in/b.tif\n")
+    given = {"globs": ["in/**/*.tif"], "paths": ["in/b.tif"], "list": "list.txt"}
+    assert names(folder, **given, exclude=[exclude, "*.jp2"]) == ["a.tif", "c.tif"]
+
+
 def test_lists_and_paths(folder: Path) -> None:
     (folder / "list.txt").write_bytes(
         b"\xef\xbb\xbf# ours\nin/a.tif\n\n  /elsewhere/\xff.tif \ns3://bucket/x/y.tif?v=1\n"
@@ -136,6 +148,9 @@ def test_lists_and_paths(folder: Path) -> None:
     assert names(folder, paths=["in/b.tif", "absent.tif"]) == ["b.tif", "absent.tif"]
     with pytest.raises(ConfigError, match="cannot be read"):
         names(folder, list="absent.txt")
+    (folder / "list.txt").write_text("in/a.tif\r\n", encoding="utf-16")
+    with pytest.raises(ConfigError, match="no text in UTF-8"):
+        names(folder, list="list.txt")
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".geojson"])
@@ -156,6 +171,35 @@ def test_indexes(folder: Path, suffix: str) -> None:
     assert first.extra["extent"] == pytest.approx([85.0, 27.0, 85.1, 27.3])
     with pytest.raises(ConfigError, match="without a column 'path'"):
         found(folder, index=path.name)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("", None),
+        (" ", None),
+        (2026, datetime(2026, 1, 1, tzinfo=UTC)),
+        (20260304, datetime(2026, 3, 4, tzinfo=UTC)),
+        ("2026-03-04 05:06:07+05:45", datetime(2026, 3, 3, 23, 21, 7, tzinfo=UTC)),
+        ("2026/03/04 05:06:07+00", datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)),
+    ],
+)
+def test_the_dates_of_an_index(folder: Path, said: Any, meant: datetime | None) -> None:
+    table = gpd.GeoDataFrame(
+        {"path": ["in/b.tif"], "acquired": [said]}, geometry=[shapely.box(85, 27, 86, 28)], crs=4326
+    )
+    table.to_file(folder / "index.gpkg")
+    assert found(folder, index="index.gpkg")[0].acquired == meant
+
+
+@pytest.mark.parametrize("said", ["now", "04/03/2026", "March", 1772600000000, 2026.5])
+def test_a_date_that_is_none_is_refused(folder: Path, said: Any) -> None:
+    table = gpd.GeoDataFrame(
+        {"path": ["in/b.tif"], "acquired": [said]}, geometry=[shapely.box(85, 27, 86, 28)], crs=4326
+    )
+    table.to_file(folder / "index.gpkg")
+    with pytest.raises(ConfigError, match="a date"):
+        found(folder, index="index.gpkg")
 
 
 def test_extents_of_an_index_do_not_go_around_the_earth_or_beyond_it(folder: Path) -> None:
@@ -230,6 +274,7 @@ RULED = '[archive]\nmodel = "a"\nfolder = "b"\n[input]\nglobs = ["x"]\n[[rule]]\
         ("", "holds no settings"),
         ('[archive]\nmodel = "a"\nfolder = "b"\n', "input"),
         ('[archive]\nmodel = "a"\nfolder = "b"\n[input]\n', "names no raster"),
+        ('[archive]\nmodel = "a"\nfolder = "b"\n[input]\nglobs = "*.tif"\n', "line 5.*a list"),
         ('[archive]\nmodel = "a"\nfolder = "b"\nnames = "c"\n[input]\nglobs = ["x"]\n', "line 4.*Did you mean name"),
         ('[archive]\nmodel = "a"\nfolder = "b"\nname = "all"\n[input]\nglobs = ["x"]\n', "archive.name 'all'"),
         ('[archive]\nmodel = "a"\nfolder = "b"\nformat = "shp"\n[input]\nglobs = ["x"]\n', "line 4.*gpkg"),

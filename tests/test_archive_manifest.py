@@ -162,6 +162,14 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_whose_disk_was_full_from_the_start_holds_no_run(tmp_path: Path) -> None:
+    (tmp_path / FILE).touch()
+    with pytest.raises(ConfigError, match="holds no manifest"):
+        archive_status(tmp_path)
+    with Manifest.opened(tmp_path, create=True), pytest.raises(ConfigError, match="no run was begun"):
+        archive_status(tmp_path)
+
+
 @pytest.mark.parametrize("left", [b"text" * 2000, 6000])
 def test_a_manifest_that_is_broken_says_what_helps(tmp_path: Path, left: bytes | int) -> None:
     with Manifest.opened(tmp_path, create=True) as manifest:

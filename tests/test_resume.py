@@ -266,14 +266,19 @@ def test_a_process_that_is_killed_goes_on(
         )
         return [sys.executable, "-c", code]
 
-    started = subprocess.Popen(command(0.05), stderr=subprocess.DEVNULL)
+    temporary = tmp_path.with_name(f"{tmp_path.name}-temporary")
+    temporary.mkdir()
+    env = {**os.environ, "TMPDIR": str(temporary)}
+    started = subprocess.Popen(command(0.05), stderr=subprocess.DEVNULL, env=env)
     while started.poll() is None and (not log.exists() or len(log.read_text().split()) < 16):
         time.sleep(0.02)
     started.send_signal(stop)
     started.wait(60)
     assert not output.exists()
-    subprocess.run(command(0.0), check=True, timeout=120)
+    subprocess.run(command(0.0), check=True, timeout=120, env=env)
     assert output.read_bytes() == undisturbed
+    # What the killed one had there is gone, too: the locks are dask's.
+    assert sorted(path.name for path in temporary.rglob("*")) == ["dask-scratch-space", "global.lock", "purge.lock"]
     assert len(set(log.read_text().split())) == 70
     assert len(log.read_text().split()) <= 70 + 2 * 2 * 4
     assert _left(output) == [".out.fgb.lock", "out.fgb", "out.fgb.run.json", "out.gaps.fgb", "seen.txt"]

@@ -8,6 +8,7 @@ import pytest
 import shapely
 
 from geoseg.sinks import SINKS, write, written_run
+from geoseg.sinks.dataset import finish
 
 TABLE = gpd.GeoDataFrame({"label": ["a"]}, geometry=[shapely.box(0, 0, 3, 2)], crs=32645)
 
@@ -41,6 +42,16 @@ def test_an_output_that_is_cut_short_is_of_no_known_run(tmp_path: Path, suffix: 
     for size in (0, 60, len(whole) // 9, len(whole) // 2, len(whole) * 9 // 10):
         path.write_bytes(whole[:size])
         assert written_run(path) == {}
+
+
+def test_a_dataset_of_which_a_part_was_cut_short_is_of_no_known_run(tmp_path: Path) -> None:
+    (tmp_path / "draft").mkdir()
+    parts = [write(TABLE, tmp_path / "draft" / f"part-00000{number}.parquet") for number in range(2)]
+    finish(tmp_path / "draft", tmp_path / "all", gaps=None, run={"run": "0f3a"})
+    assert written_run(tmp_path / "all")["run"] == "0f3a"
+    part = tmp_path / "all" / parts[1].name
+    part.write_bytes(part.read_bytes()[:-9])
+    assert written_run(tmp_path / "all") == {}
 
 
 @pytest.mark.parametrize("suffix", [".geojson", ".fgb"])

@@ -16,7 +16,7 @@ import pystac.validation
 import pytest
 import shapely
 from affine import Affine
-from archive_scenes import BOXES, configured, ground, scene
+from archive_scenes import BOXES, Faint, configured, ground, scene
 from jsonschema import Draft7Validator
 from pyproj import CRS, Transformer
 from pystac.extensions.file import FileExtension
@@ -324,6 +324,24 @@ def test_items_follow_the_format_of_the_outputs_and_the_folder_may_be_moved(tmp_
     moved = done.folder.rename(tmp_path / "moved")
     content = json.loads(describe_run(moved, model=BOXES.card).read_text())
     assert content["assets"]["merged"]["href"] == "./deep/merged.gpkg"
+
+
+def test_an_item_follows_its_output_also_where_a_clock_was_set_back(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(80, 120, (10, 20, 10, 24), (60, 70, 90, 99)))
+    (tmp_path / "ill").touch()
+    config, model = (
+        configured(tmp_path, stac={"write": True}),
+        Faint(card=BOXES.card, while_there=str(tmp_path / "ill")),
+    )
+    path = tmp_path / "out" / "scenes" / "a.stac.json"
+    assert run_archive(config, model=model).exit_code == 1
+    assert not json.loads(path.read_text())["properties"]["geoseg:complete"]
+    os.utime(path, (2**32, 2**32))
+    (tmp_path / "ill").unlink()
+    assert run_archive(config, model=model).exit_code == 0
+    told = json.loads(path.read_text())["properties"]
+    assert told["geoseg:complete"] and told["geoseg:footprints"] == 2
 
 
 @pytest.mark.parametrize(

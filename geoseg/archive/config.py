@@ -55,6 +55,8 @@ class InputSettings(Section):
     """That column."""
     stac: StacSettings | None = None
     """A search in a STAC API or a static catalogue."""
+    exclude: Names = ()
+    """Patterns of rasters that are left out, whoever names them: as ``match`` of a rule."""
 
 
 class MergeSettings(Section):

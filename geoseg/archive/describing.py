@@ -144,8 +144,11 @@ def _stands(path: Path, output: Path, record: Record) -> bool:
     """Whether the Item that is there tells of this very output."""
     try:
         item = json.loads(path.read_text(encoding="utf-8"))
-        told = item["properties"]["geoseg:run"], item["assets"]["footprints"]["href"]
-        same = told == (record.run, relative(output, path.parent))  # one run may have been written in several formats
+        told = item["properties"]
+        # One run may have been written in several formats, and again with less missing: a clock need not tell.
+        same = item["assets"]["footprints"]["href"] == relative(output, path.parent)
+        same &= told["geoseg:run"] == record.run and told["geoseg:footprints"] == record.footprints
+        same &= told["geoseg:gaps_m2"] == record.figures.get("gaps_m2")
         return same and path.stat().st_mtime_ns >= output.stat().st_mtime_ns
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -121,7 +121,7 @@ class Drive:
             state: State = "parts" if answer.code else "done"
             self.crew.release(hand)
             values = {"footprints": answer.footprints, "figures": answer.figures, "code": answer.code, "stamp": stamp}
-            self._finish(number, state, **values)
+            self._finish(number, state, run=answer.run, **values)
         elif isinstance(answer, Died):
             self._died(number, answer)
         else:
@@ -139,14 +139,14 @@ class Drive:
             hand.send(False)
             self.crew.release(hand)
             self._finish(number, "same", same_as=owner, **facts)
-        elif record.last == "done" and record.seen == looked.seen and self._stands(record, looked):
+        elif record.seen == looked.seen and self._stands(record, looked):
             hand.send(False)
             self.crew.release(hand)
             stamp = signature(self.manifest.folder / record.output)
-            self._finish(number, "done", unchanged=True, run=looked.run, stamp=stamp, **facts)
+            self._finish(number, "done", unchanged=True, stamp=stamp, **facts)
         else:
-            # Its last figures are not those of what will stand there: killed before it is recorded, it is not "done".
-            self.manifest.update(number, run=looked.run, last=None, **facts)
+            # Its last figures are not those of what will stand there: killed before it is recorded, it is of no run.
+            self.manifest.update(number, run=None, last=None, **facts)
             hand.send(True)
 
     def _stands(self, record: Record, looked: Looked) -> bool:
@@ -171,6 +171,7 @@ class Drive:
             self.manifest.update(number, state="pending", error=failed.error, code=failed.code)
             raise Stopped(failed.error, failed.code)
         self._finish(number, failed.state, error=failed.error, code=failed.code)
+        self._row += failed.code == 4 and not failed.alone
         if self._row >= self.archive.give_up_after:
             many = f"{self._row} scenes in a row failed by the environment"
             raise Stopped(f"{many}, the last so: {failed.error}")
@@ -180,9 +181,7 @@ class Drive:
         began = self._began.pop(number, None)
         seconds = 0.0 if began is None else round(time.monotonic() - began, 3)
         self.manifest.update(number, state=state, seconds=seconds, ended=_now(), tiles=None, **values)
-        if values.get("code") == 4:
-            self._row += 1
-        elif state in WRITTEN and not values.get("unchanged"):  # only what was worked on tells of the environment
+        if state in WRITTEN and not values.get("unchanged"):  # only what was worked on tells of the environment
             self._row = 0
         self._done += 1
         if self.progress:

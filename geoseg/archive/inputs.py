@@ -17,9 +17,10 @@ from pyproj import CRS
 
 from geoseg.archive.config import RunConfig
 from geoseg.archive.globs import matching
+from geoseg.archive.rules import fits, pattern_of
 from geoseg.errors import ConfigError, GeosegError
 from geoseg.job import access_of
-from geoseg.raster.access import is_remote
+from geoseg.raster.access import is_remote, name_of
 from geoseg.stac.filters import on_earth
 from geoseg.stac.scene import Scene
 from geoseg.stac.search import search
@@ -31,13 +32,24 @@ log = logging.getLogger("geoseg")
 
 
 def scenes(config: RunConfig) -> Iterator[Scene]:
-    """All scenes of a run, in the order of the settings; one that is named twice comes twice.
+    """All scenes of a run but what it excludes, in the order of the settings; one that is named twice comes twice.
 
     Raises:
         ConfigError: a list or an index that cannot be used, a pattern in a folder that is not there, or a catalogue
             that is none or leads where it may not.
         ResourceError: a catalogue's server fails.
     """
+    patterns, left_out = [pattern_of(text, config) for text in config.input.exclude], 0
+    for scene in _named(config):
+        if any(fits(scene.href, pattern) for pattern in patterns):
+            left_out += 1
+        else:
+            yield scene
+    if patterns:
+        log.info("%s left out by [input] exclude", f"{left_out:,} scene{'' if left_out == 1 else 's'}")
+
+
+def _named(config: RunConfig) -> Iterator[Scene]:
     given = config.input
     for pattern in given.globs:
         yield from _globbed(config.path(pattern))
@@ -54,8 +66,7 @@ def scenes(config: RunConfig) -> Iterator[Scene]:
 def at(path: str, config: RunConfig, **known: Any) -> Scene:
     """The scene at a path or URL."""
     href = path if is_remote(path) else os.path.normpath(config.path(path))
-    name = href.rstrip("/").rpartition("/")[2].partition("?")[0] if is_remote(path) else os.path.basename(href)
-    return Scene(href=href, name=name or href, **known)
+    return Scene(href=href, name=name_of(href) or href, **known)
 
 
 def _globbed(pattern: Path) -> Iterator[Scene]:
@@ -71,6 +82,12 @@ def _listed(path: Path, config: RunConfig) -> Iterator[Scene]:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
             for line in lines:
+                if "\0" in line:  # in no path; in every line of UTF-16, which PowerShell writes
+                    raise ConfigError(
+                        f"the list {path}, which is no text in UTF-8",
+                        allowed="a text file of paths, one per line",
+                        remedy="Save it as UTF-8",
+                    )
                 text = line.strip()
                 if text and not text.startswith("#"):
                     yield at(text, config)
@@ -138,11 +155,13 @@ def _span(shape: Any) -> tuple[float, float]:
 
 
 def _moment(value: Any) -> datetime | None:
-    if value is None or pd.isna(value):
+    """A date of an index; None where it is empty. A number is a year, or a day as 20260304: never a clock's count."""
+    if value is None or pd.isna(value) or not (text := str(value).strip()):
         return None
     try:
-        moment = pd.Timestamp(value)
-    except ValueError as error:
-        raise ConfigError(f"a date {value!r} in the index", allowed="ISO 8601") from error
-    stamp: datetime = moment.to_pydatetime()
-    return stamp.replace(tzinfo=UTC) if stamp.tzinfo is None else stamp.astimezone(UTC)
+        if not re.match(r"\d{4}([-/\d]|$)", text):
+            raise ValueError(text)  # pandas takes "now" for a date, and 2026.5 for May
+        stamp: datetime = pd.to_datetime(text, format="ISO8601").to_pydatetime()
+        return stamp.replace(tzinfo=UTC) if stamp.tzinfo is None else stamp.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"a date {value!r} in the index", allowed="ISO 8601, or nothing") from error

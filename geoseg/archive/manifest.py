@@ -61,7 +61,7 @@ class Manifest:
             SinkError: it cannot be made, or the disk fails.
         """
         path = folder / FILE
-        if not create and not path.is_file():
+        if not create and not (path.is_file() and path.stat().st_size):
             raise ConfigError(f"{folder}, which holds no {FILE}", allowed="the folder of a run that was begun")
         try:
             # Not mode=ro: what a kill left half-written is rolled back by whoever reads next, which writes.

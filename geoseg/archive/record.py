@@ -47,7 +47,7 @@ class Record:
     key: str | None = None
     """Content key of the raster."""
     run: str | None = None
-    """Identity of the run of this raster, which its output names too."""
+    """Identity of the run of this raster that its figures are of; its output names it too. None: not known."""
     same_as: int | None = None
     """The scene that has the same content."""
     extent: tuple[float, float, float, float] | None = None
@@ -98,6 +98,8 @@ class Done:
 
     figures: Mapping[str, Any]
     """The report in short."""
+    run: str
+    """Identity of its run."""
     footprints: int
     """Rows."""
     code: int
@@ -122,6 +124,8 @@ class Failed:
     """The message."""
     fatal: bool = False
     """No other scene will fare better: the model cannot be loaded, the disk is full."""
+    alone: bool = False
+    """It says nothing of other scenes: the server that this one is on is away."""
 
     @property
     def state(self) -> State:

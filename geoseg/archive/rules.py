@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -27,11 +28,7 @@ class Rules:
     def of(config: RunConfig) -> Rules:
         """The rules of a run, their patterns absolute where they name folders."""
         plain = config.settings.raster
-        found = []
-        for rule in config.rule:
-            here = "/" in rule.match and not is_remote(rule.match)
-            pattern = config.path(rule.match).as_posix() if here else rule.match
-            found.append((pattern, plain.model_copy(update=rule.raster)))
+        found = [(pattern_of(rule.match, config), plain.model_copy(update=rule.raster)) for rule in config.rule]
         return Rules(plain=plain, rules=tuple(found))
 
     def raster(self, href: str) -> RasterSettings:
@@ -52,6 +49,13 @@ class Rules:
         """From :meth:`as_values`."""
         rules = ((str(each["match"]), RasterSettings.model_validate(each["raster"])) for each in values)
         return Rules(plain=plain, rules=tuple(rules))
+
+
+def pattern_of(text: str, config: RunConfig) -> str:
+    """A pattern of the run's file as :func:`fits` takes it: absolute where it names folders of this machine."""
+    if "/" not in text or is_remote(text):
+        return text
+    return PurePath(os.path.normpath(config.path(text))).as_posix()  # as the paths of scenes: without ..
 
 
 def fits(href: str, pattern: str) -> bool:

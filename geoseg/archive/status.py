@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from geoseg.archive.beat import SILENT_S, last_beat
 from geoseg.archive.manifest import Manifest
+from geoseg.errors import ConfigError
 from geoseg.paths import expanded
 
 
@@ -64,6 +65,8 @@ def archive_status(folder: str | Path) -> Status:
     """
     folder = expanded(folder)
     with Manifest.opened(folder) as manifest:
+        if manifest.fact("state") is None:  # its disk was full, say, before there was anything to note
+            raise ConfigError(f"{folder}, in which no run was begun", allowed="the folder of a run that was begun")
         counts = {state: n for state, n in manifest.counts().items() if state != "gone"}
         state = _state(manifest)
         left = counts.get("pending", 0)

@@ -71,8 +71,17 @@ def _head(manifest: Manifest, outcome: Outcome) -> dict[str, Any]:
         "merged_footprints": outcome.merged_footprints,
         "warnings": manifest.fact("warnings") or [],
         "versions": manifest.fact("versions"),
-        "config": manifest.fact("config"),
+        "config": _shown(manifest.fact("config")),
     }
+
+
+def _shown(values: Any) -> Any:
+    """Settings without the queries of URLs, which may hold keys."""
+    if isinstance(values, dict):
+        return {name: _shown(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [_shown(value) for value in values]
+    return shown(values) if isinstance(values, str) and is_remote(values) else values
 
 
 def scene_values(record: Record) -> dict[str, Any]:

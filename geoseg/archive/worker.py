@@ -10,6 +10,7 @@ import ctypes
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -29,21 +30,25 @@ from geoseg.archive.heard import Heard
 from geoseg.archive.record import Died, Done, Failed, Looked
 from geoseg.config import RasterSettings, Settings
 from geoseg.detectors import Detector, ModelCard
-from geoseg.errors import GeosegError, exit_code
+from geoseg.errors import GeosegError, RasterError, ResourceError, exit_code
 from geoseg.grid import Grid
 from geoseg.job import Job, Sketch, opened
 from geoseg.locks import output_lock
 from geoseg.raster import RasterInfo
+from geoseg.raster.access import is_remote
 from geoseg.raster.keys import check_file
 from geoseg.report import Report
 from geoseg.signals import STOPS
 from geoseg.stac.place import outline_of
+from geoseg.stac.reach import shown
 from geoseg.watch import HUNG
 
 LOCK_WAIT_S = 3.0
 """A killed run's process may hold an output's lock for a moment still."""
 _TOLD_S = 2.0
 _NO_ROOM = ("No space left", "disk is full", "quota", "read-only")
+_AWAY = re.compile(r"HTTP response code: (408|429|5\d\d)|CURL error")
+"""What GDAL says of a server or a network that may be back later."""
 _LEFT_OUT = ("settings", "versions", "aoi", "raster_key", "raster", "run")
 
 
@@ -102,12 +107,12 @@ def work(pipe: Connection, orders: Orders) -> None:
                 if detector is None:
                     detector = _loaded(orders)
                 done = _extract(task, info, detector, orders, pipe)
-                warnings = heard.taken(done.figures["warnings"])
+                warnings = [_plain(warning, task) for warning in heard.taken(done.figures["warnings"])]
                 pipe.send(replace(done, figures={**done.figures, "warnings": warnings}))
             except _CannotLoadError as error:
                 pipe.send(Failed(code=exit_code(error.error), error=_message(error.error), fatal=True))
             except Exception as error:
-                failed = _failed(error)
+                failed = _failed(error, task)
                 if failed.code == 4 and not failed.fatal and _left_at_work():
                     pipe.send(Died(why=failed.error))
                     return
@@ -190,7 +195,7 @@ def _extract(task: Task, info: RasterInfo, detector: Detector, orders: Orders, p
 
     with output_lock(task.output, wait_s=LOCK_WAIT_S):
         report = run_to(info, detector, task.output, aoi=orders.aoi, settings=task.settings(orders), progress=tell)
-    return Done(figures=_in_short(report), footprints=report.footprints, code=report.exit_code)
+    return Done(figures=_in_short(report), run=report.run, footprints=report.footprints, code=report.exit_code)
 
 
 def _in_short(report: Report) -> dict[str, Any]:
@@ -204,8 +209,15 @@ def _left_at_work() -> bool:
     return any(thread.name == HUNG for thread in threading.enumerate())
 
 
-def _failed(error: Exception) -> Failed:
-    text = _message(error)
+def _plain(text: str, task: Task) -> str:
+    """A message without the query of the scene's URL, which may be a key."""
+    return text.replace(task.href, shown(task.href)) if is_remote(task.href) else text
+
+
+def _failed(error: Exception, task: Task) -> Failed:
+    text = _plain(_message(error), task)
+    if isinstance(error, RasterError) and is_remote(task.href) and _AWAY.search(text):
+        return Failed(code=ResourceError.exit_code, error=text, alone=True)
     full = exit_code(error) == 4 and any(sign.lower() in text.lower() for sign in _NO_ROOM)
     return Failed(code=exit_code(error), error=text, fatal=full)
 

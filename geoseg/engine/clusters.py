@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 from dask import config as dask_config
 from distributed import Client, LocalCluster, Scheduler, SpecCluster, Worker
+from distributed.diskutils import WorkSpace
 from distributed.scheduler import DEFAULT_EXTENSIONS
 
 from geoseg.allocator import settings
@@ -84,7 +86,7 @@ def processes(count: int, threads: int) -> Iterator[Client]:
     Raises:
         ResourceError: the processes do not come up.
     """
-    with tempfile.TemporaryDirectory(prefix="geoseg-", ignore_cleanup_errors=True) as scratch, _quiet():
+    with _quiet(), _scratch() as scratch:
         try:
             cluster = LocalCluster(
                 n_workers=count,
@@ -142,7 +144,7 @@ class _OfflineWorker(_Offline, Worker):
 @contextmanager
 def threads(count: int) -> Iterator[Client]:
     """A scheduler and one worker of ``count`` threads inside this process, talking through memory."""
-    with tempfile.TemporaryDirectory(prefix="geoseg-", ignore_cleanup_errors=True) as scratch, _quiet():
+    with _quiet(), _scratch() as scratch:
         options = {"protocol": "inproc://", "dashboard": False, **_SCHEDULER}
         cluster = SpecCluster(
             scheduler={"cls": _OfflineScheduler, "options": options},
@@ -164,6 +166,17 @@ def threads(count: int) -> Iterator[Client]:
         )
         with cluster, Client(cluster, set_as_default=False) as client:
             yield client
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder for what dask writes, locked as dask locks its own: what a process that was killed has left of such
+    folders, whoever makes one next removes."""
+    made = WorkSpace(os.path.join(tempfile.gettempdir(), "dask-scratch-space")).new_work_dir(prefix="geoseg-")
+    try:
+        yield made.dir_path
+    finally:
+        made.release()
 
 
 @contextmanager

@@ -150,6 +150,12 @@ def is_remote(path: str) -> bool:
     return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path)) or path.startswith("/vsi")
 
 
+def name_of(path: str) -> str:
+    """The last part of a path; of a URL without its query, which may be a key. Empty: it ends in none."""
+    last = os.path.basename(path.rstrip("/"))
+    return last.partition("?")[0] if is_remote(path) else last
+
+
 def driver_of(path: str, access: Access) -> str:
     """The one driver that may open ``path``: GTiff, JP2OpenJPEG or VRT.
 

@@ -20,7 +20,7 @@ from rasterio.io import DatasetReader
 
 from geoseg.errors import RasterError
 from geoseg.grid import Grid
-from geoseg.raster.access import Access, driver_of, gdal_env, is_remote, local_path, open_dataset
+from geoseg.raster.access import Access, driver_of, gdal_env, is_remote, local_path, name_of, open_dataset
 from geoseg.raster.keys import QUICK, THOROUGH, content_key
 from geoseg.raster.parts import (
     bits_of,
@@ -134,7 +134,7 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
             file_block=tuple(dataset.block_shapes[0]),
             acquired=_acquired(dataset),
             # In a locale that is not UTF-8, Python has escapes for what no table can hold.
-            name=os.fsencode(os.path.basename(name.rstrip("/"))).decode("utf-8", "replace"),
+            name=os.fsencode(name_of(name)).decode("utf-8", "replace"),
             key=key_of(name, dataset, mosaic, mask_file),
             seal=key_of(name, dataset, mosaic, mask_file, most=QUICK),
             driver=driver,

@@ -18,7 +18,7 @@ from geoseg.sinks.dataset import count_parts
 from geoseg.sinks.gpkg import read_only
 from geoseg.sinks.output import run_file
 from geoseg.sinks.parquet import RUN_KEY
-from geoseg.vectors import RUN_FILE, gdal_name
+from geoseg.vectors import PARTS, RUN_FILE, gdal_name
 
 
 def written_run(path: str | Path) -> dict[str, str | None]:
@@ -30,6 +30,8 @@ def written_run(path: str | Path) -> dict[str, str | None]:
     try:
         if target.is_dir():
             found = _as_run(json.loads((target / RUN_FILE).read_text(encoding="utf-8")))
+            for part in target.glob(PARTS):
+                pq.read_metadata(part)  # at its end: one that was cut short is known by that
             return found if count_parts(target) >= int(found.get("parts") or 0) else {}
         if not target.is_file():
             return {}

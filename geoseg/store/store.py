@@ -243,7 +243,7 @@ class Store:
         return StoreError(
             f"{self.path}, which is no store of predictions that can be used: {why}",
             allowed="a store that this version of geoseg wrote, or a new or empty folder",
-            remedy="Name another folder",
+            remedy="Name another folder, or remove this one if it is but a damaged store",
         )
 
     def _unread(self, error: Exception) -> StoreError:

@@ -201,6 +201,11 @@ def test_trains_resumes_and_loads(tmp_path: Path) -> None:
     assert (card.name, card.classes, card.gsd_m) == ("tiny", ("building",), 0.3)
 
 
+_MODEL = TINY.format(steps=1).split("[[sources]]")[0]
+RASTER = _MODEL + '[[sources]]\nkind = "raster"\nraster = "a.tif"\nlabels = "a.gpkg"\n'
+REVIEW = _MODEL + '[[sources]]\nkind = "review"\nraster = "a.tif"\nfootprints = "a.gpkg"\n'
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -218,6 +223,10 @@ def test_trains_resumes_and_loads(tmp_path: Path) -> None:
         (TINY.format(steps=1) + "gsd_m = [-0.2, 0.35]\n", "gsd_m.*greater than 0"),
         (TINY.format(steps=1) + "gsd_m = [0.5, 0.35]\n", "gsd_m.*smaller first"),
         ("[model\n", "line 1"),
+        (RASTER + 'label_column = "k"\nignore_labels = ["tree", "building"]\n', "as 'building' is"),
+        (RASTER + 'ignore_labels = ["tree"]\n', "only with label_column"),
+        (RASTER + 'label = "building"\nlabel_column = "k"\n', "either label.*or label_column"),
+        (REVIEW + "keep_above = 0.3\nwrong_below = 0.9\n", "a score between the two"),
     ],
 )
 def test_bad_settings_are_named(tmp_path: Path, text: str, named: str) -> None:

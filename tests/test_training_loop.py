@@ -507,3 +507,6 @@ def test_jpeg_of_images_is_not_needed_to_be_georeferenced(tmp_path: Path) -> Non
     image = mix(read_train_config(path)).pools[0].image(0)
     assert [polygon.area for polygon in image.polygons] == [300.0]
     assert sorted(region.area for region in image.ignore) == [40.0, 100.0]
+    path.write_text(path.read_text() + 'label = "building"\n')  # was of the ignored category, too
+    image = mix(read_train_config(path)).pools[0].image(0)
+    assert [polygon.area for polygon in image.polygons] == [300.0]

@@ -74,7 +74,9 @@ class CocoImages:
         return 0 if annotation.ignore else self.labels[annotation.category_id]
 
     def _label(self, category: int) -> int:
-        name = self.source.label or self.coco.classes[category]
+        name = self.coco.classes[category]
+        if name not in self.source.ignore_labels:  # which holds of categories, whatever the others are called
+            name = self.source.label or name
         return int(named([name], self.config.model.classes, self.source.ignore_labels, self.source.annotations)[0])
 
     def _read(self, number: int) -> Labelled:

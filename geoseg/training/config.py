@@ -171,6 +171,13 @@ class TrainConfig(Part):
             raise ValueError("[schedule] from_start only with norm = 'fixed': other statistics are of other weights")
         return self
 
+    @model_validator(mode="after")
+    def _ignored_are_no_classes(self) -> Self:
+        for source in (*self.sources, *(self.validation.sources if self.validation else ())):
+            if both := sorted(set(getattr(source, "ignore_labels", ())) & set(self.model.classes)):
+                raise ValueError(f"ignore_labels that are no class of the model, as {both[0]!r} is")
+        return self
+
     def fingerprint(self) -> str:
         """SHA-256 of all that a resumed training must have in common with its checkpoint, what its label files say at
         this moment included."""

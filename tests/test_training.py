@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from geoseg.detectors import ModelCard, load_model, model_card
+from geoseg.detectors.cards import card_file_text
 from geoseg.detectors.network import build
 from geoseg.detectors.weights import save_weights
 from geoseg.errors import ConfigError
@@ -156,6 +157,17 @@ def test_a_class_in_another_place_than_in_the_start_is_refused(tmp_path: Path) -
         path.write_text(TINY.format(steps=1).replace('"building"]', f'{classes}]\nstart = "{one}"'))
         with pytest.raises(ConfigError, match=f"'{moved}' in another place") if moved else nullcontext():
             untrained(read_train_config(path))
+
+
+def test_a_start_of_another_family_is_told_as_such(tmp_path: Path) -> None:
+    """It was told as keys of an architecture that nobody had written."""
+    (tmp_path / "other.onnx").write_bytes(b"not looked into")
+    card = ModelCard(classes=("building",), architecture={"family": "onnx", "head": {"kind": "yolo"}})
+    (tmp_path / "other.onnx.json").write_text(card_file_text(card, "0"))
+    path = tmp_path / "t.toml"
+    path.write_text(TINY.format(steps=1).replace('["building"]', '["building"]\nstart = "other.onnx"'))
+    with pytest.raises(ConfigError, match=r"the start 'other\.onnx', a model of the family 'onnx'"):
+        read_train_config(path)
 
 
 def test_what_an_architecture_leaves_out_is_that_of_the_start(tmp_path: Path) -> None:

@@ -244,6 +244,12 @@ def _completed(model: dict[str, Any], root: Path) -> dict[str, Any]:
     if start is None or (isinstance(start, Path) and not start.exists() and {"classes", "gsd_m"} <= set(model)):
         return model
     card = model_card(start)
+    if (family := card.architecture.get("family", "maskrcnn")) != "maskrcnn":
+        raise ConfigError(
+            f"the start {model['start']!r}, a model of the family {family!r}",
+            allowed="a model that `geoseg train` wrote, of the family 'maskrcnn': the only one that is trained here",
+            remedy="Leave [model] start out, or name another",
+        )
     known = {name: value for name in _FROM_START if (value := getattr(card, name)) is not None}
     if model.get("classes", [*card.classes]) != [*card.classes]:  # right angles suit buildings, not trees
         del known["regularize"]

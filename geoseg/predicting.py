@@ -33,7 +33,10 @@ Cause = Literal["memory", "device", "raster", "answer", "other"]
 
 # Told by name and text, since a detector may bring any library: torch is imported nowhere here.
 _NO_ROOM = ("out of memory", "can't allocate memory", "failed to allocate memory")
-_BROKEN = ("cuda error", "cudnn error", "cudnn_status", "cublas_status", "hip error", "device-side assert")
+_BROKEN = ("cuda error", "cudnn error", "cudnn_status", "cublas_status", "hip error")
+_ASSERTED = "device-side assert"
+"""What CUDA says where a network reads beyond the end of a tensor, by the number of a class that it does not have, say:
+the GPU is well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +271,7 @@ def _cause(error: BaseException, text: str) -> Cause:
         return "memory"
     if isinstance(error, RasterError):
         return "raster"
-    if isinstance(error, AnswerError):
+    if isinstance(error, AnswerError) or _ASSERTED in text:
         return "answer"
     if kinds & {"AcceleratorError", "KilledWorker", "HungError"} or any(words in text for words in _BROKEN):
         return "device"

@@ -119,6 +119,10 @@ def test_a_whole_run_is_judged_on_its_raster(ground: tuple[Path, Path], tmp_path
     values = json.loads(told.stdout)
     assert values["n_truth"] == 100 and values["area"] is None
     assert "plain.gpkg has no note of its run" in told.stderr
+    marked = gpd.read_file(both).assign(ignore=[0] * 70 + [1] * 30)
+    marked.to_file(both)
+    values = json.loads(cli("evaluate", tmp_path / "all.gpkg", both, "--json").stdout)
+    assert "its raster; 20 true objects lie outside" in values["area"], "regions to ignore are no objects"
 
 
 def test_unmatched_objects_add_up_to_the_table(tmp_path: Path) -> None:

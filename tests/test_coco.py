@@ -192,6 +192,21 @@ def test_what_outlines_nothing_is_left_out_and_told(tmp_path: Path) -> None:
     assert len(coco.warnings) == 2 and "fewer than three points" in coco.warnings[0]
 
 
+def test_a_box_without_an_outline_is_a_region_to_ignore(tmp_path: Path) -> None:
+    """Something is there: left out, it was background to a training, and what is found there false."""
+    content = sound()
+    content["annotations"][3]["bbox"], content["annotations"][4]["bbox"] = [1, 1, 4, 0], [2, 3, 6, 4.5]
+    coco = read_coco(written(content, tmp_path))
+    assert [a.id for a in coco.annotations] == [1, 2, 5, 7] and coco.annotations[3].ignore
+    assert coco.annotations[3].polygon.bounds == (2, 3, 8, 7.5)
+    assert "1 annotations with a box alone are regions to ignore: no segmentation" in coco.warnings
+    results = [{**each, "score": 0.5} for each in content["annotations"]]
+    assert len(read_results(written(results, tmp_path), coco).annotations) == 3, "a predicted box outlines nothing"
+    content["annotations"][4]["bbox"] = [2, 3, "6", 4]
+    with pytest.raises(ConfigError, match=r"annotations\[4\]\.bbox"):
+        read_coco(written(content, tmp_path))
+
+
 @pytest.mark.parametrize(
     ("rings", "kept"),
     [

@@ -9,11 +9,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import shapely
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import cut
+from rasterio.features import rasterize
+from shapely import affinity
 from torch.utils.hooks import RemovableHandle
+from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
 import geoseg
 from geoseg import scenes
@@ -24,8 +28,10 @@ from geoseg.detectors.maskrcnn import MaskRCNNDetector, _instances
 from geoseg.detectors.network import build, full_precision
 from geoseg.detectors.suppression import mask_doubles
 from geoseg.errors import AnswerError, ModelError, ResourceError
-from geoseg.instances import Chip
+from geoseg.evaluation import match
+from geoseg.instances import Chip, Instances
 from geoseg.tiling import Tiling
+from geoseg.vectorize import vectorize
 from geoseg.window import Window
 
 TINY = {"fpn_channels": 16, "box_head": 16, "mask_head": [8], "detections": 30}
@@ -249,6 +255,50 @@ def test_a_tile_whose_proposals_are_all_of_others_is_empty(
 ) -> None:
     monkeypatch.setattr(regions, "may_be_here", lambda proposals, cores: torch.zeros(len(proposals), dtype=torch.bool))
     assert [len(found) for found in detector.predict(chips()[:3])] == [0, 0, 0]
+
+
+def _shift(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Columns and rows by which outlines lie off true ones, in the middle of all pairs."""
+    pairs = match(found, true, iou=0.6)
+    assert len(pairs) >= 12
+    centres = [shapely.get_coordinates(shapely.centroid(shapes)) for shapes in (found[pairs.pred], true[pairs.truth])]
+    return np.median(centres[0] - centres[1], axis=0)
+
+
+def test_masks_show_what_torchvision_taught_them() -> None:
+    """What it cuts out of a mask to learn from, as the answer of a network that learnt all of it, is where it was."""
+    rng = np.random.default_rng(3)
+    corners = [shapely.box(0, 0, 9, 24), shapely.box(0, 0, 40, 16), shapely.Polygon([(0, 0), (30, 0), (12, 20)])]
+    true = np.array([affinity.rotate(s, rng.uniform(0, 90)) for s in corners * 10], object)
+    true = np.array([affinity.translate(s, *rng.uniform(50, 51, 2) - s.bounds[:2]) for s in true], object)
+    planes = np.stack([rasterize([shape], out_shape=(128, 160)) for shape in true])
+    boxes = torch.from_numpy(shapely.bounds(true)).float()
+    taught = project_masks_on_boxes(torch.from_numpy(planes), boxes, torch.arange(len(true)), 28)
+    [tile] = Tiling(core=160, halo=0).plan(Window(row_off=0, col_off=0, height=128, width=160)).tiles()
+    sight = regions.Sight.of([(128, 160)], [tile], torch.device("cpu"))
+    places = regions.shown(regions.Regions(boxes=boxes, chip=torch.zeros(30, dtype=torch.int64), counts=[30]), sight)
+    outlines = [
+        vectorize([Instances(boxes=place[None].numpy(), scores=[0.9], labels=[0], masks=[mask.numpy()])], [tile])
+        for place, mask in zip(places, taught, strict=True)
+    ]
+    off = shapely.get_coordinates(shapely.centroid([each.geometry[0] for each in outlines]))
+    off -= shapely.get_coordinates(shapely.centroid(true))
+    np.testing.assert_allclose(np.median(off, axis=0), 0, atol=0.15)
+
+
+def test_outlines_of_a_bundled_model_lie_true() -> None:
+    town = scenes.town(7, height=320, width=480, gsd_m=0.16)
+    [chip] = cut(town.pixels, core=480, halo=0)
+    outlines = vectorize(geoseg.load_model("buildings", device="cpu").predict([chip]), [chip.tile])
+    shift = _shift(outlines.geometry, np.array(town.polygons, object))
+    assert np.abs(shift).max() < 0.35, shift
+
+
+def test_masks_of_what_the_chip_cuts_still_end_on_its_edge() -> None:
+    boxes = torch.tensor([[0.0, 0.3, 40, 40], [60, 30, 96, 64.0]])
+    sight = regions.Sight(ends=torch.tensor([[96.0, 64.0]]), cores=torch.zeros(1, 4))
+    some = regions.Regions(boxes=boxes, chip=torch.zeros(2, dtype=torch.int64), counts=[2])
+    np.testing.assert_allclose(regions.shown(some, sight), [[0, 0.3, 40.5, 40.5], [60.5, 30.5, 96, 64]])
 
 
 def _square(cells: slice) -> torch.Tensor:

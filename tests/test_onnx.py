@@ -341,6 +341,24 @@ def test_scores_that_are_no_probabilities_are_refused(score: float) -> None:
             assert head.decode(outputs, shown(60, 80)).scores.tolist() == [1.0]
 
 
+@pytest.mark.parametrize(
+    ("corners", "said"),
+    [
+        ([[0.1, 0.2, 0.5, 0.9], [0.3, 0.3, 0.8, 1.0]], "none reaches beyond 1"),  # shares of the image's sides
+        ([[50.0, 40, 20, 30], [20, 20, 40, 40]], "end before they begin"),  # corner and size
+    ],
+)
+def test_boxes_that_are_no_corners_in_pixels_are_not_nothing(corners: list[list[float]], said: str) -> None:
+    boxes, scores = torch.tensor(corners), torch.tensor([0.9, 0.8])
+    rows = torch.cat([boxes, scores[:, None], torch.tensor([[0.0, 1, 1]] * 2)], dim=1)
+    for head, outputs in (
+        (MaskRCNNHead(), [boxes, torch.tensor([1, 1]), scores, torch.ones(2, 28, 28)]),
+        (YoloHead(suppressed=True), [rows, torch.ones(2, 15, 20)]),
+    ):
+        with pytest.raises(AnswerError, match=said):
+            head.decode(outputs, shown(60, 80))
+
+
 @pytest.mark.parametrize("mask_scores", [False, True])
 @pytest.mark.parametrize("part", [0, 1], ids=["classes", "masks"])
 def test_query_logits_that_are_no_numbers_are_not_nothing(part: int, mask_scores: bool) -> None:

@@ -197,6 +197,7 @@ def test_a_detector_may_empty_the_list_of_chips() -> None:
         (MemoryError(), True, ResourceError),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False, ResourceError),
         (AcceleratorError("x"), False, ResourceError),
+        (AcceleratorError("CUDA error: device-side assert triggered"), True, ModelError),
         (ValueError("x"), True, ResourceError),
         (ValueError("x"), False, ModelError),
         (AnswerError("x"), True, ModelError),

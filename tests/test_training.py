@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from geoseg.detectors import ModelCard, load_model, model_card
+from geoseg.detectors.cards import card_file_text
 from geoseg.detectors.network import build
 from geoseg.detectors.weights import save_weights
 from geoseg.errors import ConfigError
@@ -158,6 +159,17 @@ def test_a_class_in_another_place_than_in_the_start_is_refused(tmp_path: Path) -
             untrained(read_train_config(path))
 
 
+def test_a_start_of_another_family_is_told_as_such(tmp_path: Path) -> None:
+    """It was told as keys of an architecture that nobody had written."""
+    (tmp_path / "other.onnx").write_bytes(b"not looked into")
+    card = ModelCard(classes=("building",), architecture={"family": "onnx", "head": {"kind": "yolo"}})
+    (tmp_path / "other.onnx.json").write_text(card_file_text(card, "0"))
+    path = tmp_path / "t.toml"
+    path.write_text(TINY.format(steps=1).replace('["building"]', '["building"]\nstart = "other.onnx"'))
+    with pytest.raises(ConfigError, match=r"the start 'other\.onnx', a model of the family 'onnx'"):
+        read_train_config(path)
+
+
 def test_what_an_architecture_leaves_out_is_that_of_the_start(tmp_path: Path) -> None:
     """One key in it made the anchors those of a new network, which no tensor tells."""
     path = _config(tmp_path, 1)
@@ -201,6 +213,11 @@ def test_trains_resumes_and_loads(tmp_path: Path) -> None:
     assert (card.name, card.classes, card.gsd_m) == ("tiny", ("building",), 0.3)
 
 
+_MODEL = TINY.format(steps=1).split("[[sources]]")[0]
+RASTER = _MODEL + '[[sources]]\nkind = "raster"\nraster = "a.tif"\nlabels = "a.gpkg"\n'
+REVIEW = _MODEL + '[[sources]]\nkind = "review"\nraster = "a.tif"\nfootprints = "a.gpkg"\n'
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -218,6 +235,10 @@ def test_trains_resumes_and_loads(tmp_path: Path) -> None:
         (TINY.format(steps=1) + "gsd_m = [-0.2, 0.35]\n", "gsd_m.*greater than 0"),
         (TINY.format(steps=1) + "gsd_m = [0.5, 0.35]\n", "gsd_m.*smaller first"),
         ("[model\n", "line 1"),
+        (RASTER + 'label_column = "k"\nignore_labels = ["tree", "building"]\n', "as 'building' is"),
+        (RASTER + 'ignore_labels = ["tree"]\n', "only with label_column"),
+        (RASTER + 'label = "building"\nlabel_column = "k"\n', "either label.*or label_column"),
+        (REVIEW + "keep_above = 0.3\nwrong_below = 0.9\n", "a score between the two"),
     ],
 )
 def test_bad_settings_are_named(tmp_path: Path, text: str, named: str) -> None:

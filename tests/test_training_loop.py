@@ -446,12 +446,14 @@ def test_boxes_alone_are_told_and_teach_nothing(tmp_path: Path, caplog: pytest.L
     source = '[[sources]]\nkind = "coco"\nannotations = "c.json"\ngsd_m = 0.3\n'
     path.write_text(TINY.format(steps=1).split("[[sources]]")[0] + source)
     (tmp_path / "c.json").write_text(json.dumps({**content, "annotations": boxes}))
-    with pytest.raises(ConfigError, match=r"outline nothing: 2 annotations left out: no segmentation.*boxes alone"):
+    with pytest.raises(
+        ConfigError, match=r"outline nothing: 2 annotations with a box alone.*no segmentation.*boxes alone teach"
+    ):
         mix(read_train_config(path))
     (tmp_path / "c.json").write_text(json.dumps({**content, "annotations": [*boxes, whole]}))
     caplog.clear()
     assert len(mix(read_train_config(path)).pools[0].image(0).polygons) == 1
-    assert caplog.messages == ["c.json: 2 annotations left out: no segmentation"]
+    assert caplog.messages == ["c.json: 2 annotations with a box alone are regions to ignore: no segmentation"]
     (tmp_path / "c.json").write_text(json.dumps({**content, "annotations": []}))  # bare ground may be a source
     assert not len(mix(read_train_config(path)).pools[0].image(0).polygons)
     with pytest.raises(ConfigError, match="nothing to learn"):  # but not the only one
@@ -499,6 +501,7 @@ def test_jpeg_of_images_is_not_needed_to_be_georeferenced(tmp_path: Path) -> Non
         '{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[5, 5, 25, 5, 25, 20, 5, 20]]},'
         '{"id": 2, "image_id": 1, "category_id": 1, "segmentation": {"size": [50, 70], "counts": '
         '[1520, 20, 30, 20, 1910]}, "iscrowd": 1},'
+        '{"id": 4, "image_id": 1, "category_id": 1, "bbox": [30, 2, 5, 4]},'
         '{"id": 3, "image_id": 1, "category_id": 2, "segmentation": [[50, 30, 60, 30, 60, 40, 50, 40]]}]}'
     )
     path = tmp_path / "coco.toml"
@@ -506,4 +509,7 @@ def test_jpeg_of_images_is_not_needed_to_be_georeferenced(tmp_path: Path) -> Non
     path.write_text(TINY.format(steps=1).split("[[sources]]")[0] + "[[sources]]\n" + source)
     image = mix(read_train_config(path)).pools[0].image(0)
     assert [polygon.area for polygon in image.polygons] == [300.0]
-    assert sorted(region.area for region in image.ignore) == [40.0, 100.0]
+    assert sorted(region.area for region in image.ignore) == [20.0, 40.0, 100.0]
+    path.write_text(path.read_text() + 'label = "building"\n')  # was of the ignored category, too
+    image = mix(read_train_config(path)).pools[0].image(0)
+    assert [polygon.area for polygon in image.polygons] == [300.0]

@@ -139,3 +139,27 @@ def test_a_folder_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("geoseg.locks.FileLock.acquire", has_none)
     with pytest.raises(SinkError, match=r"cannot be written.*flock"), output_lock(tmp_path / "t.safetensors"):
         pass
+
+
+def test_a_start_that_was_replaced_is_no_start_to_go_on_with(tmp_path: Path) -> None:
+    """Its name alone was compared: the training went on as if the new weights were in it."""
+    first, second = tmp_path / "a.toml", tmp_path / "b.toml"
+    first.write_text(TINY.format(steps=1).replace("chip = 96", "chip = 64"))
+    second.write_text(first.read_text().replace("gsd_m = 0.3", 'gsd_m = 0.3\nstart = "./a.safetensors"'))
+    start, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+
+    def trained(config: Path, target: Path, steps: int) -> None:
+        config.write_text(config.read_text().replace("steps = 1", f"steps = {steps}"))
+        train(read_train_config(config), target, device="cpu", log=lambda line: None)
+
+    trained(first, start, 1)
+    trained(second, out, 1)
+    before = out.read_bytes()
+    as_it_was = start.read_bytes()
+    trained(first, start, 2)
+    with pytest.raises(ConfigError, match=r"other weights than \./a\.safetensors holds now"):
+        trained(second, out, 2)
+    assert out.read_bytes() == before
+    start.write_bytes(as_it_was)
+    trained(second, out, 2)
+    assert out.read_bytes() != before

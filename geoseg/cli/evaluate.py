@@ -121,7 +121,7 @@ def _case(pred: Path, truth: Path, *, iou: float, aoi: str | None, any_label: bo
             log.warning("%s has no note of its run, so all of the truth is asked for; --aoi says where to look", pred)
     scene = compare(*tables, iou=iou, aoi=area, gaps=gaps, any_label=any_label)
     if said:
-        out_of = int((~scene.truth_inside).sum())
+        out_of = int((~scene.truth_inside & ~scene.ignore).sum())
         said += f"; {out_of:,} true objects lie outside"
     return _Case(scenes=[scene], area=said)
 

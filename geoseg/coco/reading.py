@@ -39,8 +39,8 @@ _FAR = 1e9
 def read_coco(path: str | Path) -> Coco:
     """A file of images, categories and annotations.
 
-    An annotation without a usable outline (fewer than three points, no pixel, or none at all) is left out, and told
-    in the warnings.
+    An annotation without a usable outline (fewer than three points, no pixel, or none at all) is a region to ignore
+    where it has a box, for something is there; else it is left out. Both are told in the warnings.
 
     Raises:
         ConfigError: absent, not sound JSON, or it says what cannot be; the message names the place.
@@ -52,7 +52,8 @@ def read_coco(path: str | Path) -> Coco:
         images = tuple(_image(value, f"images[{i}]") for i, value in enumerate(content["images"]))
         classes = _classes(content)
         _unique([image.id for image in images], "images")
-        annotations, warnings = _annotations(content["annotations"], {image.id: image for image in images}, classes)
+        known = {image.id: image for image in images}
+        annotations, warnings = _annotations(content["annotations"], known, classes, boxes=True)
     except _Wrong as wrong:
         raise ConfigError(f"{what}, in which {wrong}", allowed=_ALLOWED) from None
     return Coco(images=images, classes=classes, annotations=annotations, warnings=warnings)
@@ -168,16 +169,34 @@ def _file_name(name: Any, where: str) -> str:
 
 
 def _annotations(
-    values: list[Any], images: dict[int, Image], classes: Any
+    values: list[Any], images: dict[int, Image], classes: Any, *, boxes: bool = False
 ) -> tuple[tuple[Annotation, ...], tuple[str, ...]]:
-    found, left_out = [], Counter[str]()
+    found, left_out, boxed = [], Counter[str](), Counter[str]()
     for i, value in enumerate(values):
+        where = f"annotations[{i}]"
         try:
-            found.append(_annotation(_object(value, f"annotations[{i}]"), f"annotations[{i}]", images, classes))
+            found.append(_annotation(_object(value, where), where, images, classes))
         except _Unusable as reason:
-            left_out[str(reason)] += 1
+            region = _in_its_box(value, where, images, classes) if boxes else None
+            found += [] if region is None else [region]
+            (left_out if region is None else boxed)[str(reason)] += 1
     _unique([annotation.id for annotation in found], "annotations")
-    return tuple(found), tuple(f"{count} annotations left out: {reason}" for reason, count in left_out.items())
+    told = [f"{count} annotations left out: {reason}" for reason, count in left_out.items()]
+    told += [f"{count} annotations with a box alone are regions to ignore: {reason}" for reason, count in boxed.items()]
+    return tuple(found), tuple(told)
+
+
+def _in_its_box(value: dict[str, Any], where: str, images: dict[int, Image], classes: Any) -> Annotation | None:
+    """The box of an annotation as a region to ignore; None where it has none of a pixel at least."""
+    box = value.get("bbox")
+    if not isinstance(box, list) or len(box) != 4:
+        return None
+    left, top, width, height = (_number(number, f"{where}.bbox") for number in box)
+    if width < 1 or height < 1:
+        return None
+    right, bottom = left + width, top + height
+    ring = [left, top, right, top, right, bottom, left, bottom]
+    return _annotation({**value, "segmentation": [ring], "iscrowd": 1}, where, images, classes)
 
 
 class _Unusable(Exception):

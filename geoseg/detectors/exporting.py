@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 
 from geoseg.detectors.base import ModelCard
 from geoseg.detectors.canvas import FLOOR
 from geoseg.detectors.heads.maskrcnn import NAMES
 from geoseg.detectors.maskrcnn import STRIDE, MaskRCNNDetector
 from geoseg.detectors.onnx_file import missing
+from geoseg.detectors.regions import under_masks
 from geoseg.detectors.roi import RoIPool
 from geoseg.errors import ModelError
 
@@ -93,7 +94,7 @@ class _Graph(nn.Module):
         boxes, scores, labels = heads.postprocess_detections(logits, deltas, proposals, shapes)
         masks = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, boxes, size)))
         own = masks[torch.arange(masks.shape[0]), labels[0]].sigmoid()
-        return boxes[0], labels[0], scores[0], own
+        return clip_boxes_to_image(under_masks(boxes[0]), shapes[0]), labels[0], scores[0], own
 
 
 def _exportable(pool: nn.Module) -> nn.Module:

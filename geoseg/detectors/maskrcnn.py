@@ -23,7 +23,7 @@ from geoseg.detectors.device import pick_device, reduced_precision
 from geoseg.detectors.folding import folded
 from geoseg.detectors.openvino_core import asks_for_openvino
 from geoseg.detectors.openvino_parts import on_openvino
-from geoseg.detectors.regions import Regions, Sight, detect, propose
+from geoseg.detectors.regions import Regions, Sight, detect, propose, shown
 from geoseg.detectors.suppression import mask_doubles
 from geoseg.errors import ModelError
 from geoseg.instances import Chip, Instances
@@ -53,7 +53,7 @@ class _Seen:
     members: list[int]
     """Places of the chips in the call."""
     boxes: list[Tensor]
-    """``(n, 4)`` xyxy in the chip's pixels."""
+    """``(n, 4)`` xyxy in the chip's pixels: what the masks show."""
     scores: list[Tensor]
     """``(n,)``."""
     labels: list[Tensor]
@@ -170,7 +170,8 @@ class MaskRCNNDetector(InSteps):
                     warn_full(self.card.name, candidates, chip.tile)
             masks = self._masks(features, found.regions, found.labels, sizes)
         # One copy of all: the device is waited for at each.
-        columns = torch.cat([found.regions.boxes, found.scores[:, None], found.labels[:, None].float()], dim=1).cpu()
+        boxes = shown(found.regions, sight)
+        columns = torch.cat([boxes, found.scores[:, None], found.labels[:, None].float()], dim=1).cpu()
         each = torch.split(columns, found.regions.counts)
         return _Seen(
             members=batch.members,

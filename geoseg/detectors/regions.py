@@ -23,6 +23,9 @@ from geoseg.tiling import Tile
 
 SMALLEST_DECODED = 1e-2
 """Pixels: boxes with a shorter side hold nothing (torchvision's value)."""
+MASKS_OFF = 0.5
+"""Pixels by which masks show what lies right of and below their box. torchvision cuts the masks that a Mask R-CNN
+learns from by ``roi_align`` without ``aligned``, to which a pixel's centre is its upper left corner."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -153,6 +156,18 @@ def detect(heads: RoIHeads, logits: Tensor, deltas: Tensor, proposals: Regions, 
         labels=label[at],
         candidates=[len(row) for row in kept],
     )
+
+
+def under_masks(boxes: Tensor) -> Tensor:
+    """``(m, 4)`` what masks over boxes show: the boxes moved by :data:`MASKS_OFF`, but for sides no farther than that
+    from the chip's upper or left edge, as those of what it cuts are. Others may come to lie beyond its end."""
+    return boxes + (boxes - MASKS_OFF).clamp(0.0, MASKS_OFF)
+
+
+def shown(regions: Regions, sight: Sight) -> Tensor:
+    """``(m, 4)`` what masks over regions show, inside their chips."""
+    corners = under_masks(regions.boxes).view(-1, 2, 2)
+    return _clipped(corners, sight.ends[regions.chip][:, None]).flatten(1)
 
 
 def _regions(boxes: Tensor, chip: Tensor, chips: int) -> Regions:

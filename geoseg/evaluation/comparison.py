@@ -261,10 +261,12 @@ def _boxes(table: gpd.GeoDataFrame, crs: CRS | None) -> NDArray[np.float64]:
 
 def _labels(pred: gpd.GeoDataFrame, truth: gpd.GeoDataFrame, ignore: NDArray[np.bool_]) -> Labels | None:
     """Those of both sides, as text, empty where there is none; None where a side has no labels at all."""
-    if any("label" not in table or (len(table) and table["label"].isna().all()) for table in (pred, truth[~ignore])):
+    if any("label" not in table for table in (pred, truth)):
         return None
     # Filled before they become text: numpy cuts all to the length of the shortest where one is missing.
     one, other = (column_of(table, "label", "").astype(str) for table in (pred, truth))
+    if any(len(labels) and not (labels != "").any() for labels in (one, other[~ignore])):  # some formats have no null
+        return None
     return one, other
 
 

@@ -46,6 +46,8 @@ class State:
     """The step that had it."""
     best_weights: str = ""
     """SHA-256 that the weights file of that step states; empty: not known."""
+    start_weights: str = ""
+    """SHA-256 that the weights it began with state; empty: not known."""
     judged_by: str = ""
     """The validation that gave it, :meth:`TrainConfig.judged_by`."""
 

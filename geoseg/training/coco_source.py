@@ -48,12 +48,13 @@ class CocoImages:
             raise ConfigError(f"{path} with {told}", allowed="images beside the annotations, or in the folder `images`")
         for warning in self.coco.warnings:
             _log.warning("%s: %s", source.annotations, warning)
-        if self.coco.warnings and not self.coco.annotations:
+        objects = [annotation for annotation in self.coco.annotations if not annotation.ignore]
+        if self.coco.warnings and not objects:
             raise ConfigError(
                 f"{path}, whose annotations outline nothing: {self.coco.warnings[0]}",
                 allowed="annotations with a segmentation: boxes alone teach no outlines",
             )
-        self.labels = {number: self._label(number) for number in {a.category_id for a in self.coco.annotations}}
+        self.labels = {number: self._label(number) for number in {a.category_id for a in objects}}
         self._image = Kept(self._read, most=_KEPT)
 
     def __call__(self, number: int) -> Labelled:
@@ -74,7 +75,9 @@ class CocoImages:
         return 0 if annotation.ignore else self.labels[annotation.category_id]
 
     def _label(self, category: int) -> int:
-        name = self.source.label or self.coco.classes[category]
+        name = self.coco.classes[category]
+        if name not in self.source.ignore_labels:  # which holds of categories, whatever the others are called
+            name = self.source.label or name
         return int(named([name], self.config.model.classes, self.source.ignore_labels, self.source.annotations)[0])
 
     def _read(self, number: int) -> Labelled:

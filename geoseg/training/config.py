@@ -171,6 +171,13 @@ class TrainConfig(Part):
             raise ValueError("[schedule] from_start only with norm = 'fixed': other statistics are of other weights")
         return self
 
+    @model_validator(mode="after")
+    def _ignored_are_no_classes(self) -> Self:
+        for source in (*self.sources, *(self.validation.sources if self.validation else ())):
+            if both := sorted(set(getattr(source, "ignore_labels", ())) & set(self.model.classes)):
+                raise ValueError(f"ignore_labels that are no class of the model, as {both[0]!r} is")
+        return self
+
     def fingerprint(self) -> str:
         """SHA-256 of all that a resumed training must have in common with its checkpoint, what its label files say at
         this moment included."""
@@ -237,6 +244,12 @@ def _completed(model: dict[str, Any], root: Path) -> dict[str, Any]:
     if start is None or (isinstance(start, Path) and not start.exists() and {"classes", "gsd_m"} <= set(model)):
         return model
     card = model_card(start)
+    if (family := card.architecture.get("family", "maskrcnn")) != "maskrcnn":
+        raise ConfigError(
+            f"the start {model['start']!r}, a model of the family {family!r}",
+            allowed="a model that `geoseg train` wrote, of the family 'maskrcnn': the only one that is trained here",
+            remedy="Leave [model] start out, or name another",
+        )
     known = {name: value for name in _FROM_START if (value := getattr(card, name)) is not None}
     if model.get("classes", [*card.classes]) != [*card.classes]:  # right angles suit buildings, not trees
         del known["regularize"]

@@ -36,7 +36,7 @@ from geoseg.training.page import page
 from geoseg.training.processes import Crew, crew
 from geoseg.training.sources import Mix, mix
 from geoseg.training.sparing import Losses, weighted
-from geoseg.training.starting import untrained
+from geoseg.training.starting import check_same_start, start_digest, untrained
 from geoseg.training.stopping import Stop
 from geoseg.training.validating import Validated, Validator
 
@@ -127,7 +127,7 @@ class _Trainer:
         )
         self.losses = crew.wrapped(Losses(net), device)
         self.judged_by = config.judged_by()
-        self.state = State(judged_by=self.judged_by)
+        self.state = State(judged_by=self.judged_by, start_weights=start_digest(config, target))
         self.kept = (-1, False)  # the step last kept, and whether it was validated: the last one may be due twice
         self.checkpoint = checkpoint_of(target)
         self.mean = torch.tensor(config.model.mean, device=device).view(3, 1, 1)
@@ -294,7 +294,9 @@ class _Trainer:
             draft.write_text(page(self.config, self.state, rows, chips), encoding="utf-8")
 
     def _resume(self) -> None:
+        now = self.state.start_weights
         self.state = load_checkpoint(self.checkpoint, self.trained, settings=self.settings)
+        check_same_start(self.state.start_weights, now, self.config, self.checkpoint)
         self.average.n_averaged.fill_(self.state.step)
         self.log(f"going on from step {self.state.step}")
         if self._progress() >= 1.0:

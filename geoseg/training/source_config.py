@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -55,6 +55,14 @@ class RasterSource(_OnRaster):
     label: str = Field(default="", description="class of every feature; empty: the first class")
     label_column: str = Field(default="", description="column that holds each feature's class")
 
+    @model_validator(mode="after")
+    def _one_says_the_class(self) -> Self:
+        if self.label and self.label_column:
+            raise ValueError("either label, the class of every feature, or label_column, which holds each one's")
+        if self.ignore_labels and not self.label_column:
+            raise ValueError("ignore_labels only with label_column: without it every feature is of one class")
+        return self
+
 
 class ReviewSource(_OnRaster):
     """A raster with footprints that somebody corrected (``geoseg review``)."""
@@ -67,6 +75,12 @@ class ReviewSource(_OnRaster):
     wrong_below: Share | None = Field(
         default=None, description="those that score less than this are wrong; else ignored"
     )
+
+    @model_validator(mode="after")
+    def _either_kept_or_wrong(self) -> Self:
+        if self.keep_above is not None and self.wrong_below is not None and self.keep_above < self.wrong_below:
+            raise ValueError("keep_above no less than wrong_below: a score between the two would mean both")
+        return self
 
 
 class CocoSource(_Weighted):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torchvision.models.detection import MaskRCNN
 
-from geoseg.detectors.cards import weights_path
+from geoseg.detectors.cards import model_digest, weights_path
 from geoseg.detectors.network import build
 from geoseg.detectors.weights import load_state, read_weights
 from geoseg.errors import ConfigError
@@ -40,3 +42,31 @@ def untrained(config: TrainConfig) -> MaskRCNN:
             )
         load_state(net, state, path)
     return net
+
+
+def start_digest(config: TrainConfig, target: Path) -> str:
+    """SHA-256 that the weights to start from state; empty where there are none, and where they are what the training
+    writes: a model's next version takes the place of the last."""
+    if config.start is None or weights_path(config.start).resolve() == target.resolve():
+        return ""
+    return model_digest(config.start)
+
+
+def check_same_start(began: str, now: str, config: TrainConfig, checkpoint: Path) -> None:
+    """Refuse to go on where ``model.start`` means other weights than those that the training began with.
+
+    Args:
+        began: the :func:`start_digest` of then; empty: not known.
+        now: that of now.
+        config: names the start.
+        checkpoint: to go on from.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    if began and now and began != now:
+        raise ConfigError(
+            f"the checkpoint {checkpoint}, which began with other weights than {config.model.start} holds now",
+            allowed="the weights that it began with",
+            remedy="Put those back, or move the checkpoint away to start afresh",
+        )

@@ -8,10 +8,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from geoseg.errors import ModelError
+from geoseg.errors import AnswerError, ModelError
 
 _ROUNDING = 1e-3
 """By which a probability may come out above 1, in 16 bits."""
+_SHARES = 1.5
+"""Where two boxes or more all end before it, in pixels, they are shares of the image's sides."""
 
 
 class HeadSettings(BaseModel):
@@ -54,6 +56,19 @@ def check_scores(scores: Tensor) -> None:
             allowed="0 to 1",
             remedy="Export the network with the sigmoid or softmax of its scores",
         )
+
+
+def check_boxes(boxes: Tensor) -> None:
+    """Refuse boxes ``(n, 4)`` that are no corners in pixels: they would hold nothing, and nothing would be found.
+
+    Raises:
+        AnswerError: some end before they begin, or all are shares of the image's sides.
+    """
+    allowed, remedy = "x1, y1, x2, y2 in pixels of the image", "Export the network with boxes of that form"
+    if (boxes[:, 2:] < boxes[:, :2]).any():
+        raise AnswerError("boxes that end before they begin", allowed=allowed, remedy=remedy)
+    if len(boxes) > 1 and (most := float(boxes.max())) <= _SHARES:
+        raise AnswerError(f"{len(boxes)} boxes of which none reaches beyond {most:.2g}", allowed=allowed, remedy=remedy)
 
 
 def hats(at: Tensor, first: int, count: int) -> Tensor:

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from geoseg.detectors.canvas import FLOOR, Canvas, check_finite, of_this_tile, without_doubles
-from geoseg.detectors.heads.base import HeadSettings, check_scores
+from geoseg.detectors.heads.base import HeadSettings, check_boxes, check_scores
 from geoseg.errors import ModelError
 from geoseg.instances import Instances
 
@@ -43,7 +43,7 @@ class MaskRCNNHead(HeadSettings):
             canvas: what the network was shown.
 
         Raises:
-            AnswerError: scores that are not finite, or boxes of those that count.
+            AnswerError: scores that are not finite, or boxes of those that count; or these are no corners in pixels.
             ModelError: outputs that are not those of such a network, or scores above 1.
         """
         boxes, labels, scores, masks = self._checked(outputs, canvas)
@@ -76,6 +76,7 @@ class MaskRCNNHead(HeadSettings):
         counts = scores >= FLOOR  # rows that only fill up a fixed number of them hold anything
         check_finite("scores, boxes or labels", scores, boxes[counts], labels[counts])
         check_scores(scores)
+        check_boxes(boxes[counts])
         labels = labels.long() - self.first_label
         told = labels[counts]
         if len(told) and not 0 <= int(told.min()) <= int(told.max()) < canvas.classes:

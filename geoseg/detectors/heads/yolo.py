@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from geoseg.detectors.canvas import FLOOR, Canvas, check_finite, of_this_tile, warn_full, without_doubles
-from geoseg.detectors.heads.base import HeadSettings, by_rank, check_scores, hats
+from geoseg.detectors.heads.base import HeadSettings, by_rank, check_boxes, check_scores, hats
 from geoseg.errors import ModelError
 from geoseg.instances import Instances
 
@@ -47,7 +47,7 @@ class YoloHead(HeadSettings):
             canvas: what the network was shown.
 
         Raises:
-            AnswerError: scores that are not finite, or boxes of those that count.
+            AnswerError: scores that are not finite, or boxes of those that count; or these are no boxes in pixels.
             ModelError: outputs that are not those of such a network, or scores above 1.
         """
         rows, prototypes = by_rank(outputs, (2, 3), "one output of boxes (2-D per image) and one of prototypes (3-D)")
@@ -56,6 +56,7 @@ class YoloHead(HeadSettings):
         good = torch.where(scores >= FLOOR)[0]
         check_finite("scores or boxes", scores, boxes[good])
         check_scores(scores[good])
+        check_boxes(boxes[good])
         good = good[torch.argsort(scores[good], descending=True, stable=True)[:CANDIDATES]]
         if not self.suppressed:
             good = good[batched_nms(boxes[good], scores[good], labels[good], self.box_nms)]

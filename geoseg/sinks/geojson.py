@@ -55,7 +55,7 @@ def _check_crs(crs: Any) -> None:
 def _write_layer(draft: Path, layer: str, table: tables.Table) -> None:
     # GDAL projects, cuts at 180 degrees, orders the rings and rounds, all by this one option.
     options = {"RFC7946": "YES", "COORDINATE_PRECISION": "7", "WRITE_BBOX": "YES", "ID_FIELD": "id"}
-    if "id" not in tables.attributes(table):
+    if not _names_features(table):
         del options["ID_FIELD"]
     tables.write_layer(
         _on_first_turn(table),
@@ -66,6 +66,14 @@ def _write_layer(draft: Path, layer: str, table: tables.Table) -> None:
         layer_options=options,
     )
     tables.check_shapes(draft, expected=tables.shape_count(table))
+
+
+def _names_features(table: tables.Table) -> bool:
+    """Whether the column ``id`` can be the features' own: text in each row. Of a null GDAL would make an empty text,
+    and numbers there are no column to readers; those stay among the properties."""
+    if not isinstance(table, gpd.GeoDataFrame):
+        return True
+    return "id" in table.columns and bool(table["id"].map(lambda value: isinstance(value, str)).all())
 
 
 def _on_first_turn(table: tables.Table) -> tables.Table:

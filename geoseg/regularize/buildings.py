@@ -158,7 +158,8 @@ def _usable(
 def around(outlines: NDArray[Any], margin: Floats) -> NDArray[Any]:
     """Outlines grown by their margins. Of several parts each is grown alone: GEOS compares all of them with all."""
     parts, of = shapely.get_parts(outlines, return_index=True)
-    grown = gather(shapely.buffer(parts, margin[of], quad_segs=2), of, len(outlines))
+    pieces, part = shapely.get_parts(shapely.buffer(parts, margin[of], quad_segs=2), return_index=True)
+    grown = gather(pieces, of[part], len(outlines))  # GEOS may leave a speck apart from what a part has grown to
     several = shapely.get_num_geometries(grown) > 1
     grown[several] = shapely.union_all(grown[several, None], axis=1)
     return grown

@@ -184,6 +184,23 @@ def test_geojson_of_any_turn_of_longitude(
     assert math.isclose(first.area, 2e-6, rel_tol=1e-3)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_geojson_of_imagery_of_a_centimetre_holds_valid_polygons_alone(tmp_path: Path, streamed: bool) -> None:
+    """Rounding lets a spike and a slit collapse; GDAL leaves a line in their place, in a collection."""
+    spike = shapely.Polygon([(0, 0), (2, 0), (2, 1.004), (5, 1.006), (2, 1.008), (2, 2), (0, 2)])
+    slit = shapely.box(0, 0, 2, 2).difference(shapely.box(0.5, 1.001, 1.5, 1.003))
+    shapes = shapely.transform(np.array([spike, slit], object), lambda xy: xy + ORIGIN)
+    table = gpd.GeoDataFrame({"label": ["ship", "ship"]}, geometry=shapes, crs=UTM)
+    path = tmp_path / "out.geojson"
+    if streamed:
+        write_stream(_Stream(table), path)
+    else:
+        write(table, path)
+    found = gpd.read_file(path)
+    assert found.is_valid.all() and set(found.geom_type) == {"Polygon"}
+    assert found.to_crs(UTM).area.tolist() == pytest.approx([4, 4], abs=0.1)
+
+
 def test_geojson_that_lost_a_shape_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(footprints(3), tmp_path / "out.geojson")
     before = path.read_bytes()

@@ -510,3 +510,20 @@ def test_a_speck_that_growing_leaves_apart_ends_no_run() -> None:
     whole = table([shapely.union(part, shapely.box(90, 14, 95, 19)), part])
     room = around(whole, np.full(2, 5.38388203033241))
     assert shapely.covers(room, shapely.buffer(whole, 4.0)).all()
+
+
+def test_polygons_may_be_given_as_series_or_list_and_other_things_are_refused() -> None:
+    shapes = [shapely.box(0, 0, 20, 9), shapely.box(15, 2, 40, 30)]
+    table = geopandas.GeoDataFrame({"score": [0.9, 0.8]}, geometry=shapely.force_3d(shapes, 7.0), index=[5, 3])
+    taken = resolve_overlaps(np.array(shapes, object), priority=[0.9, 0.8])
+    assert shapely.equals_exact(resolve_overlaps(table.geometry, priority=table.score), taken).all()
+    assert shapely.equals_exact(resolve_overlaps(shapes, priority=[0.9, 0.8]), taken).all()
+    drawn = regularize_buildings(np.array(shapes, object))
+    assert shapely.equals_exact(regularize_buildings(table.geometry), drawn).all()
+    assert fit_hulls(table.geometry).fit.min() > 0.8
+    for wrong in (table, shapes[0], [shapes[0], None], [shapely.LineString([(0, 0), (9, 9)])], ["POLYGON"]):
+        for shape in (resolve_overlaps, regularize_buildings, fit_hulls):
+            with pytest.raises(ConfigError, match="does not hold polygons alone"):
+                shape(wrong)
+    with pytest.raises(ConfigError, match="3 priorities for 2 polygons"):
+        resolve_overlaps(shapes, priority=[1, 2, 3])

@@ -79,11 +79,11 @@ def regularize_buildings(
         ``(n,)`` polygons; empty where an outline lay wholly under others.
 
     Raises:
-        ConfigError: a tolerance below 0.
+        ConfigError: a tolerance below 0, and as :func:`resolve_overlaps`.
     """
     if not 0 <= tolerance < np.inf:
         raise ConfigError(f"a tolerance of {tolerance}", allowed="0 or more")
-    whole = resolve_overlaps(np.asarray(geometry, dtype=object), priority=priority)
+    whole = resolve_overlaps(geometry, priority=priority)
     rows = np.flatnonzero(~shapely.is_empty(whole))
     if not rows.size:
         return whole

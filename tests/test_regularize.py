@@ -23,6 +23,7 @@ from geoseg.regularize import fit_hulls, regularize_buildings, resolve_overlaps
 from geoseg.regularize.buildings import around
 from geoseg.regularize.cells import covered, rebuild
 from geoseg.regularize.frame import dominant_angles, edges
+from geoseg.regularize.ground import closed
 from geoseg.regularize.straight import straighten
 from geoseg.regularize.walls import IN_LINE, Walls, join_walls
 from geoseg.tiling import Tile
@@ -527,3 +528,15 @@ def test_polygons_may_be_given_as_series_or_list_and_other_things_are_refused() 
                 shape(wrong)
     with pytest.raises(ConfigError, match="3 priorities for 2 polygons"):
         resolve_overlaps(shapes, priority=[1, 2, 3])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_mitre_that_geos_gives_up_is_no_warning() -> None:
+    parts = shapely.from_wkt(
+        "MULTIPOLYGON (((44.36981148742462 65.26410370708336, 33.85343662386755 41.91017770460692, 30.865595426883132 "
+        "53.53226034850525, 34.73962297484924 54.52820741416672, 33.743675909187765 58.40223496213283, "
+        "18.247565717323333 54.418446699486935, 44.36981148742462 65.26410370708336)), ((26.991567878917024 "
+        "52.53631328284378, 28.983462010239972 44.788258186911555, 20.239459848646284 46.67039160355472, "
+        "26.991567878917024 52.53631328284378)))"
+    )
+    assert shapely.area(closed(table([parts]), 2.0, sharpest=1.5))[0] > parts.area

@@ -172,7 +172,8 @@ def closed(whole: NDArray[Any], margin: float, *, sharpest: float = 5.0) -> NDAr
             offset curve; a right angle reaches 1.42).
     """
     grown = shapely.buffer(whole, margin, join_style="mitre")
-    shrunk = shapely.buffer(grown, -margin, join_style="mitre", mitre_limit=sharpest)
+    with np.errstate(divide="ignore", invalid="ignore"):  # GEOS divides by 0 for a mitre now and then, and does without
+        shrunk = shapely.buffer(grown, -margin, join_style="mitre", mitre_limit=sharpest)
     # Mitred corners may cross.
     return surfaces(shapely.make_valid(shrunk, method="structure", keep_collapsed=False))
 

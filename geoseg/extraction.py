@@ -21,7 +21,7 @@ from geoseg.errors import ConfigError
 from geoseg.ground import in_crs
 from geoseg.job import Job
 from geoseg.locks import output_lock
-from geoseg.paths import distinct, expanded
+from geoseg.paths import distinct
 from geoseg.predicting import check_not_asked
 from geoseg.raster import RasterInfo
 from geoseg.report import Report, Start, gaps_table
@@ -126,7 +126,8 @@ def extract_to(
         LockedError: another run is writing that output.
     """
     settings = _scheduled(settled(settings), scheduler)
-    with output_lock(expanded(output)):
+    target = check_output(output, force=force)  # before the lock, which would make the folder that is missing
+    with output_lock(target):
         report = run_to(
             raster,
             model,

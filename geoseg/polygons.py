@@ -9,6 +9,29 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.errors import ConfigError
+
+
+def as_polygons(geometry: Any) -> NDArray[Any]:
+    """``(n,)`` polygons, some of them empty, given as an array, a list or a GeoSeries; without heights.
+
+    Raises:
+        ConfigError: it is no table of polygons.
+    """
+    table = np.asarray(geometry, dtype=object)
+    if table.ndim != 1 or not shapely.is_geometry(table).all() or not _areas(table).all():
+        raise ConfigError(
+            f"geometry of type {type(geometry).__name__} that does not hold polygons alone",
+            allowed="an array, a list or a GeoSeries of Polygons and MultiPolygons",
+            remedy="Of a table take table.geometry, and leave out other shapes and rows without one",
+        )
+    return np.asarray(shapely.force_2d(table), object) if shapely.has_z(table).any() else table
+
+
+def _areas(geometry: NDArray[Any]) -> NDArray[np.bool_]:
+    kinds = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+    return np.asarray(np.isin(shapely.get_type_id(geometry), kinds) | shapely.is_empty(geometry))
+
 
 def valid(geometry: NDArray[Any]) -> NDArray[Any]:
     """Valid polygons: the few that are not are repaired, keeping only what has area."""

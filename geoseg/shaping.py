@@ -141,7 +141,7 @@ def settled(drafts: Drafts, shaping: Shaping) -> Outlines:
         new = _without_specks(_in_place(some, shaping), shaping.settings.min_part)
         new = without_holes(new, PINHOLE_PX, others=new if shaping.settings.resolve_overlaps else None)
         touched = _changed(new, some.old)
-        geometry[rows[touched]] = valid(moved(new[touched], shaping.frame, back=True))
+        geometry[rows[touched]] = valid(_back(new[touched], shaping))
     return replace(outlines, geometry=geometry)
 
 
@@ -229,6 +229,13 @@ def _inside(geometry: NDArray[Any], shaping: Shaping) -> NDArray[Any]:
     geometry = geometry.copy()
     geometry[out] = [surface(part) for part in shapely.intersection(geometry[out], ground)]
     return geometry
+
+
+def _back(geometry: NDArray[Any], shaping: Shaping) -> NDArray[Any]:
+    """From the frame to pixels. Where it is none of pixels, its lattice may round vertices past the raster's edge."""
+    left, top, right, bottom = shaping.grid.window.xyxy
+    there = moved(geometry, shaping.frame, back=True)
+    return np.asarray(shapely.transform(there, lambda xy: np.clip(xy, (left, top), (right, bottom))), dtype=object)
 
 
 def moved(geometry: NDArray[Any], frame: NDArray[np.float64] | None, *, back: bool = False) -> NDArray[Any]:

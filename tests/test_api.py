@@ -102,6 +102,15 @@ def test_from_raster_to_file_and_back(tmp_path: Path, suffix: str) -> None:
     assert len(back) == 1 and back["id"].tolist() == [found.id]
 
 
+@pytest.mark.parametrize("output", ["missing/out.gpkg", "missing/dataset", "out.shp"])
+def test_an_output_that_cannot_be_is_refused_and_nothing_made(tmp_path: Path, output: str) -> None:
+    """The lock would make a folder that is not there, such as that of a disk that is not mounted."""
+    path = write_raster(tmp_path / "ortho.tif", np.full((3, 90, 140), 120, np.uint8), photometric="rgb")
+    with pytest.raises(geoseg.errors.ConfigError, match=r"whose folder does not exist|\.gpkg"):
+        geoseg.extract_to(path, Square(), tmp_path / output)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_run_inside_of_predict_is_refused_and_does_not_wait_for_ever(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "ortho.tif", np.full((3, 90, 140), 120, np.uint8), photometric="rgb")
 

@@ -55,6 +55,10 @@ def test_is_a_detector(detector: MaskRCNNDetector) -> None:
     assert isinstance(detector, Detector)
 
 
+def test_shows_its_card_and_not_all_layers(detector: MaskRCNNDetector) -> None:
+    assert repr(detector).startswith("MaskRCNNDetector(card=ModelCard(") and "\n" not in repr(detector)
+
+
 def test_instances_fit_their_chip(detector: MaskRCNNDetector) -> None:
     some = chips()
     found = detector.predict(some)

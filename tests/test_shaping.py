@@ -269,6 +269,18 @@ def test_nothing_is_drawn_past_the_edge_of_the_raster() -> None:
         assert found.area == pytest.approx(cut.area, rel=0.06)
 
 
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("way", WAYS)
+def test_neighbours_at_the_edge_are_not_rounded_past_it(way: str, grid: Grid) -> None:
+    """Vertices of neighbours lie on a lattice, which is one of pixels only where these are square."""
+    corner = [shapely.box(470.3, 640, 500, 675.4), shapely.box(480, 670, 500, 700)]
+    shapes = [*corner, shapely.box(0, 0, 30.2, 12), shapely.box(0, 10, 20, 32)]
+    found = shapely.bounds(shaped(table(shapes), rule(way, grid=grid)).geometry)
+    assert (found[:, :2] >= 0).all() and (found[:, 2:] <= [500, 700]).all()
+    assert found.min(axis=0)[:2] == pytest.approx(0, abs=2e-3)
+    assert found.max(axis=0)[2:] == pytest.approx([500, 700], abs=2e-3)
+
+
 def test_ships_get_hulls_and_rafts_do_not() -> None:
     ship = shapely.Polygon([(0, 0), (68, 0), (80, 7), (68, 14), (0, 14)])
     raft = shapely.union_all([translate(rotate(shapely.box(0, 0, 60, 8), 50 * k), 0, 0) for k in range(3)])

@@ -67,6 +67,23 @@ def test_columns_of_any_name_and_labels_of_any_kind_are_written(tmp_path: Path, 
         write(table.assign(**{"2024": 1}), path)
 
 
+@pytest.mark.parametrize("suffix", list(SINKS))
+@pytest.mark.parametrize("rows", [0, 2])
+def test_polygons_without_any_attribute_are_written(tmp_path: Path, suffix: str, rows: int) -> None:
+    bare = footprints(2)[["geometry"]].iloc[:rows]
+    path = write(bare, tmp_path / f"out{suffix}", gaps=bare)
+    back = gpd.read_parquet(path) if suffix == ".parquet" else gpd.read_file(path, layer=0)
+    assert list(back.columns) == ["geometry"] and len(back) == rows
+    assert back.to_crs(UTM).area.sum() == pytest.approx(bare.area.sum(), rel=1e-3)
+
+
+@pytest.mark.parametrize("ids", [[10, 20, 30], ["a", "a", None], [1.5, np.nan, 2.0]])
+def test_geojson_keeps_ids_that_are_not_text_in_each_row(tmp_path: Path, ids: list[Any]) -> None:
+    back = gpd.read_file(write(footprints(3).assign(id=ids), tmp_path / "out.geojson"))
+    told, wanted = ([None if pd.isna(each) else each for each in some] for some in (back["id"], ids))
+    assert told == wanted
+
+
 @pytest.mark.parametrize("crs", ['LOCAL_CS["site",UNIT["metre",1]]', "+proj=eqc +R=1737400"], ids=["site", "moon"])
 def test_geojson_of_a_crs_that_does_not_lead_to_the_earth_is_refused(tmp_path: Path, crs: str) -> None:
     site = footprints(1).set_crs(crs, allow_override=True)
@@ -165,6 +182,23 @@ def test_geojson_of_any_turn_of_longitude(
     found = sorted((part.bounds[0], part.bounds[2]) for part in shapely.get_parts(first))
     assert np.allclose(found, expected, rtol=0, atol=2e-7)
     assert math.isclose(first.area, 2e-6, rel_tol=1e-3)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_geojson_of_imagery_of_a_centimetre_holds_valid_polygons_alone(tmp_path: Path, streamed: bool) -> None:
+    """Rounding lets a spike and a slit collapse; GDAL leaves a line in their place, in a collection."""
+    spike = shapely.Polygon([(0, 0), (2, 0), (2, 1.004), (5, 1.006), (2, 1.008), (2, 2), (0, 2)])
+    slit = shapely.box(0, 0, 2, 2).difference(shapely.box(0.5, 1.001, 1.5, 1.003))
+    shapes = shapely.transform(np.array([spike, slit], object), lambda xy: xy + ORIGIN)
+    table = gpd.GeoDataFrame({"label": ["ship", "ship"]}, geometry=shapes, crs=UTM)
+    path = tmp_path / "out.geojson"
+    if streamed:
+        write_stream(_Stream(table), path)
+    else:
+        write(table, path)
+    found = gpd.read_file(path)
+    assert found.is_valid.all() and set(found.geom_type) == {"Polygon"}
+    assert found.to_crs(UTM).area.tolist() == pytest.approx([4, 4], abs=0.1)
 
 
 def test_geojson_that_lost_a_shape_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -31,7 +31,7 @@ BUILT_IN = (None, "eager", "sdpa")
 class Mask2FormerDetector:
     """A :class:`~geoseg.detectors.base.Detector` around a ``Mask2FormerForUniversalSegmentation``."""
 
-    net: nn.Module
+    net: nn.Module = field(repr=False)
     """In evaluation mode, on its device."""
     card: ModelCard
     """Must declare mean and std; its architecture is of the family ``mask2former``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -70,9 +70,9 @@ class MaskRCNNDetector(InSteps):
     result does not depend on the other chips of the call.
     """
 
-    net: MaskRCNN
+    net: MaskRCNN = field(repr=False)
     """In evaluation mode, on its device: what is exported, and what travels."""
-    ready: MaskRCNN
+    ready: MaskRCNN = field(repr=False)
     """The same, made fast: what predicts. Its own resizing transform is not used."""
     card: ModelCard
     """Must declare mean and std."""

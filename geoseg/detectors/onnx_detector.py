@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -55,9 +55,9 @@ class OnnxDetector(InSteps):
     """Its architecture is of the family ``onnx``."""
     architecture: OnnxArchitecture
     """The same, checked."""
-    session: Session | OpenVINOSession
+    session: Session | OpenVINOSession = field(repr=False)
     """The network, on its device."""
-    data: bytes
+    data: bytes = field(repr=False)
     """The file, to be sent along where the detector is pickled."""
     wanted: str = "auto"
     """The device that was asked for; asked for again wherever the detector is unpickled."""

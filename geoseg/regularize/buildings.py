@@ -79,11 +79,11 @@ def regularize_buildings(
         ``(n,)`` polygons; empty where an outline lay wholly under others.
 
     Raises:
-        ConfigError: a tolerance below 0.
+        ConfigError: a tolerance below 0, and as :func:`resolve_overlaps`.
     """
     if not 0 <= tolerance < np.inf:
         raise ConfigError(f"a tolerance of {tolerance}", allowed="0 or more")
-    whole = resolve_overlaps(np.asarray(geometry, dtype=object), priority=priority)
+    whole = resolve_overlaps(geometry, priority=priority)
     rows = np.flatnonzero(~shapely.is_empty(whole))
     if not rows.size:
         return whole
@@ -161,7 +161,8 @@ def _usable(
 def around(outlines: NDArray[Any], margin: Floats) -> NDArray[Any]:
     """Outlines grown by their margins. Of several parts each is grown alone: GEOS compares all of them with all."""
     parts, of = shapely.get_parts(outlines, return_index=True)
-    grown = gather(shapely.buffer(parts, margin[of], quad_segs=2), of, len(outlines))
+    pieces, part = shapely.get_parts(shapely.buffer(parts, margin[of], quad_segs=2), return_index=True)
+    grown = gather(pieces, of[part], len(outlines))  # GEOS may leave a speck apart from what a part has grown to
     several = shapely.get_num_geometries(grown) > 1
     grown[several] = shapely.union_all(grown[several, None], axis=1)
     return grown

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from geoseg.polygons import valid
+from geoseg.errors import ConfigError
+from geoseg.polygons import as_polygons, valid
 
 GRID = 2.0**-10
 """Coordinates of neighbours are rounded to this step, so that shared borders are equal to the last bit."""
@@ -51,14 +52,19 @@ def resolve_overlaps(
     lies wholly under others comes back empty.
 
     Args:
-        geometry: ``(n,)`` Polygons or MultiPolygons in pixels or metres.
+        geometry: ``(n,)`` Polygons or MultiPolygons in pixels or metres: an array, a list or a GeoSeries.
         priority: ``(n,)`` higher wins, e.g. scores; the larger area where it is equal or not given.
         sliver: parts narrower than this that are left of a polygon which lost ground go to the neighbour that they
             border on most.
         changed: ``(n,)`` False for polygons as this function left them: those that touch no other are returned as
             they are, too. None: all are new.
+
+    Raises:
+        ConfigError: what is no table of polygons, or not one priority for each.
     """
-    geometry = geometry.copy()
+    geometry = as_polygons(geometry).copy()
+    if priority is not None and np.shape(priority) != geometry.shape:
+        raise ConfigError(f"{np.size(priority)} priorities for {len(geometry)} polygons", allowed="one for each")
     if len(geometry) < 2:
         return geometry
     rank = np.lexsort((np.arange(len(geometry)), -shapely.area(geometry)))
@@ -166,7 +172,8 @@ def closed(whole: NDArray[Any], margin: float, *, sharpest: float = 5.0) -> NDAr
             offset curve; a right angle reaches 1.42).
     """
     grown = shapely.buffer(whole, margin, join_style="mitre")
-    shrunk = shapely.buffer(grown, -margin, join_style="mitre", mitre_limit=sharpest)
+    with np.errstate(divide="ignore", invalid="ignore"):  # GEOS divides by 0 for a mitre now and then, and does without
+        shrunk = shapely.buffer(grown, -margin, join_style="mitre", mitre_limit=sharpest)
     return valid(shrunk)  # mitred corners may cross
 
 

@@ -11,6 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import ConfigError
+from geoseg.polygons import as_polygons
 from geoseg.regularize.cells import covered
 from geoseg.regularize.frame import Floats, edges, turned
 
@@ -49,9 +50,9 @@ def fit_hulls(geometry: NDArray[Any]) -> Hulls:
         geometry: ``(n,)`` Polygons or MultiPolygons with area, in a frame with square units (pixels or metres).
 
     Raises:
-        ConfigError: an outline without area.
+        ConfigError: an outline without area, or what is no table of polygons.
     """
-    geometry = np.asarray(geometry, dtype=object)
+    geometry = as_polygons(geometry)
     if not (shapely.area(geometry) > 0).all():
         raise ConfigError("outlines without area", allowed="Polygons or MultiPolygons with area")
     angle = _axes(geometry)

@@ -34,11 +34,6 @@ class Walls:
     reach: Floats
     """``(m, 2)`` from where to where it runs, along its own direction."""
 
-    def of(self, row: int) -> slice:
-        """The walls of one building."""
-        first, last = np.searchsorted(self.owner, [row, row + 1])
-        return slice(int(first), int(last))
-
 
 def find_walls(geometry: NDArray[Any], tolerance: float) -> Walls:
     """Walls of polygons: edges along an axis that lie within ``tolerance`` of one line, facing the same side.
@@ -126,15 +121,23 @@ def join_walls(walls: Walls, pairs: NDArray[np.int64], tolerance: float) -> Floa
 def _one_wall(walls: Walls, pairs: NDArray[np.int64], tolerance: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Walls of the two buildings of a pair that face away from each other, near each other, side by side; or that
     face the same way and lie so well in line that a step between them would be noise."""
-    ones, others = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for a, b in pairs.tolist():
-        first, second = walls.of(a), walls.of(b)
-        i, j = np.mgrid[first, second].reshape(2, -1)
-        shared = np.minimum(walls.reach[i, 1], walls.reach[j, 1]) - np.maximum(walls.reach[i, 0], walls.reach[j, 0])
-        away = np.abs(walls.offset[i] - walls.offset[j])
-        back = (walls.side[i] == -walls.side[j]) & (away <= tolerance) & (shared > 2 * tolerance)
-        line = (walls.side[i] == walls.side[j]) & (away <= tolerance * IN_LINE) & (shared > -2 * tolerance)
-        match = (walls.upright[i] == walls.upright[j]) & (back | line)
-        ones.append(i[match])
-        others.append(j[match])
-    return np.concatenate(ones), np.concatenate(others)
+    # As complex numbers walls sort by building and direction first, then by where they lie.
+    key = walls.owner * 2 + walls.upright
+    order = np.lexsort((walls.offset, key))
+    line = key[order] + 1j * walls.offset[order]
+    first, last = (np.searchsorted(walls.owner, pairs[:, 0], side) for side in ("left", "right"))
+    one, beside = _ranges(first, last), np.repeat(pairs[:, 1], last - first) * 2
+    at, near = beside + walls.upright[one] + 1j * walls.offset[one], 1.001j * tolerance  # more than what rounds away
+    first, last = np.searchsorted(line, at - near), np.searchsorted(line, at + near, "right")
+    i, j = np.repeat(one, last - first), order[_ranges(first, last)]
+    shared = np.minimum(walls.reach[i, 1], walls.reach[j, 1]) - np.maximum(walls.reach[i, 0], walls.reach[j, 0])
+    away = np.abs(walls.offset[i] - walls.offset[j])
+    back = (walls.side[i] == -walls.side[j]) & (away <= tolerance) & (shared > 2 * tolerance)
+    in_line = (walls.side[i] == walls.side[j]) & (away <= tolerance * IN_LINE) & (shared > -2 * tolerance)
+    return i[back | in_line], j[back | in_line]
+
+
+def _ranges(first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The whole numbers from each first to before its last, one range after another."""
+    count = last - first
+    return np.asarray(np.arange(count.sum()) + np.repeat(first - np.cumsum(count) + count, count), np.int64)

@@ -10,6 +10,7 @@ import geopandas as gpd
 import numpy as np
 import pyarrow as pa
 import shapely
+from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
@@ -18,6 +19,9 @@ from geoseg.sinks import tables
 from geoseg.sinks.output import Output, write_with_siblings
 from geoseg.turns import first_turn, turn
 from geoseg.vectors import LONLAT
+
+DECIMALS = 7
+"""Of longitudes and latitudes: about 1 cm."""
 
 
 def write(output: Output) -> None:
@@ -54,11 +58,11 @@ def _check_crs(crs: Any) -> None:
 
 def _write_layer(draft: Path, layer: str, table: tables.Table) -> None:
     # GDAL projects, cuts at 180 degrees, orders the rings and rounds, all by this one option.
-    options = {"RFC7946": "YES", "COORDINATE_PRECISION": "7", "WRITE_BBOX": "YES", "ID_FIELD": "id"}
-    if "id" not in tables.attributes(table):
+    options = {"RFC7946": "YES", "COORDINATE_PRECISION": str(DECIMALS), "WRITE_BBOX": "YES", "ID_FIELD": "id"}
+    if not _names_features(table):
         del options["ID_FIELD"]
     tables.write_layer(
-        _on_first_turn(table),
+        _ready(table),
         draft,
         layer=layer,
         driver="GeoJSON",
@@ -68,27 +72,28 @@ def _write_layer(draft: Path, layer: str, table: tables.Table) -> None:
     tables.check_shapes(draft, expected=tables.shape_count(table))
 
 
-def _on_first_turn(table: tables.Table) -> tables.Table:
-    """The table with its longitudes in [-180, 360]: GDAL cuts those at 180 degrees, and empties what lies beyond."""
-    whole = turn(CRS.from_user_input(table.crs))
+def _names_features(table: tables.Table) -> bool:
+    """Whether the column ``id`` can be the features' own: text in each row. Of a null GDAL would make an empty text,
+    and numbers there are no column to readers; those stay among the properties."""
     if not isinstance(table, gpd.GeoDataFrame):
-        return _Turned(table, whole) if whole and _beyond(table.bounds, whole) else table
-    if not whole or not _beyond(table.total_bounds, whole):
-        return table
-    return table.set_geometry(gpd.GeoSeries(first_turn(table.geometry.to_numpy(), whole), table.index, table.crs))
+        return True
+    return "id" in table.columns and bool(table["id"].map(lambda value: isinstance(value, str)).all())
 
 
-def _beyond(bounds: Any, whole: float) -> bool:
-    return bool(bounds[0] < -whole / 2 or bounds[2] > whole / 2)  # no number where there are no rows
+def _ready(table: tables.Table) -> tables.Table:
+    """The table as GDAL can write it."""
+    if isinstance(table, gpd.GeoDataFrame):
+        shapes = _writable(table.geometry.to_numpy(), table.crs)
+        return table.set_geometry(gpd.GeoSeries(shapes, table.index, table.crs))
+    return _Ready(table)
 
 
-class _Turned:
-    """Rows of a stream, their longitudes on the first turn."""
+class _Ready:
+    """Rows of a stream, likewise."""
 
-    def __init__(self, rows: tables.RowStream, whole: float) -> None:
-        self.schema, self.crs, self.labels = rows.schema, rows.crs, rows.labels
-        self.bounds = np.array([-whole / 2, rows.bounds[1], whole, rows.bounds[3]])
-        self._rows, self._whole = rows, whole
+    def __init__(self, rows: tables.RowStream) -> None:
+        self.schema, self.crs, self.labels, self.bounds = rows.schema, rows.crs, rows.labels, rows.bounds
+        self._rows = rows
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -97,5 +102,26 @@ class _Turned:
         """Tables of ``size`` rows, in order."""
         for batch in self._rows.batches(size):
             shapes = shapely.from_wkb(batch.column("geometry").to_numpy(zero_copy_only=False))
-            told = pa.array(shapely.to_wkb(first_turn(shapes, self._whole)), self.schema.field("geometry").type)
+            told = pa.array(shapely.to_wkb(_writable(shapes, self.crs)), self.schema.field("geometry").type)
             yield batch.set_column(batch.num_columns - 1, self.schema.field("geometry"), told)
+
+
+def _writable(shapes: NDArray[Any], crs: Any) -> NDArray[Any]:
+    """Longitudes in [-180, 360]: GDAL cuts those at 180 degrees, and empties what lies beyond."""
+    whole = turn(CRS.from_user_input(crs))
+    return _roundable(first_turn(shapes, whole) if whole else shapes, crs)
+
+
+def _roundable(shapes: NDArray[Any], crs: Any) -> NDArray[Any]:
+    """Polygons that rounding would make invalid, without what is thinner than the last decimal: what GDAL makes of
+    such holds lines and points as well."""
+    lonlat = gpd.GeoSeries(shapes, crs=crs).to_crs(LONLAT).to_numpy()
+    west, _, east, _ = shapely.bounds(lonlat).T
+    sound = shapely.is_valid(lonlat) & (east - west < 180)  # wider: across the antimeridian, or around a pole
+    rounded = shapely.transform(lonlat[sound], lambda xy: np.round(xy, DECIMALS))
+    broken = np.flatnonzero(sound)[~shapely.is_valid(rounded)]
+    repaired = shapely.set_precision(lonlat[broken], 10.0**-DECIMALS)
+    left = ~shapely.is_empty(repaired)
+    shapes = shapes.copy()
+    shapes[broken[left]] = gpd.GeoSeries(repaired[left], crs=LONLAT).to_crs(crs).to_numpy()
+    return shapes

@@ -130,11 +130,15 @@ def to_arrow(table: gpd.GeoDataFrame) -> pa.Table:
     covering = "bbox"
     while covering in table.columns:
         covering += "_"
-    arrow = pa.Table.from_pandas(table.drop(columns=name).pipe(_plain), preserve_index=False)
-    arrow = arrow.append_column(name, pa.array(shapely.to_wkb(shapes, flavor="iso"), type=pa.binary()))
-    arrow = arrow.append_column(covering, _boxes(shapes))
+    plain = pa.Table.from_pandas(table.drop(columns=name).pipe(_plain), preserve_index=False)
+    wkb = pa.array(shapely.to_wkb(shapes, flavor="iso"), type=pa.binary())
     geo = _geo(_column(table), name=name, covering=covering)
-    return arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), b"geo": geo})
+    # Put together anew: a table without attributes has no rows for Arrow, to which no column could be appended.
+    return pa.Table.from_arrays(
+        [*plain.columns, wkb, _boxes(shapes)],
+        names=[*plain.column_names, name, covering],
+        metadata={**(plain.schema.metadata or {}), b"geo": geo},
+    )
 
 
 def _geo(column: Mapping[str, Any], *, name: str = "geometry", covering: str = "bbox") -> bytes:

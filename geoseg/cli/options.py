@@ -55,12 +55,23 @@ def settings_with(file: Path | None, overrides: dict[str, dict[str, Any]]) -> Se
     from geoseg.config import Settings, read_settings
 
     values = (read_settings(file) if file else Settings()).model_dump()
+    places = [key for key in ("scheduler", "processes") if overrides.get("engine", {}).get(key) is not None]
+    if len(places) == 2:
+        raise ConfigError(
+            "--scheduler and --processes together",
+            allowed="one of them",
+            remedy="With a scheduler its own workers work",
+        )
+    if places:  # one takes the place of the other, too, in the file
+        values["engine"].update(scheduler=None, processes=None)
     for section, keys in overrides.items():
         values[section].update({key: value for key, value in keys.items() if value is not None})
     try:
         return Settings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+    except ConfigError as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        first = error.__cause__.errors(include_url=False)[0]
         names = [str(part) for part in first["loc"] if not isinstance(part, int)]
         option = "--" + names[1].replace("_", "-") if len(names) > 1 else names[0]
         raise ConfigError(f"{option} {first['input']}", allowed=_allowed(first)) from error
@@ -68,11 +79,12 @@ def settings_with(file: Path | None, overrides: dict[str, dict[str, Any]]) -> Se
 
 def _allowed(problem: ErrorDetails) -> str:
     """What pydantic says of a value, in words for somebody at a command line."""
+    from geoseg.tomls import said
+
     bounds = problem.get("ctx", {})
     if "pattern" in bounds and "device" in problem["loc"]:
         return "auto, cpu, cuda, cuda:N, mps, openvino (Mask R-CNNs, ONNX models), tensorrt (ONNX models)"
-    said = str(problem["msg"])
-    return said.removeprefix("Input should be ").removeprefix("Value error, ")
+    return said(problem).removeprefix("Input should be ")
 
 
 def model_file(model: str | None) -> Path | None:

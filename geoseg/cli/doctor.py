@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from geoseg.cli.checks import Check, all_checks
-from geoseg.cli.console import out
+from geoseg.cli.console import Verbose, out, start
 from geoseg.cli.exits import ENVIRONMENT
 
 _LOOK = {"ok": ("ok", "green"), "warn": ("warning", "yellow"), "broken": ("BROKEN", "bold red")}
@@ -19,8 +19,10 @@ _LOOK = {"ok": ("ok", "green"), "warn": ("warning", "yellow"), "broken": ("BROKE
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="The checks as one JSON array.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what is wrong.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Look at the installation and the machine; say what is wrong and what to do about it."""
+    start(verbose=verbose)
     checks: list[Check] = []
     for check in all_checks():
         checks.append(check)

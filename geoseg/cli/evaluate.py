@@ -192,8 +192,8 @@ def _unmatched(found: Evaluation) -> str:
     may have part in one error, and a matched one may be merged."""
     errors, scores, sides = found.errors, found.scores, []
     for side, objects, kinds, rest in (
-        ("predicted", scores.n_pred, ("false", "poor outline", "duplicate"), "pieces or merged"),
-        ("true", scores.n_truth, ("missed", "poor outline", "split"), "merged"),
+        ("predicted", scores.n_pred, ("false", "poor outline", "duplicate"), "in splits or mergers"),
+        ("true", scores.n_truth, ("missed", "poor outline", "split"), "swallowed"),
     ):
         left = objects - scores.n_matched
         counts = {kind: errors[kind] for kind in kinds}

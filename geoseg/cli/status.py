@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from geoseg.cli.console import Verbose, start
 from geoseg.durations import duration
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ _STATES = {
 def status(
     folder: Annotated[Path, typer.Argument(help="Folder of a run, as its file names it.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Say how far a run is: while it goes on, after it, and after a crash."""
+    start(verbose=verbose)
     from geoseg.archive import archive_status
 
     found = archive_status(folder)

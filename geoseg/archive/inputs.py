@@ -52,8 +52,11 @@ def scenes(config: RunConfig) -> Iterator[Scene]:
 
 
 def at(path: str, config: RunConfig, **known: Any) -> Scene:
-    """The scene at a path or URL."""
-    href = path if is_remote(path) else os.path.normpath(config.path(path))
+    """The scene at a path or URL; one in an unknown ``~user`` is as written, and found out as a bad one in its turn."""
+    try:
+        href = path if is_remote(path) else os.path.normpath(config.path(path))
+    except ConfigError:
+        href = path
     name = href.rstrip("/").rpartition("/")[2].partition("?")[0] if is_remote(path) else os.path.basename(href)
     return Scene(href=href, name=name or href, **known)
 

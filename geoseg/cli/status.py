@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _STATES = {
     "running": "running",
+    "suspended": "suspended: its process is stopped (Ctrl-Z, a batch system), and goes on with fg or SIGCONT",
     "ended": "ended",
     "interrupted": "interrupted: the same command goes on from here",
     "stopped": "stopped: the same command goes on from here",
@@ -45,6 +46,9 @@ def _tell(found: Status) -> None:
     typer.echo(f"{found.folder}: {_STATES[found.state]}")
     ended = f", ended {found.ended}" if found.ended else ""
     code = "" if found.exit_code is None else f", exit code {found.exit_code}"
+    if not found.started:
+        typer.echo("scenes     being looked for")
+        return
     typer.echo(f"started    {found.started}{ended}{code}")
     typer.echo(f"model      {found.model}")
     if found.stopped:

@@ -69,6 +69,13 @@ def test_version_and_help() -> None:
     assert "70 a fault" in " ".join(listed.split())
 
 
+def test_help_names_a_type_where_there_is_a_value() -> None:
+    for words in (("extract",), ("models",), ("models", "add"), ()):
+        said = cli(*words, "--help").output
+        assert said.count("<bool>") <= 1, said  # of typer's own --help
+    assert "<float>" in cli("extract", "--help").output
+
+
 def test_no_help_is_taken_for_markup() -> None:
     """rich drops what stands in square brackets."""
     group = typer.main.get_command(app)

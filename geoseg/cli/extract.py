@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, flag, log, start
 from geoseg.cli.options import (
     Again,
     Aoi,
@@ -67,7 +67,7 @@ def extract(
     keep_overlaps: KeepOverlaps = False,
     force: Force = False,
     again: Again = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", help="Check everything, say what would be done.")] = False,
     report: ReportFile = None,
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from geoseg.cli.console import Verbose, log, out, show, start
+from geoseg.cli.console import Verbose, flag, log, out, show, start
 
 models = typer.Typer(invoke_without_command=True)
 
@@ -18,7 +18,7 @@ models = typer.Typer(invoke_without_command=True)
 @models.callback()
 def _list(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="The model cards as one JSON array.")] = False,
+    as_json: Annotated[bool, flag("--json", help="The model cards as one JSON array.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """List the models that have names: the bundled ones and those that were added."""
@@ -48,8 +48,8 @@ def add(
     card: Annotated[
         Path | None, typer.Option(help="The model card (TOML; templates are in configs/models); default: FILE's own.")
     ] = None,
-    pickle: Annotated[bool, typer.Option("--pickle", help="FILE may be a .pth: only its tensors are read.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a model of that name that was added before.")] = False,
+    pickle: Annotated[bool, flag("--pickle", help="FILE may be a .pth: only its tensors are read.")] = False,
+    force: Annotated[bool, flag("--force", help="Replace a model of that name that was added before.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Check a model of your own, and keep it under its card's name."""

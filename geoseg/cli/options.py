@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from geoseg.cli.console import flag
 from geoseg.errors import ConfigError
 from geoseg.paths import expanded
 
@@ -31,12 +32,12 @@ Regularize = Annotated[
     str | None,
     typer.Option(help="Redraw outlines: none, buildings (right angles) or ships (hulls); unset: as the model asks."),
 ]
-KeepOverlaps = Annotated[bool, typer.Option("--keep-overlaps", help="Let footprints of a class overlap.")]
+KeepOverlaps = Annotated[bool, flag("--keep-overlaps", help="Let footprints of a class overlap.")]
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")]
 Workers = Annotated[int | None, typer.Option(help="Threads on this machine, of each process.")]
 Processes = Annotated[int | None, typer.Option(help="Processes on this machine; unset: only this one.")]
-Again = Annotated[bool, typer.Option("--again", help="Work even where OUTPUT is whole and of this very run already.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace an output that looks open elsewhere.")]
+Again = Annotated[bool, flag("--again", help="Work even where OUTPUT is whole and of this very run already.")]
+Force = Annotated[bool, flag("--force", help="Replace an output that looks open elsewhere.")]
 ReportFile = Annotated[Path | None, typer.Option(help="Also write the run's report, as JSON.")]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geoseg.cli.console import Verbose, start
+from geoseg.cli.console import Verbose, flag, start
 from geoseg.durations import duration
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _STATES = {
 
 def status(
     folder: Annotated[Path, typer.Argument(help="Folder of a run, as its file names it.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, flag("--json", help="One JSON object.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Say how far a run is: while it goes on, after it, and after a crash."""

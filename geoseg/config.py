@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -13,16 +13,18 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     PlainSerializer,
     PlainValidator,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from geoseg.errors import ConfigError
-from geoseg.tomls import explained, listed, read_toml
+from geoseg.tomls import checked, listed, read_toml
 
 Count = Annotated[int, Field(ge=1, le=1024)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -177,8 +179,14 @@ class EngineSettings(Section):
     patience_s: Annotated[float, Field(gt=0.0, le=1e7)] = 60.0
     """Seconds to wait for a scheduler to answer, and for a cluster that has no worker left to get one."""
 
+    @model_validator(mode="after")
+    def _in_one_place(self) -> Self:
+        if self.scheduler is not None and self.processes is not None:
+            raise ValueError("scheduler or processes, not both: with a scheduler its own workers do the work")
+        return self
+
     def at(self, scheduler: str | None) -> EngineSettings:
-        """The same at this scheduler; None: as it is.
+        """The same at this scheduler, in place of processes of this machine; None: as it is.
 
         Raises:
             ConfigError: what is no address.
@@ -186,7 +194,7 @@ class EngineSettings(Section):
         if scheduler is None:
             return self
         try:
-            return EngineSettings.model_validate({**self.model_dump(), "scheduler": scheduler})
+            return EngineSettings.model_validate({**self.model_dump(), "scheduler": scheduler, "processes": None})
         except ValidationError as error:
             raise ConfigError(f"the scheduler {scheduler!r}", allowed=error.errors()[0]["msg"]) from None
 
@@ -210,6 +218,9 @@ class Settings(Section):
     """Everything about a run that is not the raster, the model or the AOI.
 
     ``None`` everywhere means: as the model card, or the raster, says.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong type or out of range.
     """
 
     tiling: TilingSettings = TilingSettings()
@@ -228,6 +239,11 @@ class Settings(Section):
     """Where predictions are kept."""
     output: OutputSettings = OutputSettings()
     """What the output is like."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _checked(cls, values: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        return checked(cls, values, handler, info)
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -273,10 +289,7 @@ def read_sections(path: str | Path, kind: type[AnySettings], *, remedy: str) -> 
             allowed=f"the sections {listed(kind)}",
             remedy=remedy,
         )
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise explained(error, str(path), text, kind) from error
+    return kind.model_validate(values, context={"path": str(path), "text": text})
 
 
 def json_schema() -> str:

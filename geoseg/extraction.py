@@ -240,6 +240,8 @@ def _to_disk(
 ) -> Report:
     began = _begin(job)
     target = check_output(output, force=force)
+    if not isinstance(store, Store):
+        check_store(job, store)
     if is_dataset(target):
         _check_apart(target, Place.of(store.path) if isinstance(store, Store) else _store_place(job, store))
     folder = WorkFolder.claim(WorkFolder.beside(target), key=job.predictions_key)
@@ -283,9 +285,19 @@ def _kept(job: Job, store: str | Path | None) -> Store | None:
     return None if place is None else Store.create_or_open(place.path, job.predictions_key, job.scope.as_header())
 
 
+def check_store(job: Job, store: str | Path | None) -> None:
+    """Find out before the work whether a run can keep its predictions where it is asked to; errors as for the run."""
+    place = _store_place(job, store)
+    if place is not None:
+        Store.check(place.path, job.predictions_key)
+
+
 def _store_place(job: Job, store: str | Path | None) -> Place | None:
     asked = job.store(store)
-    return None if asked is None else Place.of(asked)
+    place = None if asked is None else Place.of(asked)
+    if place is not None and store is not None:  # a folder of stores, which the settings name, is made
+        place.check()
+    return place
 
 
 def _check_apart(target: Path, store: Place | None) -> None:

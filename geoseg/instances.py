@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,8 +39,8 @@ class Instances:
 
     Raises:
         AnswerError: boxes that are empty or not finite, scores outside [0, 1] or not finite: bad values.
-        ModelError: boxes or scores that are no numbers, boxes of another shape, lengths that differ, labels that are
-            negative or no whole numbers, a mask that is not 2-D: no set of instances at all.
+        ModelError: boxes, scores or labels that are no numbers (text is none), boxes of another shape, lengths that
+            differ, labels that are negative or no whole numbers, a mask that is not 2-D: no set of instances at all.
     """
 
     boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
@@ -63,7 +63,9 @@ class Instances:
         object.__setattr__(self, "boxes", boxes.reshape(-1, 4))
         object.__setattr__(self, "scores", scores.reshape(-1))
         object.__setattr__(self, "labels", labels.astype(np.int64).reshape(-1))
-        object.__setattr__(self, "masks", tuple(np.asarray(mask) for mask in self.masks))
+        if not isinstance(self.masks, Iterable):
+            raise ModelError(f"masks of type {type(self.masks).__name__}", allowed="a crop per box; none: ()")
+        object.__setattr__(self, "masks", tuple(_array(mask, "masks") for mask in self.masks))
         n = len(self.boxes)
         if not (len(self.scores) == len(self.labels) == len(self.masks) == n):
             raise ModelError(
@@ -91,8 +93,15 @@ class Instances:
 
 
 def _numbers(values: Any, what: str, kind: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
+    given = _array(values, what)
+    if given.dtype.kind not in "biuf":  # text, too, would be taken for the numbers that it says, and None for NaN
+        said = f"{what} that are no array of numbers (of type {given.dtype})"
+        raise ModelError(said, allowed="numbers; a label is an index into the card's classes, from 0")
+    return given.astype(kind, copy=False)
+
+
+def _array(values: Any, what: str) -> NDArray[Any]:
     try:
-        return np.asarray(values, kind)
-    except (TypeError, ValueError) as error:  # text, rows of several lengths
-        allowed = "numbers; a label is an index into the card's classes, from 0"
-        raise ModelError(f"{what} that are no array of numbers ({error})", allowed=allowed) from error
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # rows of several lengths; a tensor on a GPU
+        raise ModelError(f"{what} that are no array ({error})", allowed="NumPy arrays, or lists of numbers") from error

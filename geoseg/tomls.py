@@ -7,13 +7,15 @@ import re
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, ValidationInfo
+from pydantic_core import ErrorDetails
 
 from geoseg.errors import ConfigError
 from geoseg.paths import expanded
 
+Values = TypeVar("Values", bound=BaseModel)
 Keys = tuple[str | int, ...]
 """Where a value stands: names of tables and keys, and numbers within lists."""
 
@@ -43,29 +45,54 @@ def read_toml(path: str | Path, *, example: str) -> tuple[str, dict[str, Any]]:
         ) from error
 
 
+def checked(
+    kind: type[Values], values: Any, handler: ModelWrapValidatorHandler[Values], info: ValidationInfo
+) -> Values:
+    """What settings are made by, as the outermost wrap validator of ``kind``: whoever makes them is told what is wrong
+    in the same words, with the line where the validation's context is the file (``path`` and ``text``).
+
+    Raises:
+        ConfigError: pydantic's error, explained.
+    """
+    try:
+        return handler(values)
+    except ValidationError as error:
+        file = info.context or {"path": "", "text": ""}
+        raise explained(error, file["path"], file["text"], kind) from error
+
+
+def said(problem: ErrorDetails) -> str:
+    """What pydantic says of a value, without what it puts before the words of our own rules."""
+    if problem["type"] == "model_type":
+        return "a table of keys and values"
+    return problem["msg"].removeprefix("Value error, ")
+
+
 def explained(error: ValidationError, path: str, text: str, kind: type[BaseModel]) -> ConfigError:
-    """The first thing that is wrong, with its line; how many more there are."""
+    """The first thing that is wrong, with its line; how many more there are. Without a ``path`` it is of no file."""
     # An unknown key first: a misspelt name also leaves the true one missing.
     problems = sorted(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
     first = problems[0]
     keys, section = _place(first["loc"], kind)
     line = _line_of(text, keys)
-    where = f"{path}, line {line}" if line else path
+    where = f"{path}, line {line}: " if line and keys else f"{path}: " if path else ""
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     name = ".".join(key for key in keys if isinstance(key, str))
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(keys[-1]), _every_name(section, kind), n=1, cutoff=0.5)
         return ConfigError(
-            f"{where}: {name} is no setting{more}",
+            f"{where}{name} is no setting{more}",
             allowed=listed(section),
             remedy=f"Did you mean {_where_is(near[0], section, kind)}?" if near else "Take the line out",
         )
     if first["type"] == "missing":
-        return ConfigError(f"{where}: {name} is missing{more}", remedy="It has no default: say it")
-    got = repr(first["input"])
-    said = first["msg"].removeprefix("Value error, ")  # pydantic's, before what our own rules say
-    allowed = (said[0].lower() + said[1:]).replace("a valid tuple", "a list, [...]")  # TOML knows no tuples
-    return ConfigError(f"{where}: {name} = {got[:200]}{more}", allowed=allowed)
+        return ConfigError(f"{where}{name} is missing{more}", remedy="It has no default: say it")
+    rule = said(first)
+    if first["type"] == "value_error" and not keys:  # a rule over all tables, which names them
+        return ConfigError(f"{where}{rule}{more}")
+    got = f"{name} = " if name else "settings that are "
+    allowed = (rule[0].lower() + rule[1:]).replace("a valid tuple", "a list, [...]")  # TOML knows no tuples
+    return ConfigError(f"{where}{got}{first['input']!r:.200}{more}", allowed=allowed)
 
 
 def listed(section: type[BaseModel]) -> str:

@@ -6,11 +6,11 @@ import argparse
 import atexit
 import glob
 import logging
-import signal
 import sys
 from pathlib import Path
 
 import geoseg
+from geoseg.signals import stoppable
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2")
 """Of rasters, in whatever case."""
@@ -34,9 +34,9 @@ def flow(model: str, description: str) -> int:
     options = parser.parse_args()
     atexit.register(drop_unwritten)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as schedulers stop what they started
     try:
-        done = geoseg.run_archive(configured(options), scheduler=options.scheduler)
+        with stoppable():
+            done = geoseg.run_archive(configured(options), scheduler=options.scheduler)
     except (Exception, KeyboardInterrupt) as error:  # Python's own exit code for any of them is 1, which means done
         code = geoseg.errors.exit_code(error)
         logging.error("%s", error if isinstance(error, geoseg.GeosegError) else repr(error), exc_info=code == 70)

@@ -121,8 +121,9 @@ def command(raster: Path, output: Path, options: dict[str, Any]) -> None:
     import typer
 
     from geoseg.cli.console import start
-    from geoseg.cli.exits import Commands, stoppable
+    from geoseg.cli.exits import Commands
     from geoseg.extraction import extract_to
+    from geoseg.signals import stoppable
 
     app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
     app.callback()(lambda: None)
@@ -350,7 +351,7 @@ def spawn_archive(folder: Path, **options: Any) -> subprocess.Popen[str]:
 
 def archive(folder: str, options: dict[str, Any]) -> None:
     """What `geoseg run` does, but for the model."""
-    from geoseg.cli.exits import stoppable
+    from geoseg.signals import stoppable
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     values = {

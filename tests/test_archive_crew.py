@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import geopandas as gpd
@@ -64,7 +67,12 @@ def test_a_script_that_its_own_processes_would_run_is_told(tmp_path: Path, monke
         run_archive(configured(tmp_path), model=BOXES)
 
 
-def test_what_hangs_is_ended(tmp_path: Path) -> None:
+def test_what_hangs_is_ended_and_what_stood_still_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-Z and a pause longer than ``scene_timeout_s``, what was at work was ended."""
+    paused, clock = [0.0], time.monotonic
+    monkeypatch.setattr("geoseg.archive.crew.time", SimpleNamespace(monotonic=lambda: clock() + paused[0]))
     orders = Orders(model=BOXES, card=BOXES.card, digest="", settings=configured(tmp_path).settings, aoi=None)
     crew = Crew(orders, 1, limit_s=3600.0)
     raster = scene(tmp_path / "a.tif", ground(50, 70, background=SLEEPER))
@@ -74,6 +82,8 @@ def test_what_hangs_is_ended(tmp_path: Path) -> None:
         hand, looked = _said(crew)
         assert isinstance(looked, Looked) and not crew.free
         hand.send(True)
+        paused[0] = 7200.0
+        assert not [answer for _, answer in crew.answers(0.1) if isinstance(answer, Died)]
         crew.limit_s = 0.0
         hand, died = _said(crew)
         assert isinstance(died, Died) and "scene_timeout_s" in died.why
@@ -228,6 +238,12 @@ def _kill_and_go_on(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
     live = archive_status(tmp_path / "out")
     assert (live.state, live.counts["done"], live.running[0]["name"]) == ("running", 1, "b.tif")
     workers = [pid for pid in _children(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    process.send_signal(signal.SIGSTOP)
+    os.utime(tmp_path / "out" / ".run.beat", (0, 0))  # as after a minute, when it was said to be killed
+    _until(lambda: archive_status(tmp_path / "out").state == "suspended")
+    assert [scene["name"] for scene in archive_status(tmp_path / "out").running] == ["b.tif"]
+    process.send_signal(signal.SIGCONT)
+    _until(lambda: archive_status(tmp_path / "out").state == "running")
     process.kill()
     code = process.wait(30)
     assert workers

@@ -146,6 +146,8 @@ def test_lists_and_paths(folder: Path) -> None:
     assert other.href == "/elsewhere/\udcff.tif"
     assert (remote.href, remote.name) == ("s3://bucket/x/y.tif?v=1", "y.tif")
     assert names(folder, paths=["in/b.tif", "absent.tif"]) == ["b.tif", "absent.tif"]
+    (lost,) = found(folder, paths=["~no-such-user/x.tif"])  # one bad scene, not the end of the run
+    assert (lost.href, lost.name) == ("~no-such-user/x.tif", "x.tif")
     with pytest.raises(ConfigError, match="cannot be read"):
         names(folder, list="absent.txt")
     (folder / "list.txt").write_text("in/a.tif\r\n", encoding="utf-16")
@@ -238,7 +240,7 @@ def test_a_search_in_a_catalogue_beside_the_runs_file(folder: Path, caplog: pyte
     assert both[1].acquired is not None and len(both[1].extra["extent"]) == 4
     assert "passed by: " in caplog.text and "scene-01" in caplog.text
     for wrong in ({"url": "x", "colections": ["a"]}, {"url": "x", "query": {"n": {"below": 3}}}):
-        with pytest.raises(ValueError, match=r"colections|no comparison"):
+        with pytest.raises(ConfigError, match=r"colections|no comparison"):
             configured(folder, input={"stac": wrong})
 
 
@@ -251,7 +253,7 @@ def test_paths_in_the_settings_of_each_raster_start_from_the_file(folder: Path) 
 
 @pytest.mark.parametrize("output", ["", ".", "scenes", "scenes/a.gpkg", "./scenes"])
 def test_the_merged_layer_may_not_take_the_place_of_the_outputs(folder: Path, output: str) -> None:
-    with pytest.raises(ValueError, match=r"merge\.output"):
+    with pytest.raises(ConfigError, match=r"merge\.output"):
         configured(folder, merge={"output": output})
 
 

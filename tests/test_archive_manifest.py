@@ -11,11 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from archive_scenes import day
+from commands import cli
 
 from geoseg.archive import Manifest, Scene, archive_status
 from geoseg.archive.manifest import FILE
@@ -178,6 +181,50 @@ def test_a_manifest_that_is_broken_says_what_helps(tmp_path: Path, left: bytes |
     path.write_bytes(left if isinstance(left, bytes) else path.read_bytes()[:left])
     with pytest.raises(SinkError, match="move the manifest away"), Manifest.opened(tmp_path, create=True) as manifest:
         begin(manifest, "a.tif")
+
+
+CHANGES = (
+    "UPDATE scene SET state = 'dnoe'",
+    "UPDATE scene SET figures = '{', state = 'failed'",
+    "UPDATE scene SET figures = '[1]', state = 'failed'",
+    "UPDATE scene SET tiles = '[1]', state = 'running'",
+    "UPDATE scene SET tries = 'often', state = 'failed'",
+    "UPDATE scene SET started = 'yesterday', state = 'running'",
+    "UPDATE scene SET started = '2026-01-01', state = 'running'",
+    "UPDATE scene SET name = 7, state = 'failed'",
+    *(f"UPDATE fact SET value = '{value}' WHERE key = 'pid'" for value in ("{", '"x"', "[]")),
+    """UPDATE fact SET value = '"runing"' WHERE key = 'state'""",
+)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_manifest_that_somebody_changed_says_what_helps(tmp_path: Path, change: str) -> None:
+    facts = {"state": "running", "pid": os.getpid(), "host": socket.gethostname(), "started": str(datetime.now(UTC))}
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        manifest.begin(scenes("a.tif"), "{stem}", ".gpkg", **facts)
+    with sqlite3.connect(tmp_path / FILE) as db:
+        db.execute(change)
+    db.close()
+    result = cli("status", tmp_path)
+    assert result.exit_code == 4 and "move the manifest away" in result.stderr, result.output
+
+
+def test_whether_a_run_is_at_work_is_told_by_its_process(tmp_path: Path) -> None:
+    """Its sign of life stands still where it is stopped, or the disk is full."""
+    with Manifest.opened(tmp_path, create=True):
+        assert archive_status(tmp_path).state == "killed"  # so far it has only looked for its scenes
+        (tmp_path / ".run.beat").touch()
+        assert archive_status(tmp_path).state == "running" and "being looked for" in cli("status", tmp_path).stdout
+    os.utime(tmp_path / ".run.beat", (0, 0))
+    mine = {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
+    began = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
+    for hours, state in (
+        (1, "running"),
+        (-1, "killed"),
+    ):  # begun by this process; before it was: its number is another's
+        with Manifest.opened(tmp_path, create=True) as manifest:
+            manifest.begin(scenes("a.tif"), "{stem}", ".gpkg", **mine, started=str(began + timedelta(hours=hours)))
+        assert archive_status(tmp_path).state == state
 
 
 def test_a_signature_tells_contents_masks_and_copies_apart(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -68,6 +69,13 @@ def test_version_and_help() -> None:
     assert "70 a fault" in " ".join(listed.split())
 
 
+def test_help_names_a_type_where_there_is_a_value() -> None:
+    for words in (("extract",), ("models",), ("models", "add"), ()):
+        said = cli(*words, "--help").output
+        assert said.count("<bool>") <= 1, said  # of typer's own --help
+    assert "<float>" in cli("extract", "--help").output
+
+
 def test_no_help_is_taken_for_markup() -> None:
     """rich drops what stands in square brackets."""
     group = typer.main.get_command(app)
@@ -122,7 +130,11 @@ def test_plan_replaces_a_plan_and_nothing_else(squares: Path, small: Path, tmp_p
     tiles = tmp_path / "tiles.gpkg"
     assert [cli("plan", small, "-o", tiles).exit_code for _ in range(2)] == [0, 0]
     assert cli("plan", small, "-o", squares, "--force").exit_code == 0
-    assert set(gpd.list_layers(squares)["name"]) == {"cores", "windows"}
+    with closing(sqlite3.connect(squares)) as db:
+        styles = dict(db.execute("SELECT f_table_name, styleQML FROM layer_styles WHERE useAsDefault").fetchall())
+        shown = {name for (name,) in db.execute("SELECT table_name FROM gpkg_contents WHERE data_type = 'features'")}
+    assert set(styles) == shown == {"cores", "windows"}
+    assert "dash" in styles["windows"] and "dash" not in styles["cores"]
 
 
 @pytest.mark.parametrize(
@@ -268,6 +280,31 @@ def test_models_lists_the_bundled_cards() -> None:
     cards = json.loads(cli("models", "--json").output)
     table = cli("models").output
     assert all(card["name"] in table for card in cards)
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (("models",), "geoseg.detectors.bundled_models"),
+        (("doctor",), "geoseg.cli.doctor.all_checks"),
+        (("status", "."), "geoseg.archive.archive_status"),
+        (("models", "add", "a"), "geoseg.zoo.add_model"),
+        (("models", "export", "a", "-o", "b"), "geoseg.zoo.export_model"),
+        (("review", "a.gpkg"), "geoseg.sinks.review.write_review"),
+    ],
+)
+def test_a_fault_shows_its_traceback_as_its_message_says(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], fault: str
+) -> None:
+    home, _, name = fault.rpartition(".")
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(importlib.import_module(home), name, fail)
+    plain, more = cli(*words), cli(*words, "-v")
+    assert plain.exit_code == more.exit_code == 70 and "Run again with -v" in plain.stderr
+    assert "Traceback" in more.stderr and "Traceback" not in plain.stderr
 
 
 def test_doctor_finds_this_installation_in_order() -> None:
@@ -544,9 +581,24 @@ def test_dry_run_writes_nothing(tmp_path: Path, raster: Path, weights: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == [raster.name]
 
 
+def test_a_store_is_made_in_a_folder_that_is_there(tmp_path: Path, small: Path, weights: Path) -> None:
+    out, words = tmp_path / "a.gpkg", ("extract", small, "--model", weights, "-o", tmp_path / "a.gpkg")
+    before = {path.name for path in tmp_path.iterdir()}
+    for store, said in ((small, "no folder"), (tmp_path / "stoer" / "a", "does not exist"), (out, "named twice")):
+        for more in ((), ("--dry-run",)):
+            result = cli(*words, "--store", store, *more)
+            assert result.exit_code == 2 and said in result.stderr, result.output
+    assert {path.name for path in tmp_path.iterdir()} - before <= {".a.gpkg.lock"}
+    assert cli(*words, "--store", tmp_path / "a.store", "-q").exit_code == 0
+    other = cli(*words, "--store", tmp_path / "a.store", "--core", 40, "--dry-run")
+    assert other.exit_code == 2 and "keeps predictions of another" in other.stderr
+
+
 def test_options_win_over_the_settings_file(tmp_path: Path, raster: Path, weights: Path) -> None:
     config = tmp_path / "run.toml"
-    config.write_text("[tiling]\ncore = 32\nhalo = 4\n[detect]\nscore_threshold = 0.9\n")
+    config.write_text(
+        "[tiling]\ncore = 32\nhalo = 4\n[detect]\nscore_threshold = 0.9\n[engine]\nscheduler = 'tcp://a:1'\n"
+    )
     arguments = (
         "extract",
         raster,
@@ -558,7 +610,7 @@ def test_options_win_over_the_settings_file(tmp_path: Path, raster: Path, weight
         "--config",
         config,
     )
-    text = cli(*arguments, "--core", 50, "--score-threshold", 0.3).output
+    text = cli(*arguments, "--core", 50, "--score-threshold", 0.3, "--processes", 2).output  # the last: no scheduler
     assert "core 50 + halo 4" in text
     assert "threshold  0.3" in text
 
@@ -572,6 +624,7 @@ def test_options_win_over_the_settings_file(tmp_path: Path, raster: Path, weight
         (["--bands", "red=3,green"], "--bands"),
         (["--scaling", "1"], "--scaling"),
         (["--scaling", "0,1", "--stretch", "2,98"], "together"),
+        (["--scheduler", "tcp://a:1", "--processes", 2], "--scheduler and --processes together"),
         (["--aoi", "1,2,3"], "AOI"),
         (["--config", "absent.toml"], "absent.toml"),
         (["--model", "bildings"], "bildings"),

@@ -141,8 +141,8 @@ def test_unmatched_objects_add_up_to_the_table(tmp_path: Path) -> None:
     assert lines["all"].split()[-3:] == ["9", "8", "2"]
     assert lines["errors"].split(None, 1)[1] == "1 missed, 1 false, 1 poor outline, 1 duplicate, 1 split, 2 merged"
     assert lines["unmatched"].split(None, 1)[1] == (
-        "7 predicted = 1 false + 1 poor outline + 1 duplicate + 4 pieces or merged; "
-        "6 true = 1 missed + 1 poor outline + 1 split + 3 merged"
+        "7 predicted = 1 false + 1 poor outline + 1 duplicate + 4 in splits or mergers; "
+        "6 true = 1 missed + 1 poor outline + 1 split + 3 swallowed"
     )
 
 

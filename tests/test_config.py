@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -81,7 +82,7 @@ def test_an_unknown_key_is_refused_with_line_and_nearest_name(
         ('[detect]\n\ndevice = "gpu"\n', 3, "match pattern"),
         ("[raster]\nbands = { red = 0 }\n", 2, "greater than or equal to 1"),
         ("[raster]\nroots = [\n  'a',\n  3,\n]\n", 2, "valid string"),
-        ("tiling = 5\n", 1, "dictionary"),
+        ("tiling = 5\n", 1, "table of keys"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused_with_its_line(toml: Writer, text: str, line: int, said: str) -> None:
@@ -190,7 +191,7 @@ def test_an_address_that_is_none_is_refused_before_any_work(address: str, good: 
     if good:
         assert EngineSettings().at(address).scheduler == address
         return
-    with pytest.raises(ValidationError, match="The address of a dask scheduler"):
+    with pytest.raises(ConfigError, match="the address of a dask scheduler"):
         Settings.model_validate({"engine": {"scheduler": address}})
     with pytest.raises(ConfigError, match="tcp://host:8786"):
         geoseg.extract("no.tif", Painted(), scheduler=address)
@@ -199,8 +200,42 @@ def test_an_address_that_is_none_is_refused_before_any_work(address: str, good: 
 def test_a_range_is_short_for_low_and_high() -> None:
     short, long = (Settings.model_validate({"raster": {"scaling": s}}) for s in ([90, 1590], {"low": 90, "high": 1590}))
     assert short == long
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigError, match="a table of keys and values"):
         Settings.model_validate({"raster": {"scaling": [1, 2, 3]}})
+
+
+RUN: dict[str, Any] = {"archive": {"model": "buildings", "folder": "out"}, "input": {"globs": ["*.tif"]}}
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Settings(vectorise={}), "vectorise is no setting. .* Did you mean vectorize?"),  # type: ignore[call-arg]
+        (lambda: Settings.model_validate([1]), "a table of keys and values"),
+        (lambda: geoseg.RunConfig.model_validate(RUN | {"input": {}}), r"^\[input\] names no raster"),
+        (lambda: geoseg.RunConfig.model_validate(RUN | {"detect": {"batch": "x"}}), "^detect.batch = 'x'. Allowed"),
+        (lambda: geoseg.TrainConfig.model_validate({"model": {}}), "model.name is missing .and 3 more"),
+    ],
+)
+def test_settings_made_in_python_are_refused_in_the_same_words(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        make()
+    assert "Value error" not in str(refused.value)
+
+
+def test_a_rule_over_the_whole_file_is_told_without_the_file(toml: Writer) -> None:
+    path = toml('[archive]\nmodel = "buildings"\nfolder = "out"\n[input]\n')
+    with pytest.raises(ConfigError) as refused:
+        read_run_config(path)
+    assert str(refused.value) == f"{path}: [input] names no raster: it needs globs, paths, list, index or stac."
+
+
+def test_work_is_done_in_one_place() -> None:
+    both = {"engine": {"scheduler": "tcp://a:1", "processes": 2}}
+    with pytest.raises(ConfigError, match="scheduler or processes, not both"):
+        Settings.model_validate(both)
+    here = EngineSettings(processes=2)
+    assert here.at("tcp://a:1") == EngineSettings(scheduler="tcp://a:1") and here.at(None) == here
 
 
 def test_two_sides_of_a_tile_are_told_without_a_warning() -> None:

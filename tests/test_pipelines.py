@@ -67,6 +67,15 @@ def test_nothing_that_fails_ends_as_if_it_were_done(tmp_path: Path, error: str, 
     assert done.returncode == code and error[:10] in done.stderr, done.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_flow_that_is_stopped_or_loses_its_connection_ends_as_the_command_does(tmp_path: Path, name: str) -> None:
+    (tmp_path / "sqlite3.py").write_text(f"import signal\nsignal.raise_signal(signal.{name})\n")  # in the middle of it
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = flow(tmp_path, tmp_path / "out", PYTHONPATH=path)
+    assert done.returncode == 130 and "KeyboardInterrupt" in done.stderr, done.stderr
+
+
 def test_a_flow_that_cannot_be_heard_is_done_still(tmp_path: Path, weights: Path) -> None:
     (tmp_path / "in").mkdir()
     command = [sys.executable, str(SHIPS), str(tmp_path / "in"), str(tmp_path / "öut"), "--model", str(weights)]

@@ -116,7 +116,14 @@ def test_values_that_are_none_are_a_gap_and_other_answers_of_geoseg_end_the_run(
         ({"labels": [float("nan"), 0]}, "whole numbers"),
         ({"labels": ["roof", "roof"]}, "labels that are no array of numbers"),
         ({"scores": ["high", "low"]}, "scores that are no array of numbers"),
-        ({"boxes": [[1, 1, 9], [2, 2, 9, 9]]}, "boxes that are no array of numbers"),
+        ({"boxes": [[1, 1, 9], [2, 2, 9, 9]]}, "boxes that are no array"),
+        ({"boxes": [["1", "1", "9", "8"]] * 2}, "boxes that are no array of numbers .of type <U1"),
+        ({"scores": np.array(["0.9", "1"], object)}, "scores that are no array of numbers"),
+        ({"scores": [None, 1]}, "scores that are no array of numbers"),
+        ({"scores": np.array([0.9 + 1j, 1])}, "scores that are no array of numbers .of type complex"),
+        ({"labels": b"0"}, "labels that are no array of numbers"),
+        ({"masks": None}, "masks of type NoneType"),
+        ({"masks": [[[1], [1, 0]], [[1]]]}, "masks that are no array"),
     ],
 )
 def test_nothing_is_made_to_fit(wrong: dict[str, Any], message: str) -> None:

@@ -211,6 +211,8 @@ def test_a_copy_to_correct_offers_the_verdicts(footprints: Path) -> None:
         write_review(footprints, copy)
     with pytest.raises(ConfigError, match="own file"):
         write_review(footprints, footprints, force=True)
+    with pytest.raises(ConfigError, match="Correct it as it is"):  # the copy of a copy was x.review.review.gpkg
+        write_review(copy, review_path(copy), force=True)
 
 
 def test_what_qgis_has_saved_comes_along(footprints: Path, tmp_path: Path) -> None:

@@ -147,6 +147,8 @@ def test_architectures_that_cannot_be_built_are_named(wrong: dict[str, object]) 
         {"mean": None},
         {"gsd_m": 0.0},
         {"classes": ()},
+        {"classes": ("ship", " ")},
+        {"classes": ("ship", "quay", "ship")},
     ],
 )
 def test_cards_that_cannot_be_right_are_refused(wrong: dict[str, object]) -> None:

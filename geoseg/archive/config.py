@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationInfo,
+    model_validator,
+)
 
 from geoseg.archive.names import check_template
 from geoseg.config import Fraction, Names, ScalingSettings, Section, Settings, as_tuple, read_sections
 from geoseg.errors import ConfigError
 from geoseg.paths import expanded
 from geoseg.stac.settings import StacSettings
+from geoseg.tomls import checked
 
 Format = Literal["gpkg", "parquet", "fgb", "geojson"]
 
@@ -135,6 +143,11 @@ class RunConfig(Settings):
         if not (given.globs or given.paths or given.list or given.index or given.stac):
             raise ValueError("[input] names no raster: it needs globs, paths, list, index or stac")
         return self
+
+    @model_validator(mode="wrap")  # Settings' own does not see what _whole says
+    @classmethod
+    def _checked_whole(cls, values: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        return checked(cls, values, handler, info)
 
     @property
     def settings(self) -> Settings:

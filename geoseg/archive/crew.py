@@ -41,13 +41,21 @@ class Hand:
             ) from error
         theirs.close()
         self.task: Task | None = None
-        self.count, self.began = 0, 0.0
+        self.count, self.spent_s = 0, 0.0
+        self._seen = 0.0
 
     def give(self, task: Task) -> None:
         """Have it work on a scene."""
-        self.task, self.began = task, time.monotonic()
+        self.task, self.spent_s, self._seen = task, 0.0, time.monotonic()
         self.count += 1
         self.send(task)
+
+    def pass_time(self, most_s: float) -> float:
+        """Seconds that it has been at its scene, of those since the last call ``most_s`` at most: where this process
+        was stopped for a while (Ctrl-Z, a batch system that makes room), that one was, too."""
+        now = time.monotonic()
+        self.spent_s, self._seen = self.spent_s + min(now - self._seen, most_s), now
+        return self.spent_s
 
     def send(self, message: Any) -> None:
         """Tell it something; one that is dead is found out where its answer is awaited."""
@@ -107,7 +115,7 @@ class Crew:
             if isinstance(said, Died):
                 self._drop(hand)
         for hand in self.busy:
-            if time.monotonic() - hand.began > self.limit_s:
+            if hand.pass_time(max(2 * timeout_s, self.limit_s / 100)) > self.limit_s:
                 yield hand, Died(why=f"hung: not done in {self.limit_s:g} s ([archive] scene_timeout_s)")
                 self._drop(hand)
 

@@ -64,8 +64,11 @@ def _named(config: RunConfig) -> Iterator[Scene]:
 
 
 def at(path: str, config: RunConfig, **known: Any) -> Scene:
-    """The scene at a path or URL."""
-    href = path if is_remote(path) else os.path.normpath(config.path(path))
+    """The scene at a path or URL; one in an unknown ``~user`` is as written, and found out as a bad one in its turn."""
+    try:
+        href = path if is_remote(path) else os.path.normpath(config.path(path))
+    except ConfigError:
+        href = path
     return Scene(href=href, name=name_of(href) or href, **known)
 
 

@@ -8,14 +8,13 @@ journal: a write-ahead log does not work on network file systems, and there is o
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
+from geoseg.archive import cells
 from geoseg.archive.names import distinct, folded, named
 from geoseg.archive.record import Record, State
 from geoseg.archive.spool import spooled
@@ -40,8 +39,6 @@ CREATE TABLE scene (
 CREATE INDEX scene_state ON scene (state, id);
 CREATE INDEX scene_key ON scene (key);
 """
-_DATES = ("acquired", "seen", "started", "ended")
-_JSON = ("extra", "extent", "tiles", "figures")
 _FIELDS = tuple(Record.__dataclass_fields__)
 
 
@@ -126,8 +123,8 @@ class Manifest:
         return self.count("pending")
 
     def _want(self, scene: Scene, turn: int, template: str, suffix: str) -> None:
-        date, extra = _text("acquired", scene.acquired), _text("extra", dict(scene.extra))
-        href = _told(scene.href)
+        date, extra = cells.cell("acquired", scene.acquired), cells.cell("extra", dict(scene.extra))
+        href = cells.told(scene.href)
         found = self._db.execute("SELECT id, output FROM scene WHERE href = ?", (href,)).fetchone()
         if found is not None:
             output = str(Path(found[1]).with_suffix("")) + suffix if not found[1].endswith(suffix) else found[1]
@@ -141,7 +138,7 @@ class Manifest:
         self._db.execute(
             "INSERT INTO scene (id, href, name, output, folded, round, state, acquired, extra)"
             " VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?)",
-            (number, href, _told(scene.name), f"{OUTPUTS}/{name}{suffix}", folded(name), turn, date, extra),
+            (number, href, cells.told(scene.name), f"{OUTPUTS}/{name}{suffix}", folded(name), turn, date, extra),
         )
 
     def next(self) -> Record | None:
@@ -168,7 +165,7 @@ class Manifest:
         columns = ", ".join(f"{name} = ?" for name in values)
         with self._db:
             self._db.execute(
-                f"UPDATE scene SET {columns} WHERE id = ?", (*(_text(n, v) for n, v in values.items()), number)
+                f"UPDATE scene SET {columns} WHERE id = ?", (*(cells.cell(n, v) for n, v in values.items()), number)
             )
 
     def reopen(self) -> None:
@@ -193,12 +190,13 @@ class Manifest:
 
     def counts(self) -> dict[str, int]:
         """How many scenes are in each state."""
-        return dict(self._db.execute("SELECT state, count(*) FROM scene GROUP BY state ORDER BY state").fetchall())
+        found = self._db.execute("SELECT state, count(*) FROM scene GROUP BY state ORDER BY state")
+        return {cells.value("state", state): number for state, number in found}
 
     def codes(self) -> set[int]:
         """The exit codes of the scenes that came to nothing."""
         query = "SELECT DISTINCT code FROM scene WHERE state IN ('refused', 'locked', 'failed')"
-        return {int(code) for (code,) in self._db.execute(query)}
+        return {cells.value("code", code) for (code,) in self._db.execute(query)}
 
     def total(self, what: str) -> float:
         """Sum over the scenes of this round of ``footprints``, ``seconds`` or ``unchanged``."""
@@ -224,7 +222,7 @@ class Manifest:
     def fact(self, key: str) -> Any:
         """What was noted under ``key``; None: nothing."""
         found = self._db.execute("SELECT value FROM fact WHERE key = ?", (key,)).fetchone()
-        return None if found is None else json.loads(found[0])
+        return None if found is None else cells.fact(key, found[0])
 
     def note(self, **facts: Any) -> None:
         """Note facts of the run, as JSON."""
@@ -238,7 +236,7 @@ class Manifest:
     def _records(self, where: str, *values: Any) -> Iterator[Record]:
         query = f"SELECT {', '.join(_FIELDS)} FROM scene WHERE {where}"
         for row in self._db.execute(query, values).fetchall():
-            yield Record(**{name: _value(name, cell) for name, cell in zip(_FIELDS, row, strict=True)})
+            yield Record(**{name: cells.value(name, held) for name, held in zip(_FIELDS, row, strict=True)})
 
 
 class _Taken:
@@ -268,38 +266,3 @@ def _check(db: sqlite3.Connection, path: Path, *, create: bool) -> None:
             allowed=f"a folder without a {FILE}, or with one of version {_VERSION}",
             remedy="Take another folder ([archive] folder)",
         )
-
-
-def _told(text: str) -> str | bytes:
-    """Text as SQLite takes it; a path that is not UTF-8 as its bytes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(text)
-    return text
-
-
-def _text(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if name in _DATES:
-        moment: datetime = value
-        return moment.astimezone(UTC).isoformat()
-    if name in _JSON:
-        return json.dumps(value, default=str)
-    return _told(value) if isinstance(value, str) else value
-
-
-def _value(name: str, cell: Any) -> Any:
-    if name in _JSON:
-        found = None if cell is None else json.loads(cell)
-        if isinstance(found, list):
-            return tuple(found)
-        return {} if found is None and name in ("extra", "figures") else found
-    if cell is None:
-        return None
-    if name in _DATES:
-        return datetime.fromisoformat(cell)
-    if name == "unchanged":
-        return bool(cell)
-    return os.fsdecode(cell) if isinstance(cell, bytes) else cell

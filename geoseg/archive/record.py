@@ -12,6 +12,8 @@ State = Literal["pending", "running", "done", "parts", "same", "refused", "locke
 scene), ``refused`` (a raster that cannot be used), ``locked`` (another run holds its output), ``failed`` (crash,
 memory, device, disk, hung, a fault), ``gone`` (an earlier run's, no longer among the inputs)."""
 
+RunState = Literal["running", "ended", "interrupted", "stopped"]
+"""Of a whole run, as its manifest says: ``stopped`` by an error."""
 WRITTEN: tuple[State, ...] = ("done", "parts")
 """States with an output."""
 BAD: tuple[State, ...] = ("refused", "locked", "failed")

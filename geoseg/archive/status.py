@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Mapping
@@ -10,6 +9,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+
+import psutil
 
 from geoseg.archive.beat import SILENT_S, last_beat
 from geoseg.archive.manifest import Manifest
@@ -23,12 +24,13 @@ class Status:
 
     folder: str
     """The run's folder."""
-    state: Literal["running", "ended", "interrupted", "stopped", "killed"]
-    """``stopped`` by an error, ``killed`` without having been able to say so."""
+    state: Literal["running", "suspended", "ended", "interrupted", "stopped", "killed"]
+    """``suspended``: its process is stopped (Ctrl-Z, a batch system that makes room) and may go on; ``stopped`` by an
+    error, ``killed`` without having been able to say so."""
     model: str
-    """Name and version."""
+    """Name and version; empty while a first run looks for its scenes."""
     started: str
-    """UTC, ISO 8601."""
+    """UTC, ISO 8601; likewise."""
     ended: str | None
     """The same; None: not yet, or killed."""
     exit_code: int | None
@@ -69,6 +71,7 @@ def archive_status(folder: str | Path) -> Status:
             raise ConfigError(f"{folder}, in which no run was begun", allowed="the folder of a run that was begun")
         counts = {state: n for state, n in manifest.counts().items() if state != "gone"}
         state = _state(manifest)
+        alive = state in ("running", "suspended")
         left = counts.get("pending", 0)
         bad = [
             {"name": record.name, "state": record.state, "error": record.error}
@@ -77,8 +80,8 @@ def archive_status(folder: str | Path) -> Status:
         return Status(
             folder=str(folder),
             state=state,
-            model=f"{manifest.fact('model')} {manifest.fact('model_version')}",
-            started=str(manifest.fact("started")),
+            model=f"{manifest.fact('model') or ''} {manifest.fact('model_version') or ''}".strip(),
+            started=manifest.fact("started") or "",
             ended=manifest.fact("ended"),
             exit_code=manifest.fact("exit_code"),
             stopped=manifest.fact("stopped") or "",
@@ -87,25 +90,37 @@ def archive_status(folder: str | Path) -> Status:
             unchanged=round(manifest.total("unchanged")),
             left=left,
             footprints=manifest.standing(),
-            running=tuple(_at_work(manifest)) if state == "running" else (),
+            running=tuple(_at_work(manifest)) if alive else (),
             failed=tuple(bad),
             eta_s=_eta(manifest, counts) if state == "running" else None,
         )
 
 
 def _state(manifest: Manifest) -> Any:
-    said = manifest.fact("state")
+    said = manifest.fact("state") or "running"  # nothing is said yet while a first run looks for its scenes
     if said != "running":
         return said
-    age = time.time() - last_beat(manifest.folder)
-    if manifest.fact("host") == socket.gethostname():
+    alive = time.time() - last_beat(manifest.folder) < SILENT_S
+    pid, started = manifest.fact("pid"), manifest.fact("started")
+    if pid is not None and manifest.fact("host") == socket.gethostname():
         try:
-            os.kill(int(manifest.fact("pid")), 0)
-        except ProcessLookupError:
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_STOPPED and _is_of(process, started):
+                return "suspended"
+            alive = alive or _is_of(process, started)
+        except psutil.NoSuchProcess:
             return "killed"
-        except PermissionError:
-            pass  # somebody else's process: it is there
-    return "running" if age < SILENT_S else "killed"
+        except psutil.Error:  # somebody else's: it is there
+            pass
+    return "running" if alive else "killed"
+
+
+def _is_of(process: psutil.Process, started: str | None) -> bool:
+    """Whether a process is that of a run which began then, and not a later one that got its number."""
+    try:
+        return started is not None and process.create_time() <= datetime.fromisoformat(started).timestamp() + 1.0
+    except ValueError:  # not as geoseg writes it
+        return False
 
 
 def _at_work(manifest: Manifest) -> Any:

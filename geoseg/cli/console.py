@@ -34,8 +34,13 @@ class LogFormat(StrEnum):
     json = "json"
 
 
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; with an error, its traceback.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only, no progress.")]
+def flag(*names: str, help: str) -> Any:
+    """An option without a value, of which the help would say ``<bool>``."""
+    return typer.Option(*names, help=help, metavar="")
+
+
+Verbose = Annotated[bool, flag("--verbose", "-v", help="Say more; with an error, its traceback.")]
+Quiet = Annotated[bool, flag("--quiet", "-q", help="Warnings and errors only, no progress.")]
 LogFormatOption = Annotated[LogFormat, typer.Option("--log-format", help="json: one object per line on stderr.")]
 
 

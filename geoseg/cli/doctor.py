@@ -10,17 +10,19 @@ import typer
 from rich.text import Text
 
 from geoseg.cli.checks import Check, all_checks
-from geoseg.cli.console import out
+from geoseg.cli.console import Verbose, flag, out, start
 from geoseg.cli.exits import ENVIRONMENT
 
 _LOOK = {"ok": ("ok", "green"), "warn": ("warning", "yellow"), "broken": ("BROKEN", "bold red")}
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="The checks as one JSON array.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what is wrong.")] = False,
+    as_json: Annotated[bool, flag("--json", help="The checks as one JSON array.")] = False,
+    quiet: Annotated[bool, flag("--quiet", "-q", help="Only what is wrong.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Look at the installation and the machine; say what is wrong and what to do about it."""
+    start(verbose=verbose)
     checks: list[Check] = []
     for check in all_checks():
         checks.append(check)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from geoseg.cli.console import Verbose, log, out, show, start
+from geoseg.cli.console import Verbose, flag, log, out, show, start
 from geoseg.errors import ConfigError
 from geoseg.paths import distinct, expanded
 
@@ -34,17 +34,15 @@ def evaluate(
             help="Count only inside: a vector file, w,s,e,n in degrees, or WKT. Unset: where PRED's run looked."
         ),
     ] = None,
-    any_label: Annotated[bool, typer.Option("--any-label", help="Match outlines whatever their labels.")] = False,
-    sweep: Annotated[
-        bool, typer.Option("--sweep", help="Also all figures at the score threshold with the best F1.")
-    ] = False,
+    any_label: Annotated[bool, flag("--any-label", help="Match outlines whatever their labels.")] = False,
+    sweep: Annotated[bool, flag("--sweep", help="Also all figures at the score threshold with the best F1.")] = False,
     errors: Annotated[
         Path | None, typer.Option(help="Write what was missed, false, poor, split ... as a layer for QGIS (.gpkg).")
     ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write all figures and curves: .json, or .html to look at.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="All figures as one JSON object.")] = False,
+    as_json: Annotated[bool, flag("--json", help="All figures as one JSON object.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Precision, recall, F1, average precision, outlines and errors, against the truth."""
@@ -192,8 +190,8 @@ def _unmatched(found: Evaluation) -> str:
     may have part in one error, and a matched one may be merged."""
     errors, scores, sides = found.errors, found.scores, []
     for side, objects, kinds, rest in (
-        ("predicted", scores.n_pred, ("false", "poor outline", "duplicate"), "pieces or merged"),
-        ("true", scores.n_truth, ("missed", "poor outline", "split"), "merged"),
+        ("predicted", scores.n_pred, ("false", "poor outline", "duplicate"), "in splits or mergers"),
+        ("true", scores.n_truth, ("missed", "poor outline", "split"), "swallowed"),
     ):
         left = objects - scores.n_matched
         counts = {kind: errors[kind] for kind in kinds}

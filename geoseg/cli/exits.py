@@ -16,11 +16,8 @@ from __future__ import annotations
 import atexit
 import errno
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import typer
@@ -28,7 +25,7 @@ from typer.core import TyperGroup
 
 from geoseg.cli.console import err, log
 from geoseg.errors import GeosegError, exit_code
-from geoseg.signals import STOPS
+from geoseg.signals import stoppable
 
 ENVIRONMENT = 4
 INTERRUPTED = 130
@@ -40,29 +37,6 @@ _NOTHING = "no output is left half-written"
 # Typer ships its own copy of click in recent versions, and stands on the real one in others: this is its
 # ClickException in either.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """SIGTERM, as schedulers send it, and SIGHUP, as it comes where a connection is lost, stop a command the way Ctrl-C
-    does: cleanly, with exit code 130. What is ignored (``nohup``) stays so."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if number != signal.SIGTERM:  # it comes from the shell, and once more from the system: not to cut the end short
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before: dict[signal.Signals, Any] = {}
-    with suppress(ValueError):  # not in the main thread: signals are somebody else's there
-        for number in STOPS:
-            if number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None and signal.getsignal(number) is stop:  # not where it is ignored from now on
-                signal.signal(number, handler)
 
 
 class Commands(TyperGroup):

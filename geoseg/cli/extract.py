@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, flag, log, start
 from geoseg.cli.options import (
     Again,
     Aoi,
@@ -67,7 +67,7 @@ def extract(
     keep_overlaps: KeepOverlaps = False,
     force: Force = False,
     again: Again = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", help="Check everything, say what would be done.")] = False,
     report: ReportFile = None,
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,
@@ -87,7 +87,7 @@ def extract(
         "engine": {"scheduler": scheduler, "workers": workers, "processes": processes},
     }
     output, report = expanded(output), expanded(report) if report else None
-    distinct([output, report], [raster, model_file(model), aoi, config])
+    distinct([output, report], [raster, model_file(model), aoi, config, store])
     settings = settings_with(config, overrides)
     from geoseg.detectors import weights_path
     from geoseg.job import Job, opened
@@ -113,11 +113,13 @@ def extract(
                 return
         # Here at last, for what is heavy in geoseg is torch and dask.
         from geoseg.detectors import load_model
-        from geoseg.extraction import run_to
+        from geoseg.extraction import check_store, run_to
 
         detector = load_model(model, settings.detect.device)
         if dry_run:
-            _describe(Job.of(info, detector, aoi=aoi, tiling=None, settings=settings), output)
+            job = Job.of(info, detector, aoi=aoi, tiling=None, settings=settings)
+            check_store(job, store)
+            _describe(job, output)
             return
         with progress(quiet=quiet, plain=log_format is LogFormat.json) as advance:
             done = run_to(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from geoseg.cli.console import err, out, show
+from geoseg.cli.console import Verbose, flag, log, out, show, start
 
 models = typer.Typer(invoke_without_command=True)
 
@@ -18,16 +18,18 @@ models = typer.Typer(invoke_without_command=True)
 @models.callback()
 def _list(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="The model cards as one JSON array.")] = False,
+    as_json: Annotated[bool, flag("--json", help="The model cards as one JSON array.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """List the models that have names: the bundled ones and those that were added."""
     if context.invoked_subcommand is not None:
         return
+    start(verbose=verbose)
     from geoseg.detectors import added_models, bundled_models
 
     bundled, (added, faults) = bundled_models(), added_models()
     for fault in faults:
-        err.print(f"geoseg: {fault}", markup=False)
+        log.warning("%s", fault)
     if as_json:
         typer.echo(json.dumps([asdict(card) for card in [*bundled, *added]], indent=2))
         return
@@ -46,10 +48,12 @@ def add(
     card: Annotated[
         Path | None, typer.Option(help="The model card (TOML; templates are in configs/models); default: FILE's own.")
     ] = None,
-    pickle: Annotated[bool, typer.Option("--pickle", help="FILE may be a .pth: only its tensors are read.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a model of that name that was added before.")] = False,
+    pickle: Annotated[bool, flag("--pickle", help="FILE may be a .pth: only its tensors are read.")] = False,
+    force: Annotated[bool, flag("--force", help="Replace a model of that name that was added before.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Check a model of your own, and keep it under its card's name."""
+    start(verbose=verbose)
     from geoseg.zoo import add_model
 
     typer.echo(add_model(file, card, pickled=pickle, force=force))
@@ -59,8 +63,10 @@ def add(
 def export(
     model: Annotated[str, typer.Argument(help="A Mask R-CNN: a name from `geoseg models`, or a weights file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="ONNX file to write; its card goes beside it.")],
+    verbose: Verbose = False,
 ) -> None:
     """Write a model as one ONNX file, from pixels to boxes, scores and masks, for any size of image."""
+    start(verbose=verbose)
     from geoseg.zoo import export_model
 
     typer.echo(export_model(model, output))

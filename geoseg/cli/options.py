@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from geoseg.cli.console import flag
 from geoseg.errors import ConfigError
 from geoseg.paths import expanded
 
@@ -31,12 +32,12 @@ Regularize = Annotated[
     str | None,
     typer.Option(help="Redraw outlines: none, buildings (right angles) or ships (hulls); unset: as the model asks."),
 ]
-KeepOverlaps = Annotated[bool, typer.Option("--keep-overlaps", help="Let footprints of a class overlap.")]
+KeepOverlaps = Annotated[bool, flag("--keep-overlaps", help="Let footprints of a class overlap.")]
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")]
 Workers = Annotated[int | None, typer.Option(help="Threads on this machine, of each process.")]
 Processes = Annotated[int | None, typer.Option(help="Processes on this machine; unset: only this one.")]
-Again = Annotated[bool, typer.Option("--again", help="Work even where OUTPUT is whole and of this very run already.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace an output that looks open elsewhere.")]
+Again = Annotated[bool, flag("--again", help="Work even where OUTPUT is whole and of this very run already.")]
+Force = Annotated[bool, flag("--force", help="Replace an output that looks open elsewhere.")]
 ReportFile = Annotated[Path | None, typer.Option(help="Also write the run's report, as JSON.")]
 
 
@@ -55,12 +56,23 @@ def settings_with(file: Path | None, overrides: dict[str, dict[str, Any]]) -> Se
     from geoseg.config import Settings, read_settings
 
     values = (read_settings(file) if file else Settings()).model_dump()
+    places = [key for key in ("scheduler", "processes") if overrides.get("engine", {}).get(key) is not None]
+    if len(places) == 2:
+        raise ConfigError(
+            "--scheduler and --processes together",
+            allowed="one of them",
+            remedy="With a scheduler its own workers work",
+        )
+    if places:  # one takes the place of the other, too, in the file
+        values["engine"].update(scheduler=None, processes=None)
     for section, keys in overrides.items():
         values[section].update({key: value for key, value in keys.items() if value is not None})
     try:
         return Settings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+    except ConfigError as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        first = error.__cause__.errors(include_url=False)[0]
         names = [str(part) for part in first["loc"] if not isinstance(part, int)]
         option = "--" + names[1].replace("_", "-") if len(names) > 1 else names[0]
         raise ConfigError(f"{option} {first['input']}", allowed=_allowed(first)) from error
@@ -68,11 +80,12 @@ def settings_with(file: Path | None, overrides: dict[str, dict[str, Any]]) -> Se
 
 def _allowed(problem: ErrorDetails) -> str:
     """What pydantic says of a value, in words for somebody at a command line."""
+    from geoseg.tomls import said
+
     bounds = problem.get("ctx", {})
     if "pattern" in bounds and "device" in problem["loc"]:
         return "auto, cpu, cuda, cuda:N, mps, openvino (Mask R-CNNs, ONNX models), tensorrt (ONNX models)"
-    said = str(problem["msg"])
-    return said.removeprefix("Input should be ").removeprefix("Value error, ")
+    return said(problem).removeprefix("Input should be ")
 
 
 def model_file(model: str | None) -> Path | None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from geoseg.job import Job
     from geoseg.window import Window
 
-_LAYERS = ("cores", "windows")
 _DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON"}
 
 
@@ -51,11 +50,11 @@ def plan(
     if output.suffix.lower() not in _DRIVERS:
         raise ConfigError(f"an output named {output.name!r}", allowed=f"names that end in {', '.join(_DRIVERS)}")
     from geoseg.sinks.atomic import check_place
-    from geoseg.sinks.gpkg import check_replaceable
+    from geoseg.sinks.gpkg import OF_A_PLAN, check_replaceable
 
     check_place(output)
     if output.suffix.lower() == ".gpkg":
-        check_replaceable(output, _LAYERS, force=force)
+        check_replaceable(output, OF_A_PLAN, force=force)
     tiles = {"core": parse_sides("--core", core), "halo": parse_sides("--halo", halo)}
     settings = settings_with(config, {"tiling": tiles, "raster": {"assume_crs": assume_crs}})
     job = _job(raster, model, aoi, settings)
@@ -125,18 +124,16 @@ def write_tiles(layers: dict[str, gpd.GeoDataFrame], output: Path, *, force: boo
     """
     import pandas as pd
 
+    from geoseg.sinks import gpkg
     from geoseg.sinks.atomic import replacing
-    from geoseg.sinks.gpkg import replacing_geopackage
     from geoseg.sinks.tables import GDAL_ERRORS, write_layer
     from geoseg.vectors import LONLAT, reprojected
 
     driver = _DRIVERS[output.suffix.lower()]
-    if driver != "GPKG":
-        both = pd.concat(list(layers.values()), ignore_index=True)
-        layers = {"tiles": reprojected(both, LONLAT) if driver == "GeoJSON" else both}
-        with replacing(output, library_errors=GDAL_ERRORS) as (draft,):
-            write_layer(layers["tiles"], draft, layer="tiles", driver=driver, multi=False)
+    if driver == "GPKG":
+        gpkg.write_tiles(output, layers, force=force)
         return
-    with replacing_geopackage(output, _LAYERS, force=force) as draft:
-        for name, table in layers.items():
-            write_layer(table, draft, layer=name, driver=driver, multi=True)  # what its header declares
+    both = pd.concat(list(layers.values()), ignore_index=True)
+    tiles = reprojected(both, LONLAT) if driver == "GeoJSON" else both
+    with replacing(output, library_errors=GDAL_ERRORS) as (draft,):
+        write_layer(tiles, draft, layer="tiles", driver=driver, multi=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoseg.cli.console import start
+from geoseg.cli.console import Verbose, flag, start
 from geoseg.paths import expanded
 
 
@@ -16,10 +16,11 @@ def review(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Copy to write; else FOOTPRINTS.review.gpkg beside it.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a copy that may hold corrections.")] = False,
+    force: Annotated[bool, flag("--force", help="Replace a copy that may hold corrections.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Copy footprints for review in QGIS: a field with keep, wrong, edited or added, to train on afterwards."""
-    start()
+    start(verbose=verbose)
     from geoseg.sinks.review import review_path, write_review
 
     footprints = expanded(footprints)

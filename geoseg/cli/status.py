@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from geoseg.cli.console import Verbose, flag, start
 from geoseg.durations import duration
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _STATES = {
     "running": "running",
+    "suspended": "suspended: its process is stopped (Ctrl-Z, a batch system), and goes on with fg or SIGCONT",
     "ended": "ended",
     "interrupted": "interrupted: the same command goes on from here",
     "stopped": "stopped: the same command goes on from here",
@@ -24,9 +26,11 @@ _STATES = {
 
 def status(
     folder: Annotated[Path, typer.Argument(help="Folder of a run, as its file names it.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, flag("--json", help="One JSON object.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Say how far a run is: while it goes on, after it, and after a crash."""
+    start(verbose=verbose)
     from geoseg.archive import archive_status
 
     found = archive_status(folder)
@@ -42,6 +46,9 @@ def _tell(found: Status) -> None:
     typer.echo(f"{found.folder}: {_STATES[found.state]}")
     ended = f", ended {found.ended}" if found.ended else ""
     code = "" if found.exit_code is None else f", exit code {found.exit_code}"
+    if not found.started:
+        typer.echo("scenes     being looked for")
+        return
     typer.echo(f"started    {found.started}{ended}{code}")
     typer.echo(f"model      {found.model}")
     if found.stopped:

@@ -30,7 +30,7 @@ class ModelCard:
     """
 
     classes: tuple[str, ...]
-    """Names of the classes; an instance's label is an index into it."""
+    """Names of the classes, all different; an instance's label is an index into it."""
     name: str = "custom"
     """Short name, as in ``load_model(name)``."""
     version: str = "0"
@@ -70,8 +70,10 @@ class ModelCard:
         for name in ("gsd_m", "score_threshold", "core", "halo"):
             object.__setattr__(self, name, _plain(getattr(self, name)))
         self._check_types()
-        if not self.classes or not all(self.classes):
-            raise ModelError(f"a model card with classes {self.classes!r}", allowed="at least one name")
+        names = {name.strip() for name in self.classes}
+        if not names or "" in names or len(names) < len(self.classes):
+            said = f"a model card with classes {self.classes!r}"
+            raise ModelError(said, allowed="at least one name, each another, none of them empty")
         if self.gsd_m is not None and not 0.001 <= self.gsd_m <= 10_000:
             raise ModelError(f"a model card with gsd_m {self.gsd_m}", allowed="metres on the ground, 0.001 to 10000")
         if not 0.0 <= self.score_threshold <= 1.0:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from geoseg.detectors.heads import Head, QueryHead
 from geoseg.detectors.network import Architecture, Pixels, Ratio
 from geoseg.errors import ModelError
+from geoseg.tomls import said
 
 Stride = Annotated[int, Field(ge=1, le=1024)]
 _Side = Annotated[float, Pixels]
@@ -88,7 +89,7 @@ def family_of(architecture: Mapping[str, Any]) -> Any:
     try:
         return _READER.validate_python({"family": name, **architecture})
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors(include_url=False)[:3]]
+        lines = [f"{'.'.join(map(str, e['loc'][1:]))}: {said(e)}" for e in error.errors(include_url=False)[:3]]
         raise ModelError(
             f"an architecture that cannot be built ({'; '.join(lines)})",
             allowed=f"{', '.join(_fields(name))} in the family {name!r}",

@@ -18,6 +18,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from geoseg.detectors.roi import RoIPool
 from geoseg.errors import ModelError
+from geoseg.tomls import said
 
 Pixels = Field(ge=1, le=16_384)
 """Bounds of an anchor's side: no tile is larger."""
@@ -61,7 +62,7 @@ def complete(architecture: Mapping[str, Any]) -> Architecture:
     try:
         return Architecture.model_validate(dict(architecture))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {said(e)}" for e in error.errors()[:3])
         raise ModelError(
             f"an architecture that cannot be built ({problems})", allowed=", ".join(Architecture.model_fields)
         ) from error

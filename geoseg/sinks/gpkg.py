@@ -27,6 +27,8 @@ _DESCRIPTIONS = {
     "footprints": "Objects found, one row each",
     "gaps": "Ground that was not examined, and why",
     "errors": "What differs from the truth, one row each",
+    "cores": "What each tile owns",
+    "windows": "What each tile sees",
     "run": "Where the footprints come from",
     "layer_styles": "QGIS styles",
 }
@@ -39,6 +41,8 @@ _RUN = """CREATE TABLE run (
     fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT NOT NULL UNIQUE, value TEXT)"""
 OF_A_RUN = ("footprints", "gaps", "run")
 """What a file of footprints may hold: all of it goes when the next run replaces the file."""
+OF_A_PLAN = ("cores", "windows")
+"""What a file of tiles may hold."""
 _FORMATS_OWN = ("gpkg_", "rtree_", "sqlite_")
 _SIDECARS = ("-wal", "-shm", "-journal")
 _date_lock = threading.Lock()  # GDAL's date is one setting of the whole process
@@ -60,6 +64,12 @@ def write_errors(target: Path, errors: gpd.GeoDataFrame, *, force: bool = False)
     """Write a layer ``errors`` with its QGIS style, by its column ``kind``; errors as for :func:`write`."""
     with replacing_geopackage(target, ("errors",), force=force) as draft:
         _write_file(draft, {"errors": tables.flat(errors)}, None)
+
+
+def write_tiles(target: Path, layers: Mapping[str, gpd.GeoDataFrame], *, force: bool = False) -> None:
+    """Write the layers ``cores`` and ``windows`` with their QGIS styles; errors as for :func:`write`."""
+    with replacing_geopackage(target, OF_A_PLAN, force=force) as draft:
+        _write_file(draft, layers, None)
 
 
 def _write_file(draft: Path, layers: Mapping[str, tables.Table], run: Mapping[str, Any] | None) -> None:
@@ -113,6 +123,8 @@ def _write_styles(db: sqlite3.Connection, layers: Mapping[str, tables.Table], da
             qml = qgis_style.gaps_qml(columns, tables.texts(table, "reason"))
         elif name == "errors":
             qml = qgis_style.errors_qml(columns)
+        elif name in OF_A_PLAN:
+            qml = qgis_style.tiles_qml(window=name == "windows")
         else:
             qml = qgis_style.footprints_qml(columns, tables.texts(table, "label"))
         db.execute(

@@ -105,6 +105,13 @@ def errors_qml(columns: Sequence[str]) -> str:
     )
 
 
+def tiles_qml(*, window: bool) -> str:
+    """The style of tiles: their borders alone, those of windows thin and dashed, with the imagery to be seen."""
+    symbol = _symbol("fill")
+    symbol.append(_line("0.26", "dash") if window else _line("0.5"))
+    return _qml(_single(symbol), columns=(), map_tip='Tile <b>[% "row" %], [% "col" %]</b>')
+
+
 def _qml(renderer: ET.Element, *, columns: Sequence[str], map_tip: str) -> str:
     root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology|Fields|Forms|MapTips")
     root.append(renderer)
@@ -200,9 +207,9 @@ def _hatch(degrees: int) -> ET.Element:
     return symbol
 
 
-def _line(width_mm: str) -> ET.Element:
+def _line(width_mm: str, style: str = "solid") -> ET.Element:
     width = {"line_width": width_mm, "line_width_unit": "MM"}
-    return _layer("SimpleLine", {"line_color": _rgba(_GREY, 255), "line_style": "solid", **width})
+    return _layer("SimpleLine", {"line_color": _rgba(_GREY, 255), "line_style": style, **width})
 
 
 def _layer(kind: str, properties: Mapping[str, str]) -> ET.Element:

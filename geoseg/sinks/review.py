@@ -22,8 +22,8 @@ REVIEW = ("keep", "wrong", "edited", "added")
 
 
 def review_path(footprints: Path) -> Path:
-    """Where the copy goes unless told otherwise: ``town.gpkg`` becomes ``town.review.gpkg``."""
-    return footprints.with_name(f"{footprints.stem}.review{footprints.suffix}")
+    """Where the copy goes unless told otherwise: ``town.gpkg`` becomes ``town.review.gpkg``, and that is itself."""
+    return footprints.with_name(f"{footprints.stem.removesuffix('.review')}.review{footprints.suffix}")
 
 
 def write_review(footprints: Path, target: Path, *, force: bool = False) -> Path:
@@ -41,7 +41,10 @@ def write_review(footprints: Path, target: Path, *, force: bool = False) -> Path
     if target.suffix.lower() != ".gpkg":
         raise ConfigError(f"a copy named {printable(target.name)!r}", allowed="a name that ends in .gpkg")
     if target.exists() and footprints.exists() and target.samefile(footprints):
-        raise ConfigError(f"{printable(target)}, which is the footprints' own file", remedy="Write to another name")
+        raise ConfigError(
+            f"{printable(target)}, which is the footprints' own file",
+            remedy="Correct it as it is, if it is a copy for review already, or write to another name",
+        )
     if target.exists() and not force:
         raise ConfigError(
             f"{printable(target)} stands already and may hold corrections",

@@ -45,6 +45,19 @@ class Place:
         """True for a folder of this machine."""
         return "://" not in self.path
 
+    def check(self) -> None:
+        """Refuse, where it is a path, a file, and a folder in one that is not there: a slip makes no folders.
+
+        Raises:
+            StoreError: it is one of these.
+        """
+        if not self.local or os.path.isdir(self.path):
+            return
+        if os.path.lexists(self.path):
+            raise StoreError(f"the store {self.path}, which is no folder", allowed="a folder, or a URL")
+        if not os.path.isdir(os.path.dirname(self.path)):
+            raise StoreError(f"the store {self.path}, whose folder does not exist", remedy="Create the folder first")
+
     @cached_property
     def reading(self) -> ZarrStore:
         """The place as zarr knows it, to read from: makes no folder."""

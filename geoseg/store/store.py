@@ -65,6 +65,12 @@ class Store:
         return store
 
     @classmethod
+    def check(cls, path: str | os.PathLike[str], key: str) -> None:
+        """Find out what :meth:`create_or_open` would refuse, and write nothing; errors as there."""
+        if (store := cls(path, key))._root() is not None:
+            store._check()
+
+    @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Store:
         """The store at a path.
 

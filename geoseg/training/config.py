@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationInfo, field_validator, model_validator
 
 from geoseg.detectors.base import ModelCard
 from geoseg.detectors.cards import model_card
 from geoseg.errors import ConfigError
 from geoseg.paths import expanded
-from geoseg.tomls import explained, listed, read_toml
+from geoseg.tomls import checked, listed, read_toml
 from geoseg.training.imprint import imprint
 from geoseg.training.source_config import Part, Range, Share, Source
 
@@ -151,7 +151,11 @@ class Validation(Part):
 
 
 class TrainConfig(Part):
-    """Everything that decides a training."""
+    """Everything that decides a training.
+
+    Raises:
+        ConfigError: an unknown or missing key, a value of the wrong type or out of range.
+    """
 
     model: ModelPart
     sources: tuple[Source, ...] = Field(min_length=1)
@@ -177,6 +181,11 @@ class TrainConfig(Part):
             if both := sorted(set(getattr(source, "ignore_labels", ())) & set(self.model.classes)):
                 raise ValueError(f"ignore_labels that are no class of the model, as {both[0]!r} is")
         return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _checked(cls, values: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        return checked(cls, values, handler, info)
 
     def fingerprint(self) -> str:
         """SHA-256 of all that a resumed training must have in common with its checkpoint, what its label files say at
@@ -225,10 +234,7 @@ def read_train_config(path: str | Path) -> TrainConfig:
     root = expanded(path).resolve().parent
     if isinstance(model := values.get("model"), dict) and isinstance(model.get("start"), str):
         values["model"] = _completed(model, root)
-    try:
-        return TrainConfig.model_validate({**values, "root": root})
-    except ValidationError as error:
-        raise explained(error, str(path), text, TrainConfig) from error
+    return TrainConfig.model_validate({**values, "root": root}, context={"path": str(path), "text": text})
 
 
 def _start(start: str, root: Path) -> str | Path | None:

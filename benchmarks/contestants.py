@@ -11,12 +11,13 @@ from unittest import mock
 
 import numpy as np
 import torch
-from torchvision.ops import MultiScaleRoIAlign, roi_align
+from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image, roi_align
 
 import geoseg
 from geoseg.detectors import maskrcnn
 from geoseg.detectors.canvas import cores_of, not_elsewhere
 from geoseg.detectors.maskrcnn import MaskRCNNDetector
+from geoseg.detectors.regions import under_masks
 from geoseg.instances import Chip, Instances
 
 Found = tuple[np.ndarray, np.ndarray, torch.Tensor | None]
@@ -75,7 +76,8 @@ def of_planes(outputs: list[dict[str, torch.Tensor]], chips: list[Chip]) -> list
         boxes, scores = out["boxes"].float(), out["scores"].float()
         crops = [roi_align(out["masks"][i][None].float(), [boxes[i][None]], 28, aligned=True)[0, 0].cpu() for i in mine]
         masks = torch.stack(crops) if crops else torch.zeros(0, 28, 28)
-        found.append((boxes[mine].cpu().numpy(), scores[mine].cpu().numpy(), masks))
+        shown = clip_boxes_to_image(under_masks(boxes[mine]), chip.pixels.shape[1:])  # as geoseg's are
+        found.append((shown.cpu().numpy(), scores[mine].cpu().numpy(), masks))
     return found
 
 

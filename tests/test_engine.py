@@ -310,6 +310,12 @@ def test_runs_on_several_threads_leave_dask_as_they_found_it() -> None:
     assert (logging.getLogger("distributed").level, dask.config.get(name)) == before
 
 
+def test_no_room_for_temporary_files_is_no_fault_of_geosegs(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with dask.config.set({"temporary-directory": str(tmp_path / "file")}), pytest.raises(ResourceError, match="TMPDIR"):
+        list(map_blocks(_place, _plan(2, 2).blocks(), workers=2))
+
+
 def test_nothing_stays_behind_when_the_reader_stops_early() -> None:
     before = _threads()
     results = map_blocks(_place, _plan(10, 10).blocks(), workers=2)

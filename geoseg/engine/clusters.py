@@ -143,27 +143,37 @@ class _OfflineWorker(_Offline, Worker):
 
 @contextmanager
 def threads(count: int) -> Iterator[Client]:
-    """A scheduler and one worker of ``count`` threads inside this process, talking through memory."""
+    """A scheduler and one worker of ``count`` threads inside this process, talking through memory.
+
+    Raises:
+        ResourceError: they do not start, for their folder cannot be made.
+    """
     with _quiet(), _scratch() as scratch:
         options = {"protocol": "inproc://", "dashboard": False, **_SCHEDULER}
-        cluster = SpecCluster(
-            scheduler={"cls": _OfflineScheduler, "options": options},
-            workers={
-                0: {
-                    "cls": _OfflineWorker,
-                    "options": {
-                        "protocol": "inproc://",
-                        "nthreads": count,
-                        "dashboard": False,
-                        "local_directory": scratch,
-                        # Dask would judge the whole process by this limit and pause its only worker for good.
-                        "memory_limit": 0,
-                        **_WORKER,
-                    },
-                }
-            },
-            silence_logs=logging.CRITICAL,
-        )
+        try:
+            cluster = SpecCluster(
+                scheduler={"cls": _OfflineScheduler, "options": options},
+                workers={
+                    0: {
+                        "cls": _OfflineWorker,
+                        "options": {
+                            "protocol": "inproc://",
+                            "nthreads": count,
+                            "dashboard": False,
+                            "local_directory": scratch,
+                            # Dask would judge the whole process by this limit and pause its only worker for good.
+                            "memory_limit": 0,
+                            **_WORKER,
+                        },
+                    }
+                },
+                silence_logs=logging.CRITICAL,
+            )
+        except RuntimeError as error:  # whatever the scheduler or the worker met while it started
+            raise ResourceError(
+                f"threads of this process that could not be started ({error})",
+                remedy="Look after the folder for temporary files: TMPDIR, or temporary-directory in dask's settings",
+            ) from error
         with cluster, Client(cluster, set_as_default=False) as client:
             yield client
 

@@ -254,6 +254,8 @@ def test_what_cannot_be_compared_is_refused() -> None:
         evaluate(table(shapes), table(shapes, None))
     with pytest.raises(ConfigError, match="to compare of type str"):
         evaluate("pred.gpkg", table(shapes))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="to compare of type PosixPath"):
+        evaluate(table(shapes), Path("truth.gpkg"))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="active geometry"):
         evaluate(table(shapes), table(shapes).rename(columns={"geometry": "shape"}))
     site = table(shapes, 'LOCAL_CS["site",UNIT["metre",1]]')

@@ -9,6 +9,7 @@ import numpy as np
 
 from geoseg.coco.writing import column_of, ignored
 from geoseg.sinks.review import text, verdicts
+from geoseg.vectors import check_table
 
 _log = logging.getLogger(__name__)
 
@@ -25,8 +26,9 @@ def reviewed(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     of the others where they have but one.
 
     Raises:
-        ConfigError: a verdict that there is not.
+        ConfigError: a verdict that there is not, or no table at all.
     """
+    check_table(table, "a table to compare")
     if not is_reviewed(table):
         return table
     said = verdicts(table, "a reviewed copy")

@@ -202,7 +202,7 @@ class EngineSettings(Section):
 class StoreSettings(Section):
     """Where predictions are kept. Changes nothing in the result."""
 
-    folder: str | None = None
+    folder: Annotated[str, Field(min_length=1)] | None = None
     """Folder or URL (s3://...) in which predictions are kept and found again, one store for each raster, model, AOI
     and tiling, named by its key. Unset: beside the output, until that stands."""
 

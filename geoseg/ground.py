@@ -107,7 +107,7 @@ def in_crs(table: gpd.GeoDataFrame, settings: Settings) -> gpd.GeoDataFrame:
     return reprojected(table, parse_crs(settings.output.crs)) if settings.output.crs else table
 
 
-def parse_crs(text: str) -> CRS:
+def parse_crs(text: str, setting: str = "output.crs") -> CRS:
     """The CRS that a setting names.
 
     Raises:
@@ -116,7 +116,7 @@ def parse_crs(text: str) -> CRS:
     try:
         return CRS.from_user_input(text)
     except CRSError as error:
-        raise ConfigError(f"output.crs = {text!r}", allowed="a CRS such as EPSG:4326") from error
+        raise ConfigError(f"{setting} = {text!r}", allowed="a CRS such as EPSG:4326") from error
 
 
 def unseamed(merged: Merged) -> Merged:

@@ -255,7 +255,10 @@ def opened(raster: str | Path, settings: Settings) -> RasterInfo:
 
     Raises:
         RasterError: it is refused.
+        ConfigError: the CRS to assume is none, whether it is needed or not.
     """
+    if settings.raster.assume_crs:
+        parse_crs(settings.raster.assume_crs, "raster.assume_crs")
     return open_raster(raster, access=access_of(settings.raster), assume_crs=settings.raster.assume_crs)
 
 

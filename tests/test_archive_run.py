@@ -256,6 +256,28 @@ def test_what_a_dry_run_names_keeps_to_its_line(tmp_path: Path, weights: Path) -
     assert lines[-2] == f"  {tmp_path}/in/a\\nb.tif -> scenes/a_b.gpkg"
 
 
+@pytest.mark.parametrize(
+    ("more", "options", "said"),
+    [
+        ("", ("--scheduler", "foo"), "the scheduler 'foo'"),
+        ('[merge]\noutput = "m.gpkg"\ncrs = "x"\n', (), "merge.crs = 'x'"),
+        ('[raster]\nassume_crs = "x"\n', (), "raster.assume_crs = 'x'"),
+        ('[[rule]]\nmatch = "*"\nassume_crs = "x"\n', (), "assume_crs of the rule for '\\*' = 'x'"),
+        ("file", (), "where a file is"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(
+    tmp_path: Path, weights: Path, more: str, options: tuple[str, ...], said: str
+) -> None:
+    config, folder = tmp_path / "run.toml", "run.toml" if more == "file" else "out"
+    text = f'[archive]\nmodel = "{weights}"\nfolder = "{folder}"\n[input]\npaths = ["a.tif"]\n'
+    config.write_text(text + more.removeprefix("file"))
+    for dry in (("--dry-run",), ()):
+        result = cli("run", config, *dry, *options)
+        assert result.exit_code == 2 and re.search(said, result.stderr), result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+
+
 def test_the_commands(tmp_path: Path, weights: Path) -> None:
     from typer.testing import CliRunner
 

@@ -627,6 +627,7 @@ def test_options_win_over_the_settings_file(tmp_path: Path, raster: Path, weight
         (["--scheduler", "tcp://a:1", "--processes", 2], "--scheduler and --processes together"),
         (["--aoi", "1,2,3"], "AOI"),
         (["--config", "absent.toml"], "absent.toml"),
+        (["--assume-crs", "EPSG:999999"], "raster.assume_crs"),
         (["--model", "bildings"], "bildings"),
         (["--assume-crs", "EPSG:32645", "--device", "abacus"], "device"),
     ],

@@ -146,7 +146,7 @@ def test_unmatched_objects_add_up_to_the_table(tmp_path: Path) -> None:
     )
 
 
-def test_errors_open_styled_in_qgis(ground: tuple[Path, Path], tmp_path: Path) -> None:
+def test_errors_open_styled_in_qgis(ground: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raster, truth = ground
     found = extracted(raster, tmp_path / "all.gpkg")
     less = tmp_path / "less.gpkg"
@@ -165,7 +165,11 @@ def test_errors_open_styled_in_qgis(ground: tuple[Path, Path], tmp_path: Path) -
     assert text.startswith("<!doctype html>") and text.count("<svg") == 2 and "PoLiS" in text
     assert cli("evaluate", found, less, "--errors", tmp_path / "errors.geojson").exit_code == 0
     assert len(gpd.read_file(tmp_path / "errors.geojson")) == 2
+    monkeypatch.setattr("geoseg.evaluation.assess", None)  # what cannot be written is refused before the work
+    absent = tmp_path / "absent"
     for wrong in (["--errors", found], ["--report", tmp_path / "x.pdf"], ["--errors", tmp_path / "x.shp"]):
+        assert cli("evaluate", found, less, *wrong).exit_code == 2
+    for wrong in (["--errors", absent / "x.gpkg"], ["--report", absent / "x.json"]):
         assert cli("evaluate", found, less, *wrong).exit_code == 2
 
 

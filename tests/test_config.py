@@ -83,6 +83,7 @@ def test_an_unknown_key_is_refused_with_line_and_nearest_name(
         ("[raster]\nbands = { red = 0 }\n", 2, "greater than or equal to 1"),
         ("[raster]\nroots = [\n  'a',\n  3,\n]\n", 2, "valid string"),
         ("tiling = 5\n", 1, "table of keys"),
+        ('[store]\nfolder = ""\n', 2, "at least 1 character"),  # stores were made in /
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused_with_its_line(toml: Writer, text: str, line: int, said: str) -> None:

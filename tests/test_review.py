@@ -211,6 +211,9 @@ def test_a_copy_to_correct_offers_the_verdicts(footprints: Path) -> None:
         write_review(footprints, copy)
     with pytest.raises(ConfigError, match="own file"):
         write_review(footprints, footprints, force=True)
+    assert cli("review", footprints.parent).exit_code == 2  # it was 70
+    picture = cli("review", footprints.with_name("first.tif"))
+    assert picture.exit_code == 2 and "no GeoPackage of geoseg's" in picture.stderr
     with pytest.raises(ConfigError, match="Correct it as it is"):  # the copy of a copy was x.review.review.gpkg
         write_review(copy, review_path(copy), force=True)
 

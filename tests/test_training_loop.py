@@ -513,3 +513,10 @@ def test_jpeg_of_images_is_not_needed_to_be_georeferenced(tmp_path: Path) -> Non
     path.write_text(path.read_text() + 'label = "building"\n')  # was of the ignored category, too
     image = mix(read_train_config(path)).pools[0].image(0)
     assert [polygon.area for polygon in image.polygons] == [300.0]
+
+
+@pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")
+def test_curves_go_into_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="TensorBoard"):
+        Journal(tmp_path / "x.jsonl", tmp_path / "file")

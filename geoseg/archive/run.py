@@ -114,9 +114,14 @@ def ordered(config: RunConfig, model: Detector | None) -> Orders:
         GeosegError: a model, an AOI or settings that cannot be used.
     """
     settings = config.settings
-    for crs in (settings.output.crs, config.merge.crs):
+    if config.folder.exists() and not config.folder.is_dir():
+        raise ConfigError(f"[archive] folder = {config.folder}, where a file is", allowed="a folder")
+    named = {"output.crs": settings.output.crs, "merge.crs": config.merge.crs}
+    named |= {"raster.assume_crs": settings.raster.assume_crs}
+    named |= {f"assume_crs of the rule for {rule.match!r}": rule.assume_crs for rule in config.rule}
+    for setting, crs in named.items():
         if crs:
-            parse_crs(crs)
+            parse_crs(crs, setting)
     if config.merge.output:
         target = merged_path(config)
         if config.folder / OUTPUTS in Path(os.path.normpath(target)).parents:
@@ -159,8 +164,6 @@ def _aoi(config: RunConfig) -> Area | None:
 def _made(folder: Path) -> Path:
     try:
         (folder / "scenes").mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise ConfigError(f"[archive] folder = {folder}, where a file is", allowed="a folder") from error
     except OSError as error:
         raise SinkError(f"the folder {folder} cannot be made ({error.strerror})", remedy="Write elsewhere") from error
     return folder

@@ -51,7 +51,13 @@ def evaluate(
     if report is not None and report.suffix.lower() not in _REPORTS:
         raise ConfigError(f"a report named {report.name!r}", allowed=f"names that end in {', '.join(_REPORTS)}")
     from geoseg.evaluation import assess
+    from geoseg.sinks import check_suffix
+    from geoseg.sinks.atomic import check_place
 
+    for target in filter(None, (errors, report)):  # before the work
+        check_place(expanded(target))
+    if errors is not None:
+        check_suffix(errors)
     case = _case(pred, truth, iou=iou, aoi=aoi, any_label=any_label)
     found = assess(case.scenes, area=case.area)
     best = _best(case.scenes) if sweep else None

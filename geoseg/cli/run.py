@@ -27,14 +27,14 @@ def run(
     start(verbose=verbose, quiet=quiet, log_format=log_format)
     from geoseg.archive import read_run_config
 
-    settings = read_run_config(config)
+    settings = read_run_config(config).scheduled(scheduler)
     if dry_run:
         _describe(settings)
         return
     from geoseg.archive import run_archive
 
     with progress(quiet=quiet, plain=log_format is LogFormat.json, unit="scenes") as advance:
-        done = run_archive(settings, scheduler=scheduler, progress=advance)
+        done = run_archive(settings, progress=advance)
     _summarise(done)
     raise typer.Exit(done.exit_code)
 

@@ -23,7 +23,7 @@ REVIEW = ("keep", "wrong", "edited", "added")
 
 def review_path(footprints: Path) -> Path:
     """Where the copy goes unless told otherwise: ``town.gpkg`` becomes ``town.review.gpkg``, and that is itself."""
-    return footprints.with_name(f"{footprints.stem.removesuffix('.review')}.review{footprints.suffix}")
+    return footprints.parent / f"{footprints.stem.removesuffix('.review')}.review.gpkg"
 
 
 def write_review(footprints: Path, target: Path, *, force: bool = False) -> Path:
@@ -38,9 +38,10 @@ def write_review(footprints: Path, target: Path, *, force: bool = False) -> Path
         ConfigError: not such a file, the same file, one that is no GeoPackage by its name, or ``target`` stands.
         SinkError: it cannot be written.
     """
+    columns, labels = _described(footprints)
     if target.suffix.lower() != ".gpkg":
         raise ConfigError(f"a copy named {printable(target.name)!r}", allowed="a name that ends in .gpkg")
-    if target.exists() and footprints.exists() and target.samefile(footprints):
+    if target.exists() and target.samefile(footprints):
         raise ConfigError(
             f"{printable(target)}, which is the footprints' own file",
             remedy="Correct it as it is, if it is a copy for review already, or write to another name",
@@ -50,7 +51,6 @@ def write_review(footprints: Path, target: Path, *, force: bool = False) -> Path
             f"{printable(target)} stands already and may hold corrections",
             remedy="Go on correcting it, write to another name, or pass --force, which drops it",
         )
-    columns, labels = _described(footprints)
     with replacing_geopackage(target, OF_A_RUN, force=force) as draft:
         with closing(sqlite3.connect(draft)) as copy, closing(read_only(footprints)) as source:
             source.backup(copy)  # unlike a copy of the file, with what QGIS has saved but not yet moved into it

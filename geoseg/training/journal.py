@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from geoseg.errors import ResourceError
+from geoseg.errors import ConfigError, ResourceError
 
 
 class Journal:
@@ -19,6 +19,7 @@ class Journal:
         tensorboard: folder for TensorBoard; None: none.
 
     Raises:
+        ConfigError: the folder for TensorBoard is a file.
         ResourceError: TensorBoard is asked for and not installed.
     """
 
@@ -32,6 +33,8 @@ class Journal:
                 raise ResourceError(
                     "curves for TensorBoard, which is not installed", remedy="pip install 'geoseg[tensorboard]'"
                 ) from error
+            if tensorboard.exists() and not tensorboard.is_dir():
+                raise ConfigError(f"{tensorboard}, a file, for the curves of TensorBoard", allowed="a folder")
             self._board = SummaryWriter(str(tensorboard))
         if path is not None:
             _end_line(path)

@@ -240,10 +240,10 @@ def _to_disk(
 ) -> Report:
     began = _begin(job)
     target = check_output(output, force=force)
-    if not isinstance(store, Store):
-        check_store(job, store)
     if is_dataset(target):
         _check_apart(target, Place.of(store.path) if isinstance(store, Store) else _store_place(job, store))
+    if not isinstance(store, Store):
+        check_store(job, store)
     folder = WorkFolder.claim(WorkFolder.beside(target), key=job.predictions_key)
     kept = store if isinstance(store, Store) else _kept(job, store) or _kept(job, folder.store)
     parts = folder.parts(f"{job.identity}-{job.plan.tiling.block}")
@@ -281,6 +281,7 @@ def _kept(job: Job, store: str | Path | None) -> Store | None:
     Raises:
         StoreError: what is there is of something else.
     """
+    check_store(job, store)
     place = _store_place(job, store)
     return None if place is None else Store.create_or_open(place.path, job.predictions_key, job.scope.as_header())
 
@@ -288,16 +289,16 @@ def _kept(job: Job, store: str | Path | None) -> Store | None:
 def check_store(job: Job, store: str | Path | None) -> None:
     """Find out before the work whether a run can keep its predictions where it is asked to; errors as for the run."""
     place = _store_place(job, store)
-    if place is not None:
-        Store.check(place.path, job.predictions_key)
+    if place is None:
+        return
+    if store is not None:  # a folder of stores, which the settings name, is made
+        place.check()
+    Store.check(place.path, job.predictions_key)
 
 
 def _store_place(job: Job, store: str | Path | None) -> Place | None:
     asked = job.store(store)
-    place = None if asked is None else Place.of(asked)
-    if place is not None and store is not None:  # a folder of stores, which the settings name, is made
-        place.check()
-    return place
+    return None if asked is None else Place.of(asked)
 
 
 def _check_apart(target: Path, store: Place | None) -> None:

@@ -67,7 +67,7 @@ def archive_status(folder: str | Path) -> Status:
     """
     folder = expanded(folder)
     with Manifest.opened(folder) as manifest:
-        if manifest.fact("state") is None:  # its disk was full, say, before there was anything to note
+        if manifest.fact("state") is None and not last_beat(folder):  # its disk was full from the start, say
             raise ConfigError(f"{folder}, in which no run was begun", allowed="the folder of a run that was begun")
         counts = {state: n for state, n in manifest.counts().items() if state != "gone"}
         state = _state(manifest)

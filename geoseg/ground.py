@@ -92,7 +92,8 @@ class Ground:
         """Where an object comes to ground that was not examined and may go on there."""
         grid = self.scope.grid
         cut = at_edge(geometry, grid, grid.window)
-        cut |= grid.off_earth(grid.geometry_to_world(geometry))
+        if grid.earth is not None:
+            cut |= grid.off_earth(grid.geometry_to_world(geometry))
         for gap in self._gaps:
             if gap.reason != "outside_aoi":  # around the AOI a halo's width is examined too
                 cut[gap.near(geometry)] = True

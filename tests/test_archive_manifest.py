@@ -224,6 +224,9 @@ def test_whether_a_run_is_at_work_is_told_by_its_process(tmp_path: Path) -> None
         with Manifest.opened(tmp_path, create=True) as manifest:
             manifest.begin(scenes("a.tif"), "{stem}", ".gpkg", **mine, started=str(began + timedelta(hours=hours)))
         assert archive_status(tmp_path).state == state
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        manifest.note(pid=-1)  # by hand: psutil refuses to look for it
+    assert archive_status(tmp_path).state == "killed"
 
 
 def test_a_signature_tells_contents_masks_and_copies_apart(tmp_path: Path) -> None:

@@ -90,8 +90,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("geoseg")
-    if name == "errors":
-        return importlib.import_module("geoseg.errors")
+    if name in ("errors", "signals"):
+        return importlib.import_module(f"geoseg.{name}")
     for home, names in _HOMES.items():
         if name in names:
             return getattr(importlib.import_module(f"geoseg.{home}"), name)

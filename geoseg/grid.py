@@ -134,6 +134,8 @@ class Grid:
 
     def on_earth(self, geometry: NDArray[Any]) -> NDArray[Any]:
         """``(n,)`` valid polygons on the ground without what lies nowhere on the earth; empty where nothing is left."""
+        if self.earth is None:
+            return geometry
         parts, owner = shapely.get_parts(geometry, return_index=True)
         lost = self.off_earth(parts)
         if not lost.any():

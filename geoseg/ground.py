@@ -17,6 +17,7 @@ from geoseg.config import Settings
 from geoseg.errors import ConfigError
 from geoseg.footprints import EDGE_PX, Keys, Told, at_edge, drawn, on_ground
 from geoseg.gaps import Gap
+from geoseg.polygons import prepared
 from geoseg.scope import Scope
 from geoseg.seams import Merged
 from geoseg.shaping import Drafts, Shaping, drafted, settled
@@ -80,8 +81,7 @@ class Ground:
         if self.scope.aoi is not None:
             # The very point of lon and lat: of the same polygon, which another order of its vertices might move.
             points = shapely.point_on_surface(on_ground(shapely.normalize(geometry), self.scope.grid))
-            shapely.prepare(self.scope.aoi)
-            keep &= shapely.intersects(self.scope.aoi, self.scope.grid.geometry_to_pixel(points))
+            keep &= shapely.intersects(prepared(self.scope.aoi), self.scope.grid.geometry_to_pixel(points))
         area = shapely.area(geometry)
         for gap in self._gaps:
             if gap.reason in ("nodata", "suspect_missing"):
@@ -92,13 +92,13 @@ class Ground:
         """Where an object comes to ground that was not examined and may go on there."""
         grid = self.scope.grid
         cut = at_edge(geometry, grid, grid.window)
-        cut |= grid.off_earth(grid.geometry_to_world(geometry))
+        if grid.earth is not None:
+            cut |= grid.off_earth(grid.geometry_to_world(geometry))
         for gap in self._gaps:
             if gap.reason != "outside_aoi":  # around the AOI a halo's width is examined too
                 cut[gap.near(geometry)] = True
         if self.scope.reach is not None:
-            shapely.prepare(self.scope.reach)
-            cut |= ~shapely.covers(self.scope.reach, geometry)
+            cut |= ~shapely.covers(prepared(self.scope.reach), geometry)
         return cut
 
 

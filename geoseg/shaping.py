@@ -233,6 +233,8 @@ def _inside(geometry: NDArray[Any], shaping: Shaping) -> NDArray[Any]:
 
 def _back(geometry: NDArray[Any], shaping: Shaping) -> NDArray[Any]:
     """From the frame to pixels. Where it is none of pixels, its lattice may round vertices past the raster's edge."""
+    if shaping.frame is None:
+        return geometry
     left, top, right, bottom = shaping.grid.window.xyxy
     there = moved(geometry, shaping.frame, back=True)
     return np.asarray(shapely.transform(there, lambda xy: np.clip(xy, (left, top), (right, bottom))), dtype=object)

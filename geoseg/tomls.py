@@ -57,7 +57,7 @@ def checked(
     try:
         return handler(values)
     except ValidationError as error:
-        file = info.context or {"path": "", "text": ""}
+        file = {"path": "", "text": "", **(info.context or {})}
         raise explained(error, file["path"], file["text"], kind) from error
 
 

@@ -29,6 +29,11 @@ def test_every_listed_name_resolves() -> None:
         getattr(geoseg, name)
 
 
+def test_modules_that_the_documents_name_resolve() -> None:
+    code = "import geoseg; print(geoseg.errors.__name__, geoseg.signals.__name__)"
+    assert _fresh(code) == "geoseg.errors geoseg.signals"
+
+
 def test_a_name_that_is_none_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="extrakt"):
         _ = geoseg.extrakt  # type: ignore[attr-defined]

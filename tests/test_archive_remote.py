@@ -61,8 +61,11 @@ def test_the_query_of_a_url_is_told_to_nobody(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     scene(tmp_path / "files" / "a.tif", ground(50, 70, (5, 9, 5, 9)))
     with served(tmp_path / "files") as url:
-        done = run_archive(_config(tmp_path, url, "a.tif", "absent.tif"), model=BOXES)
-    assert dict(done.counts) == {"done": 1, "refused": 1}
+        config = _config(tmp_path, url, "a.tif", "absent.tif")
+        slip = "http://[::1/b.tif?sig=SECRET"
+        given = config.input.model_copy(update={"paths": (*config.input.paths, slip), "exclude": ("*.png",)})
+        done = run_archive(config.model_copy(update={"input": given}), model=BOXES)
+    assert dict(done.counts) == {"done": 1, "refused": 2}
     assert set(gpd.read_file(tmp_path / "out" / "merged.gpkg", layer="footprints")["raster"]) == {"a.tif"}
     told = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name != "manifest.sqlite"]
     assert {"summary.json", "a.stac.json", "a.gpkg"} <= {path.name for path in told}

@@ -213,6 +213,7 @@ RUN: dict[str, Any] = {"archive": {"model": "buildings", "folder": "out"}, "inpu
     [
         (lambda: Settings(vectorise={}), "vectorise is no setting. .* Did you mean vectorize?"),  # type: ignore[call-arg]
         (lambda: Settings.model_validate([1]), "a table of keys and values"),
+        (lambda: Settings.model_validate({"detekt": {}}, context={"own": 1}), "detekt is no setting"),
         (lambda: geoseg.RunConfig.model_validate(RUN | {"input": {}}), r"^\[input\] names no raster"),
         (lambda: geoseg.RunConfig.model_validate(RUN | {"detect": {"batch": "x"}}), "^detect.batch = 'x'. Allowed"),
         (lambda: geoseg.TrainConfig.model_validate({"model": {}}), "model.name is missing .and 3 more"),

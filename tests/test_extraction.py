@@ -27,6 +27,7 @@ import geoseg
 from geoseg import Chip, Instances, ModelCard, Settings, Tiling
 from geoseg.errors import ConfigError, GeosegError, ModelError, RasterError, ResourceError
 from geoseg.footprints import COLUMNS
+from geoseg.job import Job
 from geoseg.raster import open_raster
 
 Pixels = NDArray[np.uint8]
@@ -236,6 +237,17 @@ def test_nodata_is_a_gap_and_empty_tiles_are_not_seen(tmp_path: Path) -> None:
     assert (report.tiles_planned, report.tiles_examined, report.tiles_empty) == (35, 25, 10)
     assert report.complete and report.exit_code == 0
     assert report.gaps_m2["nodata"] == pytest.approx(gap.area_m2, abs=0.01)
+
+
+def test_an_aoi_that_threads_share_is_not_prepared(town: Path) -> None:
+    """GEOS, asked by several threads at once after what is prepared, ended the process."""
+    info = open_raster(town)
+    area = gpd.GeoSeries(info.grid.geometry_to_world(shapely.box([20], [10], [150], [110])), crs=info.grid.crs)
+    job = Job.of(info, Painted(), aoi=area.to_frame("geometry"), tiling=Tiling(core=64, halo=16), settings=EXACT)
+    ground, objects = job.ground([]), shapely.box([30, 140, 160], [20, 30, 50], [40, 159, 180], [30, 50, 70])
+    assert ground._wanted(objects).tolist() == [True, True, False]
+    assert not ground._cut(objects)[0]
+    assert not shapely.is_prepared([ground.scope.aoi, ground.scope.reach]).any()
 
 
 @pytest.mark.parametrize("crs", [None, "EPSG:4326"])

@@ -26,7 +26,7 @@ from geoseg.detectors.base import ModelCard
 from geoseg.errors import RasterError
 from geoseg.raster import Access, Reader, open_raster, source_for
 from geoseg.raster.access import CACHE_BYTES
-from geoseg.raster.keys import content_key
+from geoseg.raster.keys import check_file, content_key
 from geoseg.tiling import Tiling
 
 RAW = ModelCard(classes=("thing",))
@@ -105,6 +105,14 @@ def test_of_what_is_larger_than_asked_pieces_are_read_from_end_to_end(tmp_path: 
     assert seen == [True, True, False, True]
     path.write_bytes(bytes(2_000_001))
     assert content_key([str(path)], most=2**18) != key
+
+
+def test_a_bare_digest_is_no_multihash(tmp_path: Path) -> None:
+    """Some catalogues state one; of MD5s one in some thousands begins as the multihash of another algorithm does."""
+    (tmp_path / "a.tif").write_bytes(b"abc")
+    check_file(str(tmp_path / "a.tif"), "1220" + "0" * 28)
+    with pytest.raises(RasterError, match="whose SHA256 is ba7816bf"):
+        check_file(str(tmp_path / "a.tif"), "1220" + "0" * 64)
 
 
 def test_big_tiff_cog_and_jpeg2000(tmp_path: Path) -> None:

@@ -342,6 +342,9 @@ def test_nodata_of_sources_counts_or_is_refused(tmp_path: Path) -> None:
     found = source_for(open_raster(stated), ModelCard(classes=("thing",)))
     (chip,), _ = reader(found).read(list(Tiling(core=100, halo=0).plan(found.grid.window).tiles()))
     np.testing.assert_array_equal(chip.valid, good)
+    of_none = [text.replace("<NODATA>0<", "<NODATA>-9999<") for text in left_out]  # gdalbuildvrt over such 8-bit sheets
+    of_none = [f"<NoDataValue>-9999</NoDataValue>{text}" for text in of_none]
+    assert open_raster(vrt(tmp_path / "m.vrt", *of_none)).nodata is None
     plain = vrt(tmp_path / "m.vrt", *(source("a.tif", b) for b in (1, 2, 3)))
     assert open_raster(plain).nodata is None
     write(tmp_path / "a.tif", pixels, nodata=0)

@@ -238,6 +238,7 @@ def test_secrets_in_urls_are_refused_or_not_shown() -> None:
     assert "hunter2" not in str(told.value)
     assert "abc" not in str(told.value)
     assert shown("https://me:pw@host:8/a%20b.tif?sig=1#x") == "https://host:8/a%20b.tif"
+    assert shown("https://me:pw@[host/b.tif?sig=1") == "https://[host/b.tif"  # no URL, and no end of a run
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from geoseg.training.chips import Example
 from geoseg.training.config import Sampling, Schedule, TrainConfig
 from geoseg.training.labelled import Labelled
 from geoseg.training.pixels import Held
+from geoseg.training.placing import anywhere
 from geoseg.training.pools import Pool
 from geoseg.training.sources import Mix, mix
 
@@ -183,3 +184,11 @@ def test_shares_of_more_than_all_are_refused(tmp_path: Path) -> None:
     for shares in ("objects = 0.7\nempty = 0.2\nhard = 0.1", "objects = 0.1\nempty = 0.2\nhard = 0.7"):
         path.write_text(f"{text}[sampling]\n{shares}\n")
         assert read_train_config(path).sampling.objects in (0.7, 0.1)
+
+
+def test_ground_that_threads_ask_after_is_not_prepared() -> None:
+    """GEOS, asked by several threads at once after what is prepared, ended the process."""
+    there = image([1, 2], area=shapely.MultiPolygon([shapely.box(20, 30, 180, 90), shapely.box(200, 100, 390, 280)]))
+    for index in range(20):
+        assert there.is_labelled(anywhere(there, np.random.default_rng(index), CHIP / 2))
+    assert not shapely.is_prepared(there.parts).any()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 from typing import Any
-from urllib.parse import urlsplit
 
 from geoseg.archive.config import RunConfig
 from geoseg.config import RasterSettings
@@ -63,7 +63,7 @@ def fits(href: str, pattern: str) -> bool:
 
     ``*`` and ``?`` stand for anything but ``/``, ``**`` for any number of folders. The query of a URL is left out.
     """
-    path = urlsplit(href)._replace(query="", fragment="").geturl() if is_remote(href) else PurePath(href).as_posix()
+    path = re.split("[?#]", href)[0] if is_remote(href) else PurePath(href).as_posix()
     parts = path.split("/")
     return _fit(parts, pattern.split("/")) if "/" in pattern else fnmatchcase(parts[-1], pattern)
 

@@ -67,7 +67,7 @@ def archive_status(folder: str | Path) -> Status:
     """
     folder = expanded(folder)
     with Manifest.opened(folder) as manifest:
-        if manifest.fact("state") is None and not last_beat(folder):  # its disk was full from the start, say
+        if manifest.fact("state") is None and not _beats(folder):  # it ended before there was anything to note
             raise ConfigError(f"{folder}, in which no run was begun", allowed="the folder of a run that was begun")
         counts = {state: n for state, n in manifest.counts().items() if state != "gone"}
         state = _state(manifest)
@@ -100,7 +100,7 @@ def _state(manifest: Manifest) -> Any:
     said = manifest.fact("state") or "running"  # nothing is said yet while a first run looks for its scenes
     if said != "running":
         return said
-    alive = time.time() - last_beat(manifest.folder) < SILENT_S
+    alive = _beats(manifest.folder)
     pid, started = manifest.fact("pid"), manifest.fact("started")
     if pid is not None and manifest.fact("host") == socket.gethostname():
         try:
@@ -108,11 +108,15 @@ def _state(manifest: Manifest) -> Any:
             if process.status() == psutil.STATUS_STOPPED and _is_of(process, started):
                 return "suspended"
             alive = alive or _is_of(process, started)
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, ValueError):  # the number of none, or no process's number
             return "killed"
         except psutil.Error:  # somebody else's: it is there
             pass
     return "running" if alive else "killed"
+
+
+def _beats(folder: Path) -> bool:
+    return time.time() - last_beat(folder) < SILENT_S
 
 
 def _is_of(process: psutil.Process, started: str | None) -> bool:

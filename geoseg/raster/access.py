@@ -143,6 +143,8 @@ def _opened(name: str, driver: str) -> DatasetReader:
             allowed="a whole, readable file",
             remedy="Look at it with gdalinfo; copy or download it again",
         ) from error
+    except ValueError as error:  # rasterio takes URLs apart
+        raise RasterError(f"{name}, which is no path or URL ({error})", allowed="scheme://host/path") from error
 
 
 def is_remote(path: str) -> bool:

@@ -6,6 +6,7 @@ import math
 import os
 
 import numpy as np
+from rasterio.dtypes import in_dtype_range
 from rasterio.enums import MaskFlags
 from rasterio.io import DatasetReader
 
@@ -128,7 +129,7 @@ def checked_sources(
         RasterError: a source is refused.
     """
     told, bits, plain = [], [], not has_mask and MaskFlags.all_valid in dataset.mask_flag_enums[0]
-    if plain and mosaic.holes:
+    if plain and any(_may_hold(dataset, value) for value in mosaic.holes):
         raise _left_out(f"{name}, whose sources have nodata or masks of their own, which it turns into black")
     for path in mosaic.sources:
         with open_dataset(path, "GTiff") as part:
@@ -155,6 +156,14 @@ def checked_sources(
                     "black imagery, and nothing will be found there; copy it again"
                 )
     return tuple(told), min(filter(None, bits), default=None)
+
+
+def _may_hold(dataset: DatasetReader, hole: str) -> bool:
+    """Whether one of :attr:`Mosaic.holes` may leave out anything: no 8-bit pixel is -9999, whatever states it."""
+    try:
+        return bool(in_dtype_range(float(hole), dataset.dtypes[0]))
+    except ValueError:  # "mask"
+        return True
 
 
 def _left_out(got: str) -> RasterError:

@@ -77,8 +77,8 @@ class Mosaic:
     """Widths and heights that each source is said to have."""
     reached: Mapping[str, tuple[float, float]]
     """How far into each source the mosaic reaches: column and row."""
-    holes: bool
-    """Whether it leaves out what sources call nodata or mask: their ``NODATA`` and ``UseMaskBand``."""
+    holes: frozenset[str]
+    """What of its sources it leaves out: the values of ``NODATA``, as they stand, and "mask" for ``UseMaskBand``."""
 
 
 def read_vrt(path: str, access: Access) -> Mosaic:
@@ -101,7 +101,7 @@ def read_vrt(path: str, access: Access) -> Mosaic:
         covered=tuple(dict.fromkeys(reader.covered)),
         stated={path: frozenset(sizes) for path, sizes in reader.stated.items()},
         reached=dict(reader.reached),
-        holes=reader.holes,
+        holes=frozenset(reader.holes),
     )
 
 
@@ -133,7 +133,7 @@ class _Rewriter:
         self.stated: defaultdict[str, set[tuple[float, float]]] = defaultdict(set)
         self.reached: dict[str, tuple[float, float]] = {}
         self.size = (0.0, 0.0)
-        self.holes = False
+        self.holes: set[str] = set()
 
     def rewrite(self, element: ET.Element) -> ET.Element:
         if element.tag not in _KEPT:
@@ -152,7 +152,8 @@ class _Rewriter:
             self._axes(element)
         if element.tag == "SourceFilename":
             self._source(element, clean)
-        self.holes |= element.tag in ("NODATA", "UseMaskBand")
+        if element.tag in ("NODATA", "UseMaskBand"):
+            self.holes.add("mask" if element.tag == "UseMaskBand" else element.text or "")
         if element.tag in _SOURCES:
             self.covered.append(self._destination(element))
             self._resampling(element, clean)

@@ -144,7 +144,10 @@ def shown(href: str) -> str:
     """An href as it may be logged or written down: without user, password, query and fragment, which hold keys."""
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", href):
         return href[:300]
-    parts = _parts(href)
+    try:
+        parts = urlsplit(href)
+    except ValueError:  # http://[ and the like: it is shown where it is refused
+        return re.sub("//[^/]*@", "//", re.split("[?#]", href)[0])[:300]
     host = parts.netloc.rpartition("@")[2]
     return SplitResult(parts.scheme, host, parts.path, "", "").geturl()[:300]
 

@@ -64,12 +64,9 @@ class Labelled:
 
     @cached_property
     def parts(self) -> tuple[Any, ...]:
-        """The polygons of ``area``; empty where all is labelled."""
-        found = () if self.area is None else tuple(shapely.get_parts(self.area))
-        shapely.prepare(found)
-        # GEOS makes its index at the first question, which several threads must not ask at once.
-        shapely.contains(found, shapely.point_on_surface(found))
-        return found
+        """The polygons of ``area``; empty where all is labelled. Never prepared: several threads ask, which ends the
+        process with GEOS's index."""
+        return () if self.area is None else tuple(shapely.get_parts(self.area))
 
     def is_labelled(self, xy: tuple[float, float]) -> bool:
         """Whether a place in image pixels lies on labelled ground."""

@@ -85,7 +85,7 @@ def _anywhere(image: Labelled, rng: np.random.Generator) -> NDArray[np.float64]:
     left, top, right, bottom = part.bounds
     for _ in range(_TRIES):
         xy = rng.uniform((left, top), (right, bottom))
-        if shapely.contains_xy(part, *xy):
+        if shapely.contains_xy([part], *xy)[0]:  # a list, for shapely prepares what comes alone: see Labelled.parts
             return np.asarray(xy)
     return np.asarray(shapely.get_coordinates(part.representative_point())[0], np.float64)
 

@@ -34,6 +34,7 @@ def flow(model: str, description: str) -> int:
     options = parser.parse_args()
     atexit.register(drop_unwritten)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("pyogrio").setLevel(logging.WARNING)  # "Created 0 records", of each layer without rows
     try:
         with stoppable():
             done = geoseg.run_archive(configured(options), scheduler=options.scheduler)

@@ -200,6 +200,8 @@ def test_coco_out_and_in_again(ground: tuple[Path, Path], tmp_path: Path) -> Non
         cli("evaluate", tmp_path / "pred.json", tmp_path / "truth.json", "--any-label", "--json").stdout
     )
     assert (values["n_matched"], values["masks"]["ap"]) == (50, pytest.approx(1.0))
+    table = cli("evaluate", tmp_path / "pred.json", tmp_path / "truth.json", "--any-label").stdout
+    assert table.rstrip().endswith("counted in   1 image")
     for mixed in ((found, tmp_path / "truth.json"), (tmp_path / "pred.json", truth)):
         result = cli("evaluate", *mixed)
         assert result.exit_code == 2 and "only one is COCO" in result.output

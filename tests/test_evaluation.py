@@ -219,6 +219,12 @@ def test_aoi_limits_what_is_counted_and_blames_nobody_for_the_border() -> None:
     assert (scores.n_pred, scores.n_truth, scores.n_matched) == (3, 2, 2)
 
 
+def test_an_aoi_that_is_no_table_is_told_as_the_aoi() -> None:
+    objects = table(boxes((0, 0, 10, 10)))
+    with pytest.raises(ConfigError, match="an AOI of type str"):
+        evaluate(objects, objects, aoi="0,0,1,1")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "bounds", [(8, 47, 9, 48), (8.4, 47, 8.6, 48), (-180, 47, 180, 90), (-180, -90, 180, 47), (-20, 47, 40, 60)]
 )

@@ -124,6 +124,13 @@ def test_unknown_model_names_the_nearest() -> None:
         load_model("bilding")
 
 
+@pytest.mark.parametrize("name", ["mine.safetensors", "MINE.ONNX"])
+def test_a_weights_file_that_is_not_there_is_told_by_its_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelError, match="no weights file at") as told:
+        load_model(tmp_path / name)
+    assert str(tmp_path / name) in told.value.got
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

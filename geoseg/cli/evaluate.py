@@ -110,7 +110,7 @@ def _case(pred: Path, truth: Path, *, iou: float, aoi: str | None, any_label: bo
         for warning in (*known.warnings, *found.warnings):
             log.warning("%s", warning)
         scenes = compare_coco(found, known, iou=iou, any_label=any_label)
-        return _Case(scenes=scenes, area=f"{len(scenes)} images", of_images=True)
+        return _Case(scenes=scenes, area="1 image" if len(scenes) == 1 else f"{len(scenes)} images", of_images=True)
     tables = read_table(pred, "footprints"), read_table(truth, "truth")
     looked = examined(pred)
     if aoi:

@@ -109,7 +109,7 @@ def weights_path(model: str | Path) -> Path:
     names += added
     near = get_close_matches(str(model), names, n=1)
     raise ModelError(
-        f"no model {str(model)!r}",
+        f"no weights file at {path}" if path.suffix.lower() in SUFFIXES else f"no model {str(model)!r}",
         allowed=f"{', '.join(names) or 'no bundled model'}, or the path of a .safetensors or .onnx file",
         remedy=f"Did you mean {near[0]!r}?" if near else "`geoseg models` lists what there is",
     )

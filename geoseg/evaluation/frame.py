@@ -53,6 +53,7 @@ def area_in_frame(area: gpd.GeoDataFrame, tables: list[gpd.GeoDataFrame]) -> gpd
     Raises:
         ConfigError: one has a CRS and the other has none, or an AOI that cannot be used.
     """
+    check_table(area, "an AOI")
     bounds = np.array([table.total_bounds for table in tables if len(table)]).reshape(-1, 4)
     if not _have_crs([area, *tables]) or not len(area) or not len(bounds):
         return _polygons(area if area.crs == tables[0].crs else area.to_crs(tables[0].crs))

@@ -292,7 +292,9 @@ def _layer(path: str, what: str) -> str:
     if "footprints" in (name for name, _ in layers):
         return "footprints"
     names = [str(name) for name, kind in layers if kind and ("Polygon" in kind or kind == "Unknown")]
-    if len(names) != 1:
+    if not names:
+        raise ConfigError(f"{what} without polygons", allowed="one layer of polygons, or one named footprints")
+    if len(names) > 1:
         raise ConfigError(
             f"{what} with {len(names)} layers of polygons ({', '.join(names[:5])})",
             allowed="one layer, or one named footprints",

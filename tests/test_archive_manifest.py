@@ -209,6 +209,12 @@ def test_a_manifest_that_somebody_changed_says_what_helps(tmp_path: Path, change
     assert result.exit_code == 4 and "move the manifest away" in result.stderr, result.output
 
 
+def test_a_run_over_nothing_has_the_status_none(tmp_path: Path) -> None:
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        manifest.begin(scenes(), "{stem}", ".gpkg", state="ended", started=str(datetime.now(UTC)), exit_code=0)
+    assert "scenes     0: none (0 unchanged)" in cli("status", tmp_path).stdout
+
+
 def test_whether_a_run_is_at_work_is_told_by_its_process(tmp_path: Path) -> None:
     """Its sign of life stands still where it is stopped, or the disk is full."""
     with Manifest.opened(tmp_path, create=True):

@@ -132,6 +132,11 @@ def test_the_layer_of_a_geopackage(tmp_path: Path) -> None:
         read_table(path)
     known().iloc[1:].to_file(path, layer="footprints")
     assert read_table(path).label.tolist() == ["pier"]
+    lines = known().set_geometry(known().boundary)
+    lines.to_file(tmp_path / "lines.gpkg")
+    with pytest.raises(ConfigError, match="without polygons") as told:
+        read_table(tmp_path / "lines.gpkg")
+    assert "layer you mean" not in str(told.value)
 
 
 def test_a_table_without_shapes_is_no_layer(tmp_path: Path) -> None:

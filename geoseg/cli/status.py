@@ -53,7 +53,7 @@ def _tell(found: Status) -> None:
     typer.echo(f"model      {found.model}")
     if found.stopped:
         typer.echo(f"stopped    {found.stopped}")
-    counts = ", ".join(f"{number:,} {state}" for state, number in found.counts.items())
+    counts = ", ".join(f"{number:,} {state}" for state, number in found.counts.items()) or "none"
     typer.echo(f"scenes     {found.scenes:,}: {counts} ({found.unchanged:,} unchanged)")
     typer.echo(f"footprints {found.footprints:,}")
     for scene in found.running:

@@ -24,7 +24,7 @@ from geoseg.paths import distinct, expanded
 from geoseg.picture import Entry, blend, filled, lines, with_legend
 from geoseg.raster import Reader, Scaling, open_raster, source_for
 from geoseg.sinks.atomic import replacing
-from geoseg.sinks.colours import RGB, darker, label_colours
+from geoseg.sinks.colours import ERROR_COLOURS, RGB, darker, label_colours
 from geoseg.tiling import Tile
 from geoseg.vectors import check_table, from_table, in_pixels
 from geoseg.window import Window
@@ -54,7 +54,8 @@ def preview(
 
     Args:
         raster: what the footprints were found in.
-        footprints: polygons in any CRS; the colours follow ``label`` where there is such a column.
+        footprints: polygons in any CRS; the colours follow ``label`` where there is such a column, in a layer of errors
+            their ``kind``.
         out_png: the picture to write (``.png``).
         truth: polygons in any CRS.
         gaps: those of the run (``Extraction.gaps``): the AOI's border, and what could not be examined.
@@ -203,8 +204,14 @@ def _ground(table: gpd.GeoDataFrame, name: str) -> gpd.GeoSeries:
 
 
 def _by_label(table: gpd.GeoDataFrame) -> Iterable[tuple[str, RGB, gpd.GeoSeries]]:
-    """Name, colour and shapes of each label; one group where there are no labels."""
+    """Name, colour and shapes of each label, or kind of error; one group where there are no labels."""
     shapes = _ground(table, "footprints")
+    if "kind" in table.columns and set(table.kind) <= set(ERROR_COLOURS):  # as ``geoseg evaluate --errors`` writes them
+        kinds = table.kind.loc[shapes.index].to_numpy(str)
+        for kind, colour in ERROR_COLOURS.items():
+            if (kinds == kind).any():
+                yield kind, colour, shapes[kinds == kind]
+        return
     if "label" not in table.columns:
         yield "footprints", label_colours(["building"])["building"], shapes
         return

@@ -23,7 +23,7 @@ from geoseg.grid import Grid
 from geoseg.overlay import preview, read_view, to_picture
 from geoseg.picture import Entry, scale_bar, with_legend
 from geoseg.sinks import write
-from geoseg.sinks.colours import label_colours
+from geoseg.sinks.colours import ERROR_COLOURS, label_colours
 from geoseg.window import Window
 
 SAMPLES = Path(__file__).parents[1] / "data_samples"
@@ -124,6 +124,15 @@ def test_colours_follow_the_label_and_truth_is_white(tmp_path: Path) -> None:
     row = int((CENTRE[0] - 60) * 1600 / 420)
     edge = picture[row - 2 : row + 3, 500:900].min(axis=2).max(axis=0)  # the whitest within 2 pixels
     assert (edge > 150).all(), "the truth's line on the upper edge is white"
+
+
+def test_errors_have_the_colours_of_their_layer(tmp_path: Path) -> None:
+    """All of an error layer was drawn in the one colour of its label."""
+    made = scene(tmp_path)
+    table = made.footprints.assign(label="building", kind="missed")
+    picture = np.asarray(Image.open(preview(made.path, table, tmp_path / "a.png")), int)
+    inside = picture[int(75 * 1600 / 420), int(180 * 1600 / 420)]
+    assert np.allclose(inside, 220 + 0.25 * (np.array(ERROR_COLOURS["missed"]) - 220), atol=1)
 
 
 def test_what_has_no_value_is_grey(tmp_path: Path) -> None:

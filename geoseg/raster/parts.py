@@ -170,8 +170,8 @@ def _left_out(got: str) -> RasterError:
     return RasterError(
         got,
         allowed="a mosaic with a mask, a nodata value or alpha, or sources without any",
-        remedy="Build it with gdalbuildvrt, which takes them along (but for masks with -separate); -vrtnodata states a "
-        "nodata value",
+        remedy="Build it with gdalbuildvrt, which takes them along (alpha not with -b, masks not with -separate, "
+        "nodata not with -hidenodata); -vrtnodata states a nodata value",
     )
 
 

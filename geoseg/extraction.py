@@ -242,10 +242,9 @@ def _to_disk(
     target = check_output(output, force=force)
     if is_dataset(target):
         _check_apart(target, Place.of(store.path) if isinstance(store, Store) else _store_place(job, store))
-    if not isinstance(store, Store):
-        check_store(job, store)
+    kept = store if isinstance(store, Store) else _kept(job, store)
     folder = WorkFolder.claim(WorkFolder.beside(target), key=job.predictions_key)
-    kept = store if isinstance(store, Store) else _kept(job, store) or _kept(job, folder.store)
+    kept = kept or _kept(job, folder.store)
     parts = folder.parts(f"{job.identity}-{job.plan.tiling.block}")
     with open_engine(job) as engine:
         carried = carry_out(job, parts, kept, engine, progress)
@@ -281,19 +280,22 @@ def _kept(job: Job, store: str | Path | None) -> Store | None:
     Raises:
         StoreError: what is there is of something else.
     """
-    check_store(job, store)
-    place = _store_place(job, store)
+    place = _checked_place(job, store)
     return None if place is None else Store.create_or_open(place.path, job.predictions_key, job.scope.as_header())
 
 
 def check_store(job: Job, store: str | Path | None) -> None:
     """Find out before the work whether a run can keep its predictions where it is asked to; errors as for the run."""
+    place = _checked_place(job, store)
+    if place is not None:
+        Store.check(place.path, job.predictions_key)
+
+
+def _checked_place(job: Job, store: str | Path | None) -> Place | None:
     place = _store_place(job, store)
-    if place is None:
-        return
-    if store is not None:  # a folder of stores, which the settings name, is made
+    if place is not None and store is not None:  # a folder of stores, which the settings name, is made
         place.check()
-    Store.check(place.path, job.predictions_key)
+    return place
 
 
 def _store_place(job: Job, store: str | Path | None) -> Place | None:

@@ -310,6 +310,15 @@ def test_runs_on_several_threads_leave_dask_as_they_found_it() -> None:
     assert (logging.getLogger("distributed").level, dask.config.get(name)) == before
 
 
+def test_what_nobody_waits_for_is_not_written_to_stderr(caplog: pytest.LogCaptureFixture) -> None:
+    with clusters.threads(1) as client:
+        loop = client.loop.asyncio_loop
+        loop.call_soon_threadsafe(lambda: loop.create_future().set_exception(TimeoutError("a goodbye")))
+        client.submit(sum, [1, 1]).result()
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
 def test_no_room_for_temporary_files_is_no_fault_of_geosegs(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with dask.config.set({"temporary-directory": str(tmp_path / "file")}), pytest.raises(ResourceError, match="TMPDIR"):

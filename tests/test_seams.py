@@ -19,7 +19,7 @@ from geoseg.outlines import Outlines
 from geoseg.seams import Merged, heard, merge, split
 from geoseg.seams.areas import area_inside
 from geoseg.seams.objects import Judged
-from geoseg.seams.overlaps import shared_area
+from geoseg.seams.overlaps import iou, shared_area
 from geoseg.seams.robust import intersection, share_ground, union
 from geoseg.tiling import Plan, Tiling
 from geoseg.window import Window
@@ -632,6 +632,14 @@ def test_shared_area_is_that_of_the_intersection(seed: int) -> None:
     for k in rng.integers(0, len(i), 9).tolist():
         row = slice(k, k + 1)
         assert shared_area(one[row], other[row], (bounds[0][row], bounds[1][row]), boxes[row])[0] == found[k]
+    either = shapely.area(shapely.union(one, other))
+    assert iou(one, other) == pytest.approx(shapely.area(shapely.intersection(one, other)) / either, abs=1e-7)
+
+
+def test_iou_of_nothing_is_zero() -> None:
+    whole = np.array([shapely.box(0, 0, 3, 2), ring(3, 4, 20, 9)])
+    assert iou(np.array([shapely.Polygon(), shapely.MultiPolygon()]), whole).tolist() == [0.0, 0.0]
+    assert iou(whole, whole) == pytest.approx([1.0, 1.0])
 
 
 @given(seed=st.integers(0, 10_000))

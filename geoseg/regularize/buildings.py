@@ -16,6 +16,7 @@ from geoseg.regularize.frame import Floats, apart, dominant_angles, turned
 from geoseg.regularize.ground import close_gaps, closed, clusters, neighbours, resolve_overlaps
 from geoseg.regularize.straight import straighten
 from geoseg.regularize.walls import Walls, find_walls, join_walls
+from geoseg.seams.overlaps import iou
 
 ONE_FRAME = np.radians(2.5)
 """Neighbours whose walls differ by less in direction are drawn in one common direction."""
@@ -109,7 +110,6 @@ def redrawn(outlines: NDArray[Any], pairs: NDArray[np.int64], tolerance: float) 
     angle, same = _common_angles(dominant_angles(oblique), shapely.length(oblique), pairs)
     askew = np.zeros(len(outlines), np.bool_)
     askew[pairs[~same]] = True
-    freely = askew | _round(clean)
     upright = turned(clean, -angle)
     walls = find_walls(upright, tolerance)
     walls = replace(walls, offset=join_walls(walls, pairs[same], 1.5 * tolerance))
@@ -118,8 +118,10 @@ def redrawn(outlines: NDArray[Any], pairs: NDArray[np.int64], tolerance: float) 
     squared = _usable(drawn, fit, clean, outlines, tolerance)
     rows = np.flatnonzero(~squared | (fit + BESIDE < 1))
     angled = _without_notches(oblique[rows], tolerance)  # walls that meet at an acute angle may cut deep
-    other = _iou(angled, clean[rows])
-    better = (1 - other <= MISFIT * (1 - fit[rows])) | (freely[rows] & (other > fit[rows] + BESIDE))
+    other = iou(angled, clean[rows])
+    better = 1 - other <= MISFIT * (1 - fit[rows])
+    some = np.flatnonzero(~better & (other > fit[rows] + BESIDE))
+    better[some] = askew[rows[some]] | _round(clean[rows[some]])
     used = better | ~squared[rows]
     used[used] = _usable(angled[used], other[used], clean[rows[used]], outlines[rows[used]], tolerance)
     result = outlines.copy()
@@ -152,7 +154,7 @@ def _usable(
 ) -> NDArray[np.bool_]:
     """Drawings that fit their outlines and keep near them; ``fit`` is their IoU with the clean ones."""
     fit, other = fit.copy(), np.array([a is not b for a, b in zip(clean, outlines, strict=True)], np.bool_)
-    fit[other] = _iou(drawn[other], outlines[other])
+    fit[other] = iou(drawn[other], outlines[other])
     usable = fit >= LEAST_IOU
     usable[usable] = shapely.covers(around(outlines[usable], reach(outlines[usable], tolerance)), drawn[usable])
     return usable
@@ -205,11 +207,6 @@ def _right_angled(upright: NDArray[Any], walls: Walls, tolerance: float) -> tupl
     pays = freer_fit > fit[ask] + CORNERS
     drawn[ask[pays]], fit[ask[pays]] = freer[pays], freer_fit[pays]
     return drawn, fit
-
-
-def _iou(one: NDArray[Any], other: NDArray[Any]) -> Floats:
-    both = shapely.area(shapely.intersection(one, other))
-    return np.asarray(both / (shapely.area(one) + shapely.area(other) - both), np.float64)
 
 
 def _common_angles(angle: Floats, weight: Floats, pairs: NDArray[np.int64]) -> tuple[Floats, NDArray[np.bool_]]:

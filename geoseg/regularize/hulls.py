@@ -14,6 +14,7 @@ from geoseg.errors import ConfigError
 from geoseg.polygons import as_polygons
 from geoseg.regularize.cells import covered
 from geoseg.regularize.frame import Floats, edges, turned
+from geoseg.seams.overlaps import iou
 
 STATIONS = 40
 """Slices across the axis in which the breadth of a ship is taken."""
@@ -65,13 +66,12 @@ def fit_hulls(geometry: NDArray[Any]) -> Hulls:
         drawn[row], length[row], beam[row] = shapely.Polygon(ring), xs[-1] - xs[0], np.ptp(ring[:, 1])
     behind = shapely.get_x(shapely.centroid(level)) > shapely.bounds(drawn)[:, [0, 2]].mean(axis=1)
     hulls = turned(drawn, angle)
-    both = shapely.area(shapely.intersection(hulls, geometry))
     return Hulls(
         geometry=hulls,
         length=length,
         beam=beam,
         axis=(angle + np.where(behind, np.pi, 0.0)) % (2 * np.pi),
-        fit=both / (shapely.area(hulls) + shapely.area(geometry) - both),
+        fit=iou(hulls, geometry),
     )
 
 

@@ -169,14 +169,7 @@ def lost_block(block: Block, why: Failure, wanted: Sequence[Tile]) -> tuple[Bloc
 def above(instances: Instances, threshold: float) -> Instances:
     """The instances that score ``threshold`` or more."""
     keep = np.flatnonzero(instances.scores >= threshold)
-    if len(keep) == len(instances):
-        return instances
-    return Instances(
-        boxes=instances.boxes[keep],
-        scores=instances.scores[keep],
-        labels=instances.labels[keep],
-        masks=[instances.masks[int(i)] for i in keep],
-    )
+    return instances if len(keep) == len(instances) else instances.take(keep)
 
 
 def _final(counts: Counts | Predictions, gaps: Iterable[Gap]) -> bool:

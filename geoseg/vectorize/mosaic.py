@@ -94,13 +94,15 @@ def _stacked(crops: list[NDArray[Any]], rim: NDArray[np.float64] | None) -> NDAr
 def _shelves(shapes: NDArray[np.int64], order: NDArray[np.int64]) -> tuple[NDArray[np.int64], tuple[int, int]]:
     """Places ``(n, 2)`` x, y of (rows, cols) rectangles and the mosaic's size; row 0, column 0 stay free."""
     limit = max(int(shapes[:, 1].max()), math.isqrt(int(shapes.prod(1).sum()))) + 1
-    places = []
-    x, y, shelf, widest = 1, 1, 0, 1
-    for height, width in shapes[order].tolist():
-        if x + width > limit and x > 1:
-            x, y, shelf = 1, y + shelf, 0
-        places.append((x, y))
-        x, shelf, widest = x + width, max(shelf, height), max(widest, x + width)
+    height, width = shapes[order].T
+    end = np.cumsum(width)
+    start = end - width
     origin = np.empty((len(shapes), 2), np.int64)
-    origin[order] = places
-    return origin, (y + shelf, widest)
+    y, first, widest = 1, 0, 1
+    while first < len(order):
+        last = max(first + 1, int(np.searchsorted(end, start[first] + limit - 1, side="right")))
+        origin[order[first:last], 0] = start[first:last] - start[first] + 1
+        origin[order[first:last], 1] = y
+        widest = max(widest, int(end[last - 1] - start[first]) + 1)
+        y, first = y + int(height[first]), last
+    return origin, (y, widest)

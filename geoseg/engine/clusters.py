@@ -107,7 +107,7 @@ def processes(count: int, threads: int) -> Iterator[Client]:
                 'script of your own the call has to stand under if __name__ == "__main__":, for they import it',
             ) from error
         with cluster, Client(cluster, set_as_default=False) as client:
-            _quieten(cluster)
+            client.sync(_quieten)
             try:
                 client.wait_for_workers(count, timeout=START_S)
             except TimeoutError:
@@ -176,12 +176,12 @@ def threads(count: int) -> Iterator[Client]:
                 remedy="Look after the folder for temporary files: TMPDIR, or temporary-directory in dask's settings",
             ) from error
         with cluster, Client(cluster, set_as_default=False) as client:
-            _quieten(cluster)
+            client.sync(_quieten)
             yield client
 
 
-def _quieten(cluster: SpecCluster) -> None:
-    """Log what ends badly in the cluster's event loop, with nobody waiting for it, for debugging alone.
+async def _quieten() -> None:
+    """Log what ends badly in this event loop, with nobody waiting for it, for debugging alone.
 
     On a busy machine dask's goodbyes may take longer than they are given. asyncio would write to stderr that nobody
     asked for a TimeoutError: no news of the run, but cron would send a mail for it.
@@ -190,7 +190,7 @@ def _quieten(cluster: SpecCluster) -> None:
     def told(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         log.debug("dask: %s (%r)", context.get("message"), context.get("exception"))
 
-    cluster.loop.asyncio_loop.set_exception_handler(told)
+    asyncio.get_running_loop().set_exception_handler(told)
 
 
 @contextmanager

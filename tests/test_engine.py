@@ -280,8 +280,8 @@ def test_a_block_that_hangs_on_a_cluster_is_told_and_the_rest_goes_on(cluster: L
 
 
 def _threads() -> set[str]:
-    # The pool that dask offloads serialisation to belongs to the process, and idles.
-    return {t.name for t in threading.enumerate() if not t.name.startswith("Dask-Offload")}
+    # The pools that dask offloads serialisation and callbacks to belong to the process, and idle.
+    return {t.name for t in threading.enumerate() if not t.name.startswith(("Dask-Offload", "Dask-Callback"))}
 
 
 def test_no_private_name_of_dask_is_imported() -> None:

@@ -70,15 +70,20 @@ _REVIEWED = """coalesce("review", if("id" IS NULL, 'added', 'edited'))"""
 
 
 def footprints_qml(columns: Sequence[str], labels: Iterable[str]) -> str:
-    """The style of the footprints: a strong outline and light fill per label, one for all without labels."""
+    """The style of the footprints: a strong outline and light fill per label, grey without one; one colour for all
+    where there is no such column."""
     names = _names(labels)
     symbols = [_fill(colour) for colour in label_colours(names).values()]
-    other = _fill(next(iter(label_colours(["building"]).values())))
+    every = _fill(next(iter(label_colours(["building"]).values())))
     categorised = "label" in columns
-    tip = '<b>[% "label" %]</b> [% round("score", 2) %]<br/>[% round("area_m2", 1) %] m²'
+    # What an analyst draws has neither score nor area: no unit is left behind.
+    tip = (
+        '<b>[% "label" %]</b> [% coalesce(round("score", 2), \'\') %]'
+        "<br/>[% coalesce(round(\"area_m2\", 1) || ' m²', '') %]"
+    )
     shows_tip = {"label", "score", "area_m2"} <= set(columns)
     return _qml(
-        _categories("label", names, [*symbols, other]) if categorised else _single(other),
+        _categories("label", names, [*symbols, _fill(_GREY)]) if categorised else _single(every),
         columns=columns,
         map_tip=tip if shows_tip else "",
     )

@@ -21,7 +21,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6eaf0; --dim: #9aa5b4; --line: #39424f; --back: #161b22; --soft: #1f2630; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); margin: 2rem auto;
-  max-width: 72rem; padding: 0 1.5rem; }
+  max-width: 72rem; padding: 0 1.5rem; } h1, p { overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
 .dim { color: var(--dim); } .verdict { font-weight: 600; }
 .figures { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.2rem 0; padding: 0; }

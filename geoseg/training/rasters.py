@@ -200,8 +200,8 @@ def _area(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid) 
         gaps = read_layer(config.path(source.footprints), "gaps", "reviewed")
         if gaps is None and not source.aoi:
             _log.warning(
-                "%s holds no layer 'gaps' (one layer saved to another file leaves it behind): ground that the run did not"
-                " examine is taken as free of objects, unless aoi says what was gone through",
+                "%s holds no layer 'gaps' (one layer saved to another file leaves it behind): ground that the run did"
+                " not examine is taken as free of objects, unless aoi says what was gone through",
                 source.footprints,
             )
         if gaps is not None and len(gaps):

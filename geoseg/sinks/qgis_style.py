@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from geoseg.sinks.colours import ERROR_COLOURS, RGB, darker, label_colours
+from geoseg.sinks.colours import ERROR_COLOURS, GREY, RGB, darker, label_colours
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _FILL_ALPHA = 89  # 35 % of 255: the roof or hull under the fill stays visible
-_GREY: RGB = (90, 90, 90)
 _NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 _HATCH_DEGREES = {"unreadable": 45, "failed": 135, "suspect_missing": 90, "nodata": 0, "outside_aoi": 30}
 
@@ -83,7 +82,7 @@ def footprints_qml(columns: Sequence[str], labels: Iterable[str]) -> str:
     )
     shows_tip = {"label", "score", "area_m2"} <= set(columns)
     return _qml(
-        _categories("label", names, [*symbols, _fill(_GREY)]) if categorised else _single(every),
+        _categories("label", names, [*symbols, _fill(GREY)]) if categorised else _single(every),
         columns=columns,
         map_tip=tip if shows_tip else "",
     )
@@ -100,7 +99,7 @@ def gaps_qml(columns: Sequence[str], reasons: Iterable[str]) -> str:
 
 def errors_qml(columns: Sequence[str]) -> str:
     """The style of errors: a colour per kind, the same in every file."""
-    other = _fill(_GREY)
+    other = _fill(GREY)
     symbols = [_fill(colour) for colour in ERROR_COLOURS.values()]
     tip = '<b>[% "kind" %]</b> [% coalesce(round("score", 2), \'\') %]<br/>[% "detail" %]'
     return _qml(
@@ -214,7 +213,7 @@ def _hatch(degrees: int) -> ET.Element:
 
 def _line(width_mm: str, style: str = "solid") -> ET.Element:
     width = {"line_width": width_mm, "line_width_unit": "MM"}
-    return _layer("SimpleLine", {"line_color": _rgba(_GREY, 255), "line_style": style, **width})
+    return _layer("SimpleLine", {"line_color": _rgba(GREY, 255), "line_style": style, **width})
 
 
 def _layer(kind: str, properties: Mapping[str, str]) -> ET.Element:

@@ -139,6 +139,20 @@ def test_footprints_that_nobody_judged_are_told(caplog: pytest.LogCaptureFixture
     assert "f.gpkg: nobody has judged any footprint" in caplog.text
 
 
+def test_a_picture_shows_of_a_corrected_copy_what_is_true(tmp_path: Path, footprints: Path) -> None:
+    """As the truth in a picture it had outlines of what an analyst had called wrong."""
+    table = gpd.read_file(footprints, layer="footprints")
+    parts = [table.assign(review=said).translate(30 * i, 0) for i, said in enumerate(("keep", "wrong", None))]
+    marked = table.loc[[0, 0, 0]].assign(review=["keep", "wrong", None]).set_geometry(pd.concat(parts).to_numpy())
+    marked.to_file(tmp_path / "copy.gpkg", layer="footprints")
+    marked.iloc[:1].drop(columns="review").to_file(tmp_path / "true.gpkg")
+    for name in ("copy", "true"):
+        done = cli("preview", tmp_path / "first.tif", footprints, "-o", tmp_path / f"{name}.png",
+                   "--truth", tmp_path / f"{name}.gpkg")  # fmt: skip
+        assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "copy.png").read_bytes() == (tmp_path / "true.png").read_bytes()
+
+
 @pytest.mark.parametrize(("saved_as", "aoi", "told"), [("", "", 0), ("mine.gpkg", "", 1), ("mine.gpkg", "aoi", 0)])
 def test_a_copy_that_lost_its_gaps_is_told(
     tmp_path: Path, footprints: Path, caplog: pytest.LogCaptureFixture, saved_as: str, aoi: str, told: int

@@ -24,7 +24,7 @@ from geoseg.paths import distinct, expanded
 from geoseg.picture import Entry, blend, filled, lines, with_legend
 from geoseg.raster import Reader, Scaling, open_raster, source_for
 from geoseg.sinks.atomic import replacing
-from geoseg.sinks.colours import ERROR_COLOURS, RGB, darker, label_colours
+from geoseg.sinks.colours import ERROR_COLOURS, GREY, RGB, darker, label_colours
 from geoseg.tiling import Tile
 from geoseg.vectors import check_table, from_table, in_pixels
 from geoseg.window import Window
@@ -215,6 +215,10 @@ def _by_label(table: gpd.GeoDataFrame) -> Iterable[tuple[str, RGB, gpd.GeoSeries
     if "label" not in table.columns:
         yield "footprints", label_colours(["building"])["building"], shapes
         return
-    labels = table.label.loc[shapes.index].astype(object).where(lambda column: column.notna(), "no label")
-    for label, colour in label_colours(str(label) for label in labels).items():
-        yield label, colour, shapes[(labels.astype(str) == label).to_numpy()]
+    labels = (
+        table.label.loc[shapes.index].astype(object).where(lambda column: column.notna(), "").astype(str).to_numpy()
+    )
+    for label, colour in label_colours(set(labels) - {""}).items():
+        yield label, colour, shapes[labels == label]
+    if (labels == "").any():
+        yield "no label", GREY, shapes[labels == ""]

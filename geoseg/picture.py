@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from geoseg.grid import Grid
+from geoseg.lettering import lettered, shortened
 from geoseg.polygons import polygonal
 from geoseg.sinks.colours import RGB, darker
 
 _FINER = 4  # shapes are drawn on a lattice this many times finer, then averaged: that smooths their edges
-_TEXT, _ROW, _MARGIN = 15, 26, 10  # picture pixels
+_TEXT, _ROW, _MARGIN, _SAMPLE = 15, 26, 10, 30  # picture pixels
 
 
 def blend(picture: NDArray[np.float32], cover: NDArray[np.float32], colour: RGB, strength: float) -> None:
@@ -91,25 +92,27 @@ class Entry:
 
 def with_legend(picture: Image.Image, entries: Sequence[Entry], grid: Grid) -> Image.Image:
     """The picture with a strip under it: the labels, and a bar of a round length of ground."""
-    font = ImageFont.load_default(size=_TEXT)
     width = max(picture.width, 300)
     bar_m, bar_px = scale_bar(grid.gsd_xy_m[0], picture.width)
     places, x, row = [], _MARGIN, 0
     for entry in entries:
-        length = 30 + round(font.getlength(entry.text)) + 2 * _MARGIN
+        text, font = lettered(entry.text, _TEXT)
+        text = shortened(text, font, width - _SAMPLE - 3 * _MARGIN)
+        length = _SAMPLE + round(font.getlength(text)) + 2 * _MARGIN
         if x > _MARGIN and x + length > width:
             x, row = _MARGIN, row + 1
-        places.append((x, row))
+        places.append((x, row, text, font))
         x += length
-    bar_text = f"{bar_m:g} m" if bar_m < 1000 else f"{bar_m / 1000:g} km"
+    bar_text, font = lettered(f"{bar_m:g} m" if bar_m < 1000 else f"{bar_m / 1000:g} km", _TEXT)
     bar_length = bar_px + 2 * _MARGIN + round(font.getlength(bar_text))
     if x + bar_length > width:
         row += 1
     whole = Image.new("RGB", (width, picture.height + (row + 1) * _ROW + _MARGIN), "white")
     whole.paste(picture, ((width - picture.width) // 2, 0))
     draw, top = ImageDraw.Draw(whole), picture.height + _MARGIN // 2
-    for entry, (left, line) in zip(entries, places, strict=True):
-        _draw_entry(draw, entry, (left, top + line * _ROW), font)
+    for entry, (left, line, text, letters) in zip(entries, places, strict=True):
+        _draw_sample(draw, entry, (left, top + line * _ROW))
+        draw.text((left + _SAMPLE, top + line * _ROW + _ROW // 2), text, fill="black", font=letters, anchor="lm")
     left, middle = width - bar_length, top + row * _ROW + _ROW // 2
     ticks = [(left, middle - 5), (left, middle), (left + bar_px, middle), (left + bar_px, middle - 5)]
     draw.line(ticks, fill="black", width=2)
@@ -117,7 +120,7 @@ def with_legend(picture: Image.Image, entries: Sequence[Entry], grid: Grid) -> I
     return whole
 
 
-def _draw_entry(draw: ImageDraw.ImageDraw, entry: Entry, corner: tuple[int, int], font: Any) -> None:
+def _draw_sample(draw: ImageDraw.ImageDraw, entry: Entry, corner: tuple[int, int]) -> None:
     x, y = corner[0], corner[1] + _ROW // 2
     if entry.framed:
         draw.line([(x, y), (x + 22, y)], fill=(90, 90, 90), width=6)
@@ -125,7 +128,6 @@ def _draw_entry(draw: ImageDraw.ImageDraw, entry: Entry, corner: tuple[int, int]
     else:
         light = tuple(round(255 - (255 - channel) * 0.4) for channel in entry.colour)
         draw.rectangle([(x, y - 7), (x + 22, y + 7)], fill=light, outline=darker(entry.colour, 0.9), width=2)
-    draw.text((x + 30, y), entry.text, fill="black", font=font, anchor="lm")
 
 
 def scale_bar(metres_per_pixel: float, width: int) -> tuple[float, int]:

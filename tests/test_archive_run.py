@@ -152,7 +152,10 @@ def test_the_summary_tells_it_to_programs_and_people(ran: tuple[Path, Any, Any])
         and " km</text>" in page_text
         and "not known where they lie: 3." in page_text
     )
-    assert "<script" not in (folder / "out" / "summary.html").read_text()
+    legend = page_text.partition("</svg>")[2].partition("</ul>")[0]
+    assert "failed" in legend and "refused" not in legend  # of what is drawn alone
+    assert re.search(r"&middot; \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC to \d", page_text) and "on 9 scenes" in page_text
+    assert "<script" not in page_text
 
 
 def test_again_only_what_is_not_done_is_done(ran: tuple[Path, Any, Any]) -> None:

@@ -163,6 +163,7 @@ def test_errors_open_styled_in_qgis(ground: tuple[Path, Path], tmp_path: Path, m
     assert values["errors"]["false"] == 2 and values["masks"]["ap50"] > 0.9 and values["intervals"]["blocks"] >= 8
     text = page.read_text()
     assert text.startswith("<!doctype html>") and text.count("<svg") == 2 and "PoLiS" in text
+    assert 'name="viewport"' in text and text.count('aria-label="') == 2  # for phones and for screen readers
     assert cli("evaluate", found, less, "--errors", tmp_path / "errors.geojson").exit_code == 0
     assert len(gpd.read_file(tmp_path / "errors.geojson")) == 2
     monkeypatch.setattr("geoseg.evaluation.assess", None)  # what cannot be written is refused before the work

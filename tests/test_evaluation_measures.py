@@ -37,6 +37,7 @@ from geoseg.evaluation import (
 )
 from geoseg.evaluation.comparison import lay
 from geoseg.evaluation.frame import counted
+from geoseg.sinks import write
 
 UTM = 32645
 
@@ -192,6 +193,19 @@ def test_a_perfect_answer_has_no_errors() -> None:
     truth = table(boxes((0, 0, 10, 10), (20, 0, 30, 10)))
     layer = error_layer(compare(truth, truth))
     assert len(layer) == 0 and "kind" in layer and layer.crs == UTM
+
+
+@pytest.mark.parametrize("any_label", [True, False])
+def test_errors_have_their_own_label_where_labels_do_not_count(tmp_path: Path, any_label: bool) -> None:
+    """The label of a false object was an empty text where the truth had none, or with any_label."""
+    pred = table(boxes((0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)), label=["car", None, "ship"])
+    truth = table(boxes((0, 0, 10, 10), (60, 0, 70, 10)))
+    if any_label:
+        truth["label"] = ["boat", ""]
+    layer = error_layer(compare(pred, truth, any_label=any_label))
+    for errors in (layer, gpd.read_file(write(layer, tmp_path / "errors.gpkg"), layer="footprints")):
+        assert errors["kind"].tolist() == ["missed", "false", "false"]
+        assert errors["label"].isna().tolist() == [True, True, False] and errors["label"].iloc[2] == "ship"
 
 
 # --- regions to ignore, gaps, far apart -------------------------------------------------------------------

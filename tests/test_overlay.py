@@ -23,7 +23,7 @@ from geoseg.grid import Grid
 from geoseg.overlay import preview, read_view, to_picture
 from geoseg.picture import Entry, scale_bar, with_legend
 from geoseg.sinks import write
-from geoseg.sinks.colours import ERROR_COLOURS, label_colours
+from geoseg.sinks.colours import ERROR_COLOURS, GREY, label_colours
 from geoseg.window import Window
 
 SAMPLES = Path(__file__).parents[1] / "data_samples"
@@ -116,7 +116,7 @@ def test_colours_follow_the_label_and_truth_is_white(tmp_path: Path) -> None:
     table = gpd.GeoDataFrame({"label": ["building", "ship", None]}, geometry=shapes, crs=4326)
     path = preview(made.path, table, tmp_path / "a.png", truth=made.footprints.to_crs(3857))
     picture = np.asarray(Image.open(path), int)
-    colours = label_colours(["building", "no label"])
+    colours = label_colours(["building", "ship"])
     assert picture.shape[1] == 1600  # enlarged
     inside = picture[int(75 * 1600 / 420), int(180 * 1600 / 420)]
     expected = 220 + 0.25 * (np.array(colours["building"]) - 220)
@@ -124,6 +124,21 @@ def test_colours_follow_the_label_and_truth_is_white(tmp_path: Path) -> None:
     row = int((CENTRE[0] - 60) * 1600 / 420)
     edge = picture[row - 2 : row + 3, 500:900].min(axis=2).max(axis=0)  # the whitest within 2 pixels
     assert (edge > 150).all(), "the truth's line on the upper edge is white"
+
+
+@pytest.mark.parametrize("missing", [None, ""])
+def test_what_has_no_label_is_grey_and_takes_no_colour_away(tmp_path: Path, missing: str | None) -> None:
+    """It was taken for one more label, of which one had another colour then than in QGIS."""
+    made = scene(tmp_path)
+    label = next(name for name in map("z{}".format, range(99)) if label_colours([name, "", "no label"])[name]
+                 != label_colours([name])[name])  # fmt: skip
+    away = made.footprints.to_crs(32645).translate(500, 0).to_crs(4326)  # off the picture, but in the table
+    colours = label_colours([label])[label], GREY
+    for labels, colour in zip(([label, missing], [missing, label]), colours, strict=True):
+        table = gpd.GeoDataFrame({"label": labels}, geometry=[*made.footprints.geometry, *away], crs=4326)
+        picture = np.asarray(Image.open(preview(made.path, table, tmp_path / "a.png")), int)
+        inside = picture[int(75 * 1600 / 420), int(180 * 1600 / 420)]
+        assert np.allclose(inside, 220 + 0.25 * (np.array(colour) - 220), atol=1)
 
 
 def test_errors_have_the_colours_of_their_layer(tmp_path: Path) -> None:

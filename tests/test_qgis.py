@@ -112,12 +112,16 @@ found.addFeature(QgsVectorLayerUtils.createFeature(found, third.geometry()))
 assert found.commitChanges(), found.commitErrors()
 again = layer(sys.argv[1], "footprints")
 widget = again.editorWidgetSetup(field)
+drawn = [f for f in again.getFeatures() if f["review"] == "added"][0]
+context = QgsExpressionContext(QgsExpressionContextUtils.globalProjectLayerScopes(again))
+context.setFeature(drawn)
 values = [value for choice in widget.config()["map"] for value in choice.values()]
 told({
     "widget": widget.type(),
     "choices": sorted(value for value in values if not value.startswith("{")),  # QGIS's mark for null
     "verdicts": [f["review"] for f in again.getFeatures() if f["review"]],
     "rows": again.featureCount(),
+    "tip": QgsExpression.replaceExpressionText(again.mapTipTemplate(), context),
 })
 """
 
@@ -129,3 +133,4 @@ def test_corrections_are_a_choice_and_mark_themselves(tmp_path: Path) -> None:
     assert seen["widget"] == "ValueMap" and seen["choices"] == ["added", "edited", "keep", "wrong"]
     assert seen["verdicts"] == ["wrong", "edited", "added"]  # only the first was chosen by hand
     assert seen["rows"] == len(table) + 1
+    assert seen["tip"] == "<b></b> <br/>"  # of what was drawn nothing is known: no unit without a number

@@ -16,6 +16,7 @@ import rasterio
 import shapely
 from commands import cli
 from rasterio.transform import from_origin
+from sink_tables import gaps
 
 import geoseg
 from geoseg.errors import ConfigError
@@ -136,6 +137,37 @@ def test_footprints_that_nobody_judged_are_told(caplog: pytest.LogCaptureFixture
     assert not caplog.messages
     judged(table(**columns, review=[None, None]), source, ("building",))
     assert "f.gpkg: nobody has judged any footprint" in caplog.text
+
+
+def test_a_picture_shows_of_a_corrected_copy_what_is_true(tmp_path: Path, footprints: Path) -> None:
+    """As the truth in a picture it had outlines of what an analyst had called wrong."""
+    table = gpd.read_file(footprints, layer="footprints")
+    parts = [table.assign(review=said).translate(30 * i, 0) for i, said in enumerate(("keep", "wrong", None))]
+    marked = table.loc[[0, 0, 0]].assign(review=["keep", "wrong", None]).set_geometry(pd.concat(parts).to_numpy())
+    marked.to_file(tmp_path / "copy.gpkg", layer="footprints")
+    marked.iloc[:1].drop(columns="review").to_file(tmp_path / "true.gpkg")
+    for name in ("copy", "true"):
+        done = cli("preview", tmp_path / "first.tif", footprints, "-o", tmp_path / f"{name}.png",
+                   "--truth", tmp_path / f"{name}.gpkg")  # fmt: skip
+        assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "copy.png").read_bytes() == (tmp_path / "true.png").read_bytes()
+
+
+@pytest.mark.parametrize(("saved_as", "aoi", "told"), [("", "", 0), ("mine.gpkg", "", 1), ("mine.gpkg", "aoi", 0)])
+def test_a_copy_that_lost_its_gaps_is_told(
+    tmp_path: Path, footprints: Path, caplog: pytest.LogCaptureFixture, saved_as: str, aoi: str, told: int
+) -> None:
+    """QGIS saves one layer as another file: training took nodata and what lay off the AOI for free of objects."""
+    table = gpd.read_file(footprints, layer="footprints")
+    review = write_review(geoseg.write(table, tmp_path / "whole.gpkg", gaps=gaps(0)), tmp_path / "whole.review.gpkg")
+    table = gpd.read_file(review, layer="footprints").assign(review="keep")
+    copy = tmp_path / (saved_as or review.name)
+    table.to_file(copy, layer="mine" if saved_as else "footprints", driver="GPKG")
+    table.to_file(tmp_path / "aoi.gpkg")
+    settings = FINETUNE.replace("first.review.gpkg", copy.name) + (f'aoi = "{aoi}.gpkg"\n' if aoi else "")
+    (tmp_path / "own.toml").write_text(settings)
+    mix(read_train_config(tmp_path / "own.toml"))
+    assert sum("holds no layer 'gaps'" in message for message in caplog.messages) == told
 
 
 def test_a_corrected_copy_is_a_truth(tmp_path: Path, footprints: Path) -> None:

@@ -320,6 +320,7 @@ def test_the_page_shows_curves_chips_and_seeds_and_the_best_is_kept(tmp_path: Pa
     page = (tmp_path / "v.safetensors.html").read_text()
     assert page.count("<svg") >= 3 and page.count("data:image/png;base64") == 6
     assert "1000 to 1001" in page and "http" not in page
+    assert 'name="viewport"' in page and page.count('aria-label="') == page.count("<svg")
     assert wants is None or list(board.glob("events.out*"))
     assert any("validation at step 1" in line for line in lines)
 

@@ -72,7 +72,8 @@ def write_map(out: TextIO, manifest: Manifest) -> None:
     for record, corners in reversed(scenes):
         out.write(_outline(record, frame.pixels(corners)))
     out.writelines(_name(record, frame.pixels(corners)) for record, corners in scenes)
-    out.write(f"{frame.bar()}</svg>\n{legend((state, '') for state in COLOURS if manifest.count(state))}")
+    drawn = {record.state for record, _ in scenes}
+    out.write(f"{frame.bar()}</svg>\n{legend((state, '') for state in COLOURS if state in drawn)}")
     left = sum(number for state, number in manifest.counts().items() if state != "gone") - len(scenes)
     why = "there are too many" if len(scenes) == DRAWN else "it is not known where they lie"
     said = f"{frame.said}. Point at a scene for its name and what became of it."

@@ -21,7 +21,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6eaf0; --dim: #9aa5b4; --line: #39424f; --back: #161b22; --soft: #1f2630; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); margin: 2rem auto;
-  max-width: 72rem; padding: 0 1.5rem; }
+  max-width: 72rem; padding: 0 1.5rem; } h1, p { overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
 .dim { color: var(--dim); } .verdict { font-weight: 600; }
 .figures { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.2rem 0; padding: 0; }
@@ -42,7 +42,7 @@ td.t { overflow-wrap: anywhere; min-width: 9rem; } svg { background: var(--soft)
 
 def write_page(out: TextIO, head: Mapping[str, Any], manifest: Manifest) -> None:
     """Write the page: verdict, figures, map, what went wrong, the slowest, all scenes."""
-    title = f"geoseg: {head['model']} on {head['scenes_total']:,} scenes"
+    title = f"geoseg: {head['model']} on {head['scenes_total']:,} {'scene' if head['scenes_total'] == 1 else 'scenes'}"
     out.write(
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>\n'
@@ -72,7 +72,7 @@ def _write_head(out: TextIO, title: str, head: Mapping[str, Any]) -> None:
     }
     verdict = verdicts.get(head["exit_code"], "Ended by a fault in geoseg.")
     out.write(f"<h1>{escape(title)}</h1>\n<p class='dim'>{escape(str(head['folder']))} &middot; ")
-    out.write(f"{escape(str(head['started']))} to {escape(str(head['ended']))}</p>\n")
+    out.write(f"{_when(head['started'])} to {_when(head['ended'])}</p>\n")
     out.write(f"<p><span class='verdict'>{verdict}</span> Exit code {head['exit_code']}.</p>\n")
     if head["stopped"]:
         out.write(f"<p>{escape(str(head['stopped']))}</p>\n")
@@ -96,6 +96,11 @@ def _write_head(out: TextIO, title: str, head: Mapping[str, Any]) -> None:
     if head["merged"]:
         count = f"{head['merged_footprints']:,} footprints, each object once"
         out.write(f"<p>One layer over all scenes, {count}: {escape(str(head['merged']))}</p>\n")
+
+
+def _when(noted: Any) -> str:
+    """A time as the manifest notes it (ISO 8601, UTC), for people."""
+    return escape(str(noted).replace("T", " ").replace("+00:00", " UTC"))
 
 
 def _write_gaps(out: TextIO, head: Mapping[str, Any]) -> None:

@@ -23,13 +23,14 @@ def preview(
     verbose: Verbose = False,
 ) -> None:
     """Draw footprints over the raster, as a PNG, with the AOI's border and what could not be examined."""
+    from geoseg.evaluation.reviewed import objects
     from geoseg.overlay import preview as draw
     from geoseg.vectors import read_gaps, read_table
 
     start(verbose=verbose)
     distinct([output], [raster, footprints, truth, config])
     settings = settings_with(config, {"raster": {"assume_crs": assume_crs}})
-    known = read_table(truth, "truth") if truth else None
+    known = objects(read_table(truth, "truth")) if truth else None
     found = read_table(footprints, "footprints")
     gaps = read_gaps(footprints)
     typer.echo(draw(raster, found, output, truth=known, gaps=gaps, max_side=max_side, settings=settings))

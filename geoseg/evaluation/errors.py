@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from geoseg.coco.writing import column_of
 from geoseg.evaluation.comparison import Comparison
 from geoseg.evaluation.matching import Matches, Overlaps, assign
 
@@ -126,12 +127,14 @@ def error_counts(scenes: Sequence[Comparison]) -> dict[str, int]:
 def error_layer(scene: Comparison) -> gpd.GeoDataFrame:
     """The errors of a scene, a row each, in the CRS of the predictions.
 
-    Columns: ``kind``; ``detail``; ``label``; ``score`` (of the prediction; null for a true object); ``iou`` (of a poor
-    outline); ``objects`` (pieces of a split, true objects under a merged one); ``area_m2`` (``area_px`` without a
-    CRS). The geometry is the prediction's, that of the true object where it was missed or split.
+    Columns: ``kind``; ``detail``; ``label`` (its own, whether labels counted or not; null: none); ``score`` (of the
+    prediction; null for a true object); ``iou`` (of a poor outline); ``objects`` (pieces of a split, true objects
+    under a merged one); ``area_m2`` (``area_px`` without a CRS). The geometry is the prediction's, that of the true
+    object where it was missed or split.
     """
     verdict = judge(scene)
-    label = scene.labels or (np.full(len(scene.pred), ""), np.full(len(scene.truth), ""))
+    labels = [pd.Series(column_of(table, "label", ""), dtype="str") for table in (scene.pred, scene.truth)]
+    labels = [each.where(each != "", None) for each in labels]
     score = np.where(np.isfinite(scene.score), scene.score, np.nan)
     iou = np.full(len(scene.pred), np.nan)
     iou[verdict.poor.pred] = verdict.poor.iou
@@ -148,7 +151,7 @@ def error_layer(scene: Comparison) -> gpd.GeoDataFrame:
         columns: dict[str, Any] = {
             "kind": kind,
             "detail": [_detail(kind, int(count[row]), iou[row] if mine else np.nan) for row in rows],
-            "label": label[0 if mine else 1][rows],
+            "label": labels[0 if mine else 1].iloc[rows].to_numpy(),
             "score": score[rows] if mine else np.full(len(rows), np.nan),
             "iou": iou[rows] if mine else np.full(len(rows), np.nan),
             "objects": pd.array(count[rows] if several else [pd.NA] * len(rows), dtype="Int32"),

@@ -10,10 +10,14 @@ _SIDE = 320
 """Pixels of a chart's plotting area."""
 _RIM = 44
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+  overflow-wrap: anywhere; }
+.wide { overflow-x: auto; overflow-wrap: normal; }
 table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; } td, th { padding: 0.15rem 0.9rem 0.15rem 0; }
+td:first-child { overflow-wrap: anywhere; min-width: 8rem; }
 th { text-align: left; font-weight: 600; } td { font-variant-numeric: tabular-nums; }
-figure { display: inline-block; margin: 0 1rem 1rem 0; } svg text { font: 12px system-ui, sans-serif; fill: #444; }
+figure { display: inline-block; margin: 0 1rem 1rem 0; max-width: 100%; } svg { max-width: 100%; height: auto; }
+svg text { font: 12px system-ui, sans-serif; fill: #444; }
 """
 
 
@@ -38,6 +42,7 @@ def page(values: Mapping[str, Any], title: str) -> str:
     body = "\n".join(parts)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style></head><body>\n{body}\n</body></html>"
     )
 
@@ -75,7 +80,7 @@ def _text(value: Any) -> str:
 def _rows(rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> str:
     top = "<tr>" + "".join(f"<th>{escape(name)}</th>" for name in head) + "</tr>" if head else ""
     lines = ("".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows)
-    return "<table>" + top + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+    return "<div class='wide'><table>" + top + "".join(f"<tr>{line}</tr>" for line in lines) + "</table></div>"
 
 
 def _at(x: float, y: float) -> tuple[float, float]:
@@ -106,7 +111,8 @@ def _chart(title: str, x_name: str, y_name: str, marks: str) -> str:
     )
     size = _SIDE + 1.5 * _RIM
     return (
-        f'<figure><figcaption>{escape(title)}</figcaption><svg width="{size}" height="{size}" role="img">'
+        f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {size} {size}" width="{size}" '
+        f'height="{size}" role="img" aria-label="{escape(f"{title}: {y_name} over {x_name}")}">'
         f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}" fill="none" stroke="#bbb"/>'
         f'{marks}{ticks}<text x="{(left + right) / 2}" y="{bottom + 34}" text-anchor="middle">{escape(x_name)}</text>'
         f'<text transform="translate(12 {(top + bottom) / 2}) rotate(-90)" text-anchor="middle">{escape(y_name)}</text>'

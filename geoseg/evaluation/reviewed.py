@@ -42,3 +42,13 @@ def reviewed(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
         if len(known := set(labels.tolist()) - {""}) == 1:
             table = table.assign(label=known.pop())
     return table[~wrong]
+
+
+def objects(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """The objects of a copy that ``geoseg review`` made, without what nobody judged; any other table as it is.
+
+    Raises:
+        ConfigError: as :func:`reviewed`.
+    """
+    said = reviewed(table)
+    return said[~ignored(said)] if is_reviewed(table) else table

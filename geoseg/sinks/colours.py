@@ -32,6 +32,8 @@ ERROR_COLOURS: dict[str, RGB] = {
     "merged": (0, 150, 130),  # teal
 }
 """Kind of an error against the truth -> its colour."""
+GREY: RGB = (90, 90, 90)
+"""Of what has no label, and of what is no object."""
 
 # Against what they lie on: roofs are mostly warm or grey, water is blue or dark.
 _PINNED = {"building": 1, "ship": 0}

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from geoseg.sinks.colours import ERROR_COLOURS, RGB, darker, label_colours
+from geoseg.sinks.colours import ERROR_COLOURS, GREY, RGB, darker, label_colours
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _FILL_ALPHA = 89  # 35 % of 255: the roof or hull under the fill stays visible
-_GREY: RGB = (90, 90, 90)
 _NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 _HATCH_DEGREES = {"unreadable": 45, "failed": 135, "suspect_missing": 90, "nodata": 0, "outside_aoi": 30}
 
@@ -70,15 +69,20 @@ _REVIEWED = """coalesce("review", if("id" IS NULL, 'added', 'edited'))"""
 
 
 def footprints_qml(columns: Sequence[str], labels: Iterable[str]) -> str:
-    """The style of the footprints: a strong outline and light fill per label, one for all without labels."""
+    """The style of the footprints: a strong outline and light fill per label, grey without one; one colour for all
+    where there is no such column."""
     names = _names(labels)
     symbols = [_fill(colour) for colour in label_colours(names).values()]
-    other = _fill(next(iter(label_colours(["building"]).values())))
+    every = _fill(next(iter(label_colours(["building"]).values())))
     categorised = "label" in columns
-    tip = '<b>[% "label" %]</b> [% round("score", 2) %]<br/>[% round("area_m2", 1) %] m²'
+    # What an analyst draws has neither score nor area: no unit is left behind.
+    tip = (
+        '<b>[% "label" %]</b> [% coalesce(round("score", 2), \'\') %]'
+        "<br/>[% coalesce(round(\"area_m2\", 1) || ' m²', '') %]"
+    )
     shows_tip = {"label", "score", "area_m2"} <= set(columns)
     return _qml(
-        _categories("label", names, [*symbols, other]) if categorised else _single(other),
+        _categories("label", names, [*symbols, _fill(GREY)]) if categorised else _single(every),
         columns=columns,
         map_tip=tip if shows_tip else "",
     )
@@ -95,7 +99,7 @@ def gaps_qml(columns: Sequence[str], reasons: Iterable[str]) -> str:
 
 def errors_qml(columns: Sequence[str]) -> str:
     """The style of errors: a colour per kind, the same in every file."""
-    other = _fill(_GREY)
+    other = _fill(GREY)
     symbols = [_fill(colour) for colour in ERROR_COLOURS.values()]
     tip = '<b>[% "kind" %]</b> [% coalesce(round("score", 2), \'\') %]<br/>[% "detail" %]'
     return _qml(
@@ -209,7 +213,7 @@ def _hatch(degrees: int) -> ET.Element:
 
 def _line(width_mm: str, style: str = "solid") -> ET.Element:
     width = {"line_width": width_mm, "line_width_unit": "MM"}
-    return _layer("SimpleLine", {"line_color": _rgba(_GREY, 255), "line_style": style, **width})
+    return _layer("SimpleLine", {"line_color": _rgba(GREY, 255), "line_style": style, **width})
 
 
 def _layer(kind: str, properties: Mapping[str, str]) -> ET.Element:

@@ -21,12 +21,15 @@ _TRUE, _FOUND = (30, 210, 90), (255, 40, 200)
 _SIDE = 288
 """Pixels of a chip's picture."""
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+  overflow-wrap: anywhere; }
 table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; }
 td { padding: 0.15rem 1rem 0.15rem 0; vertical-align: top; }
-figure { display: inline-block; margin: 0 1rem 1rem 0; } svg text { font: 12px system-ui, sans-serif; fill: #444; }
-figcaption { font-size: 0.9rem; } img { margin: 0 0.4rem 0.4rem 0; } pre { background: #f4f4f4; padding: 0.8rem; }
-i { display: inline-block; width: 0.8rem; height: 0.8rem; margin: 0 0.3rem 0 0.8rem; }
+figure { display: inline-block; margin: 0 1rem 1rem 0; max-width: 100%; } svg { max-width: 100%; height: auto; }
+svg text { font: 12px system-ui, sans-serif; fill: #444; }
+figcaption { font-size: 0.9rem; } img { margin: 0 0.4rem 0.4rem 0; max-width: 100%; }
+pre { background: #f4f4f4; padding: 0.8rem; white-space: pre-wrap; }
+span { white-space: nowrap; } i { display: inline-block; width: 0.8rem; height: 0.8rem; margin: 0 0.3rem 0 0.8rem; }
 """
 
 
@@ -56,6 +59,7 @@ def page(
     parts.append(f"<h2>Settings</h2><pre>{escape(settings)}</pre>")
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(name)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style>{''.join(parts)}</html>\n"
     )
 
@@ -115,8 +119,9 @@ def _chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], top: 
         marks = dots if len(line) <= 40 else ""
         drawn.append(f'<g fill="{colour}"><polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         drawn.append(f"{marks}</g>")
-        legend.append(f'<i style="background:{colour}"></i>{escape(name)}' if name else "")
+        legend.append(f'<span><i style="background:{colour}"></i>{escape(name)}</span>' if name else "")
     low = 10 + _HEIGHT
+    wide, high = _WIDTH + _RIM + 10, low + 24
     ticks = "".join(
         f'<text x="{_RIM - 6}" y="{low - share * _HEIGHT + 4}" text-anchor="end">{share * top:.3g}</text>'
         for share in (0, 0.5, 1)
@@ -125,7 +130,7 @@ def _chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], top: 
     ticks += f'<text x="{_RIM + _WIDTH}" y="{low + 16}" text-anchor="end">step {last:g}</text>'
     return (
         f"<figure><figcaption>{escape(title)}{''.join(legend)}</figcaption>"
-        f'<svg width="{_WIDTH + _RIM + 10}" height="{low + 24}" role="img">'
+        f'<svg viewBox="0 0 {wide} {high}" width="{wide}" height="{high}" role="img" aria-label="{escape(title)}">'
         f'<rect x="{_RIM}" y="10" width="{_WIDTH}" height="{_HEIGHT}" fill="none" stroke="#bbb"/>'
         f"{''.join(drawn)}{ticks}</svg></figure>"
     )

@@ -198,6 +198,12 @@ def _area(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid) 
         areas.append(load_aoi(config.path(source.aoi), grid)[0])
     if isinstance(source, ReviewSource):
         gaps = read_layer(config.path(source.footprints), "gaps", "reviewed")
+        if gaps is None and not source.aoi:
+            _log.warning(
+                "%s holds no layer 'gaps' (one layer saved to another file leaves it behind): ground that the run did"
+                " not examine is taken as free of objects, unless aoi says what was gone through",
+                source.footprints,
+            )
         if gaps is not None and len(gaps):
             frame = shapely.box(0, 0, grid.width, grid.height)
             lost = in_pixels(from_table(gaps, "the gaps"), grid)

@@ -125,6 +125,27 @@ def test_a_whole_run_is_judged_on_its_raster(ground: tuple[Path, Path], tmp_path
     assert "its raster; 20 true objects lie outside" in values["area"], "regions to ignore are no objects"
 
 
+def test_what_counts_nothing_shows_no_rates(tmp_path: Path) -> None:
+    """Ground without anything read as a perfect answer: F1 1.000, best F1 1.000, calibration error nan."""
+    squares = [shapely.box(x, 0, x + 8, 8) for x in (0, 40, 80)]
+    table = gpd.GeoDataFrame({"score": [0.3, 0.6, 0.9]}, geometry=squares, crs=32645)
+    pred, bare, truth = tmp_path / "pred.gpkg", tmp_path / "bare.gpkg", tmp_path / "truth.gpkg"
+    table.to_file(pred)
+    table[["geometry"]].to_file(bare)
+    table.iloc[:1].to_file(truth)
+    west, south, east, north = gpd.GeoSeries([shapely.box(200, 0, 220, 20)], crs=32645).to_crs(4326).total_bounds
+    aside, page = f"{west},{south},{east},{north}", tmp_path / "page.html"
+    result = cli("evaluate", pred, truth, "--aoi", aside, "--sweep", "--report", page)
+    assert result.exit_code == 0, result.output
+    assert [line.split()[-7:] for line in result.stdout.splitlines()[1:3]] == [[*"----", *"000"]] * 2
+    assert "nan" not in result.stdout and "1.000" not in result.stdout and "best F1 " not in result.stdout
+    assert "1.000" not in page.read_text()
+    values = json.loads(cli("evaluate", pred, truth, "--aoi", aside, "--json").stdout)
+    assert values["f1"] == 1.0 and values["best_f1"] is None, "rates of nothing stay what they are to programs"
+    told = cli("evaluate", bare, truth, "--sweep")
+    assert "no prediction has a score" in told.stderr and "(best F1)" not in told.stdout
+
+
 def test_unmatched_objects_add_up_to_the_table(tmp_path: Path) -> None:
     corners = {
         # found twice; split in three; two merged; poor; missed; false; two of which one is found by what merges them

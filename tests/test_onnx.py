@@ -341,6 +341,15 @@ def test_scores_that_are_no_probabilities_are_refused(score: float) -> None:
             assert head.decode(outputs, shown(60, 80)).scores.tolist() == [1.0]
 
 
+def test_logits_of_ground_without_objects_are_refused() -> None:
+    """They lie below 0, all of them, and nothing was found, unsaid."""
+    rows = torch.tensor([[20.0, 20, 30, 30, -4.2, -6, 1, 1], [40, 20, 30, 30, -9, -5, 1, 1]]).T
+    with pytest.raises(ModelError, match=r"scores down to -5.*sigmoid"):
+        YoloHead().decode([rows, torch.ones(2, 15, 20)], shown(60, 80, classes=2))
+    rows[4:6] = torch.tensor([[-0.0005], [0.0]])
+    assert not len(YoloHead().decode([rows, torch.ones(2, 15, 20)], shown(60, 80, classes=2)))
+
+
 @pytest.mark.parametrize(
     ("corners", "said"),
     [

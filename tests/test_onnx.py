@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -425,6 +427,27 @@ def test_a_network_of_one_size_takes_smaller_chips_and_refuses_larger(yolo: tupl
     assert found[0].boxes[:, 2].max() <= 130 and found[1].boxes[:, 2].max() > 130
     with pytest.raises(ModelError, match="takes 96 x 160"):
         detector.predict(chips(WIDTH, WIDTH))
+
+
+def test_a_network_of_one_image_may_answer_without_the_dimension_of_a_batch(yolo: tuple[Yolo, bytes]) -> None:
+    """The first of its own dimensions was taken away in its place."""
+
+    class Single(torch.nn.Module):
+        def __init__(self, batched: bool) -> None:
+            super().__init__()
+            self.net, self.batched = yolo[0], batched
+
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(output if self.batched else output[0] for output in self.net(image[None]))
+
+    [expected] = OnnxDetector.of(yolo[1], YOLO_CARD).predict(chips(HEIGHT, WIDTH))
+    for batched in (False, True):
+        file = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(Single(batched).eval(), (torch.rand(3, HEIGHT, WIDTH),), file, dynamo=False)
+        [found] = OnnxDetector.of(file.getvalue(), YOLO_CARD).predict(chips(HEIGHT, WIDTH))
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
 
 
 def test_cards_that_do_not_fit_the_network_are_refused(yolo: tuple[Yolo, bytes]) -> None:

@@ -146,6 +146,19 @@ def test_what_counts_nothing_shows_no_rates(tmp_path: Path) -> None:
     assert "no prediction has a score" in told.stderr and "(best F1)" not in told.stdout
 
 
+def test_the_best_threshold_of_several_images_is_a_score(tmp_path: Path) -> None:
+    """It was -1 where all predictions together are best, and no step of 0.01 where others fell between two scores."""
+    outline = [[10, 5, 30, 5, 30, 25, 10, 25]]
+    images = [{"id": i, "file_name": f"{i}.png", "height": 90, "width": 120} for i in (1, 2)]
+    each = {"category_id": 1, "segmentation": outline}
+    known = {"images": images, "categories": [{"id": 1, "name": "hut"}]}
+    truth, found = tmp_path / "truth.json", tmp_path / "found.json"
+    truth.write_text(json.dumps({**known, "annotations": [{"id": i, "image_id": i, **each} for i in (1, 2)]}))
+    found.write_text(json.dumps([{"image_id": i, "score": score, **each} for i, score in ((1, 0.316), (2, 0.632))]))
+    best = json.loads(cli("evaluate", found, truth, "--sweep", "--json").stdout)["best"]
+    assert (best["score_threshold"], best["f1"], best["n_matched"]) == (0.31, 1.0, 2)
+
+
 def test_unmatched_objects_add_up_to_the_table(tmp_path: Path) -> None:
     corners = {
         # found twice; split in three; two merged; poor; missed; false; two of which one is found by what merges them

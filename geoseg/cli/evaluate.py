@@ -152,11 +152,10 @@ def _best(scenes: list[Comparison]) -> tuple[float, Scores]:
     from functools import reduce
     from operator import add
 
-    from geoseg.evaluation import Sweep, curve
+    from geoseg.evaluation import Sweep
 
-    if len(scenes) == 1:
-        return scenes[0].sweep().best
-    thresholds = (-1.0, *sorted(set(curve(scenes).threshold.round(2).tolist())))
+    lowest = min(scene.sweep_from for scene in scenes if scene.has_scores)
+    thresholds = tuple(step / 100 for step in range(lowest, 101))
     scores = tuple(reduce(add, [scene.scores(threshold) for scene in scenes]) for threshold in thresholds)
     return Sweep(thresholds=thresholds, scores=scores).best
 

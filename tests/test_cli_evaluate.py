@@ -125,6 +125,40 @@ def test_a_whole_run_is_judged_on_its_raster(ground: tuple[Path, Path], tmp_path
     assert "its raster; 20 true objects lie outside" in values["area"], "regions to ignore are no objects"
 
 
+def test_what_counts_nothing_shows_no_rates(tmp_path: Path) -> None:
+    """Ground without anything read as a perfect answer: F1 1.000, best F1 1.000, calibration error nan."""
+    squares = [shapely.box(x, 0, x + 8, 8) for x in (0, 40, 80)]
+    table = gpd.GeoDataFrame({"score": [0.3, 0.6, 0.9]}, geometry=squares, crs=32645)
+    pred, bare, truth = tmp_path / "pred.gpkg", tmp_path / "bare.gpkg", tmp_path / "truth.gpkg"
+    table.to_file(pred)
+    table[["geometry"]].to_file(bare)
+    table.iloc[:1].to_file(truth)
+    west, south, east, north = gpd.GeoSeries([shapely.box(200, 0, 220, 20)], crs=32645).to_crs(4326).total_bounds
+    aside, page = f"{west},{south},{east},{north}", tmp_path / "page.html"
+    result = cli("evaluate", pred, truth, "--aoi", aside, "--sweep", "--report", page)
+    assert result.exit_code == 0, result.output
+    assert [line.split()[-7:] for line in result.stdout.splitlines()[1:3]] == [[*"----", *"000"]] * 2
+    assert "nan" not in result.stdout and "1.000" not in result.stdout and "best F1 " not in result.stdout
+    assert "1.000" not in page.read_text()
+    values = json.loads(cli("evaluate", pred, truth, "--aoi", aside, "--json").stdout)
+    assert values["f1"] == 1.0 and values["best_f1"] is None, "rates of nothing stay what they are to programs"
+    told = cli("evaluate", bare, truth, "--sweep")
+    assert "no prediction has a score" in told.stderr and "(best F1)" not in told.stdout
+
+
+def test_the_best_threshold_of_several_images_is_a_score(tmp_path: Path) -> None:
+    """It was -1 where all predictions together are best, and no step of 0.01 where others fell between two scores."""
+    outline = [[10, 5, 30, 5, 30, 25, 10, 25]]
+    images = [{"id": i, "file_name": f"{i}.png", "height": 90, "width": 120} for i in (1, 2)]
+    each = {"category_id": 1, "segmentation": outline}
+    known = {"images": images, "categories": [{"id": 1, "name": "hut"}]}
+    truth, found = tmp_path / "truth.json", tmp_path / "found.json"
+    truth.write_text(json.dumps({**known, "annotations": [{"id": i, "image_id": i, **each} for i in (1, 2)]}))
+    found.write_text(json.dumps([{"image_id": i, "score": score, **each} for i, score in ((1, 0.316), (2, 0.632))]))
+    best = json.loads(cli("evaluate", found, truth, "--sweep", "--json").stdout)["best"]
+    assert (best["score_threshold"], best["f1"], best["n_matched"]) == (0.31, 1.0, 2)
+
+
 def test_unmatched_objects_add_up_to_the_table(tmp_path: Path) -> None:
     corners = {
         # found twice; split in three; two merged; poor; missed; false; two of which one is found by what merges them

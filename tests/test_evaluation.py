@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import tracemalloc
 from pathlib import Path
 
 import geopandas as gpd
@@ -17,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import ConfigError
-from geoseg.evaluation import compare, evaluate, match, sweep
+from geoseg.evaluation import Matches, compare, evaluate, judge, match, sweep
+from geoseg.evaluation.matching import best_choice
 
 UTM = 32645
 
@@ -59,6 +61,38 @@ def test_match_is_the_best_one_to_one_choice(pred: np.ndarray, truth: np.ndarray
     count, total = brute_force(pred, truth, iou)
     assert len(found) == count
     assert found.iou.sum() == pytest.approx(total)
+
+
+@settings(max_examples=80, deadline=None)
+@given(cells=st.lists(st.tuples(st.integers(0, 11), st.integers(0, 9)), min_size=1, max_size=50, unique=True),
+       seed=st.integers(0, 99), ties=st.booleans())  # fmt: skip
+def test_a_choice_in_a_large_group_is_as_good_as_in_a_small_one(
+    cells: list[tuple[int, int]], seed: int, ties: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    pred, truth = np.array(cells, np.int64).T
+    iou = rng.choice([0.1, 0.5, 0.9], len(cells)) if ties else rng.uniform(0.1, 1, len(cells))
+    pairs, every = Matches(pred=pred, truth=truth, iou=iou), rng.permutation(len(cells))
+    with pytest.MonkeyPatch.context() as patch:
+        small = pairs.take(best_choice(pairs, every))
+        patch.setattr("geoseg.evaluation.matching._DENSE", 0)
+        large = pairs.take(best_choice(pairs, every))
+    assert len(set(large.pred.tolist())) == len(set(large.truth.tolist())) == len(large) == len(small)
+    assert large.iou.sum() == pytest.approx(small.iou.sum())
+
+
+def test_neighbours_that_chain_a_whole_layer_take_no_table_of_all_by_all() -> None:
+    """Parcels mapped half a parcel aside: each lies poorly on four, and all hang together."""
+    x, y = (part.ravel() * 10.0 for part in np.meshgrid(np.arange(60), np.arange(60)))
+    truth, pred = shapely.box(x, y, x + 10, y + 10), shapely.box(x + 4.5, y + 4.5, x + 14.5, y + 14.5)
+    scene = compare(table(pred), table(truth))
+    tracemalloc.start()
+    try:
+        assert judge(scene).counts["poor outline"] == 3600
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 3600**2, "bytes: not one for each of both"
 
 
 @settings(max_examples=30, deadline=None)

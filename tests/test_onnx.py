@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -341,6 +343,15 @@ def test_scores_that_are_no_probabilities_are_refused(score: float) -> None:
             assert head.decode(outputs, shown(60, 80)).scores.tolist() == [1.0]
 
 
+def test_logits_of_ground_without_objects_are_refused() -> None:
+    """They lie below 0, all of them, and nothing was found, unsaid."""
+    rows = torch.tensor([[20.0, 20, 30, 30, -4.2, -6, 1, 1], [40, 20, 30, 30, -9, -5, 1, 1]]).T
+    with pytest.raises(ModelError, match=r"scores down to -5.*sigmoid"):
+        YoloHead().decode([rows, torch.ones(2, 15, 20)], shown(60, 80, classes=2))
+    rows[4:6] = torch.tensor([[-0.0005], [0.0]])
+    assert not len(YoloHead().decode([rows, torch.ones(2, 15, 20)], shown(60, 80, classes=2)))
+
+
 @pytest.mark.parametrize(
     ("corners", "said"),
     [
@@ -416,6 +427,27 @@ def test_a_network_of_one_size_takes_smaller_chips_and_refuses_larger(yolo: tupl
     assert found[0].boxes[:, 2].max() <= 130 and found[1].boxes[:, 2].max() > 130
     with pytest.raises(ModelError, match="takes 96 x 160"):
         detector.predict(chips(WIDTH, WIDTH))
+
+
+def test_a_network_of_one_image_may_answer_without_the_dimension_of_a_batch(yolo: tuple[Yolo, bytes]) -> None:
+    """The first of its own dimensions was taken away in its place."""
+
+    class Single(torch.nn.Module):
+        def __init__(self, batched: bool) -> None:
+            super().__init__()
+            self.net, self.batched = yolo[0], batched
+
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(output if self.batched else output[0] for output in self.net(image[None]))
+
+    [expected] = OnnxDetector.of(yolo[1], YOLO_CARD).predict(chips(HEIGHT, WIDTH))
+    for batched in (False, True):
+        file = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(Single(batched).eval(), (torch.rand(3, HEIGHT, WIDTH),), file, dynamo=False)
+        [found] = OnnxDetector.of(file.getvalue(), YOLO_CARD).predict(chips(HEIGHT, WIDTH))
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
 
 
 def test_cards_that_do_not_fit_the_network_are_refused(yolo: tuple[Yolo, bytes]) -> None:

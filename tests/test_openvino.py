@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,29 @@ def test_an_onnx_file_gives_what_onnxruntime_gives() -> None:
         assert len(expected) == len(found) > 10
         np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.01)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
+
+
+def test_an_output_that_copies_another_tensor_has_the_name_that_the_file_gives_it() -> None:
+    """OpenVINO knows it by both names, and said that there was none of the file's."""
+    onnx = pytest.importorskip("onnx")
+    for package in ("openvino", "onnxruntime"):
+        pytest.importorskip(package)
+    from geoseg.detectors.onnx_detector import OnnxDetector
+
+    torch.manual_seed(7)
+    plain = onnx.load_model_from_string(exported(Yolo(), (96, 160), outputs=["b", "a"]))
+    names = {"b": "output0", "a": "output1"}
+    plain.graph.node.extend(onnx.helper.make_node("Identity", [old], [new]) for old, new in names.items())
+    for output in plain.graph.output:
+        output.name = names[output.name]
+    head = {"kind": "yolo", "mask_overlap": 1, "outputs": ["output0", "output1"]}
+    card = replace(YOLO_CARD, architecture={**YOLO_CARD.architecture, "head": head})
+    expected, found = (
+        OnnxDetector.of(plain.SerializeToString(), card, device=device).predict(chips(96, 160))[0]
+        for device in ("cpu", "openvino:f32")
+    )
+    assert len(expected) == len(found) > 10
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
 
 
 def test_bytes_that_are_no_network_are_refused() -> None:

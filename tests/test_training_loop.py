@@ -26,7 +26,7 @@ from test_training import TINY
 from geoseg.detectors import load_model
 from geoseg.detectors.cards import model_card
 from geoseg.detectors.network import build
-from geoseg.errors import ConfigError, GeosegError, ResourceError, SinkError
+from geoseg.errors import ConfigError, GeosegError, RasterError, ResourceError, SinkError
 from geoseg.sinks.atomic import replacing
 from geoseg.training import read_train_config, train
 from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
@@ -492,6 +492,18 @@ def test_a_picture_that_is_shown_turned_is_taken_where_its_sides_tell_how(
     else:
         with pytest.raises(ConfigError, match=f"orientation {turn}"):
             image(0)
+
+
+def test_pictures_without_a_gsd_are_told_to_want_one(tmp_path: Path) -> None:
+    Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    images = [{"id": 1, "file_name": "a.png", "height": 50, "width": 70}]
+    (tmp_path / "c.json").write_text(json.dumps({"images": images, "categories": [], "annotations": []}))
+    path = tmp_path / "coco.toml"
+    path.write_text(
+        TINY.format(steps=1).split("[[sources]]")[0] + '[[sources]]\nkind = "coco"\nannotations = "c.json"\n'
+    )
+    with pytest.raises(RasterError, match=r"cannot say where it lies.*or give the source a gsd_m"):
+        mix(read_train_config(path)).pools[0].image(0)
 
 
 def test_jpeg_of_images_is_not_needed_to_be_georeferenced(tmp_path: Path) -> None:

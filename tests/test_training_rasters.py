@@ -16,7 +16,7 @@ from affine import Affine
 from test_training import TINY
 
 from geoseg.detectors.base import ModelCard
-from geoseg.errors import ConfigError
+from geoseg.errors import ConfigError, RasterError
 from geoseg.raster import Reader, open_raster, source_for
 from geoseg.tiling import Tiling
 from geoseg.training import read_train_config
@@ -176,6 +176,31 @@ def test_points_and_lines_are_no_labels(tmp_path: Path, caplog: pytest.LogCaptur
             assert len(labelled_raster(source, config).polygons) == objects  # type: ignore[arg-type]
         [told] = caplog.messages
         assert told == f"labels.geojson: {3 - objects} of 3 features are points or lines, not polygons, and left out"
+
+
+@pytest.mark.parametrize("name", ["none.gpkg", "none.geojson"])
+@pytest.mark.parametrize("more", ["", 'label_column = "kind"\n'])
+def test_a_layer_without_features_is_ground_without_objects(tmp_path: Path, name: str, more: str) -> None:
+    square(tmp_path, *PLACES["degrees"])
+    gpd.GeoDataFrame({"kind": []}, geometry=[], crs=4326).to_file(tmp_path / name)
+    config = settings(tmp_path, more=more)
+    source = config.sources[0].model_copy(update={"labels": name})
+    bare = labelled_raster(source, config)  # type: ignore[arg-type]
+    assert not len(bare.polygons) and not len(bare.ignore)
+
+
+def test_undeclared_values_and_bands_are_told_where_a_training_declares_them(tmp_path: Path) -> None:
+    """The messages named options that `geoseg train` does not have."""
+    path = square(tmp_path, *PLACES["degrees"])
+    for change, told in (({"dtype": "uint16"}, "scaling"), ({"photometric": "MINISBLACK"}, "bands")):
+        with rasterio.open(path) as file:
+            profile, pixels = {**file.profile, "photometric": "RGB", **change}, file.read()
+        with rasterio.open(tmp_path / "b.tif", "w", **profile) as file:
+            file.write(pixels.astype(profile["dtype"]))
+        config = settings(tmp_path)
+        source = config.sources[0].model_copy(update={"raster": "b.tif"})
+        with pytest.raises(RasterError, match=rf"{told} under .*training's under its \[\[sources\]\]"):
+            labelled_raster(source, config)  # type: ignore[arg-type]
 
 
 def test_labels_without_a_crs_are_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pyproj import CRS
 from rasterio.features import shapes as rasterio_shapes
 from scipy.ndimage import label
 
-from geoseg.errors import ModelError
+from geoseg.errors import AnswerError, ModelError
 from geoseg.grid import Grid
 from geoseg.instances import Instances
 from geoseg.outlines import Outlines
@@ -262,6 +262,13 @@ def test_nothing_gives_an_empty_table() -> None:
 def test_masks_that_are_no_probabilities_are_refused(mask: NDArray[Any]) -> None:
     with pytest.raises(ModelError, match=r"probabilities in \[0, 1\]"):
         outline(mask, (0, 0, 4, 4))
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_a_mask_that_is_no_number_spoils_its_tile_alone(broken: float) -> None:
+    """Infinity in the answer for one chip ended the whole run."""
+    with pytest.raises(AnswerError, match=r"probabilities in \[0, 1\]"):
+        outline(np.array([[0.9, broken], [0.9, 0.9]]), (0, 0, 4, 4))
 
 
 def test_one_instances_per_tile() -> None:

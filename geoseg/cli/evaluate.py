@@ -60,7 +60,12 @@ def evaluate(
         check_suffix(errors)
     case = _case(pred, truth, iou=iou, aoi=aoi, any_label=any_label)
     found = assess(case.scenes, area=case.area)
-    best = _best(case.scenes) if sweep else None
+    best = None
+    if sweep:
+        if found.curve is not None:
+            best = _best(case.scenes)
+        else:
+            log.warning("--sweep, and no prediction has a score: there is no threshold to choose")
     if errors is not None:
         _write_errors(case, errors)
     values = found.to_dict() | ({"best": {"score_threshold": best[0], **best[1].to_dict()}} if best else {})
@@ -147,11 +152,10 @@ def _best(scenes: list[Comparison]) -> tuple[float, Scores]:
     from functools import reduce
     from operator import add
 
-    from geoseg.evaluation import Sweep, curve
+    from geoseg.evaluation import Sweep
 
-    if len(scenes) == 1:
-        return scenes[0].sweep().best
-    thresholds = (-1.0, *sorted(set(curve(scenes).threshold.round(2).tolist())))
+    lowest = min(scene.sweep_from for scene in scenes if scene.has_scores)
+    thresholds = tuple(step / 100 for step in range(lowest, 101))
     scores = tuple(reduce(add, [scene.scores(threshold) for scene in scenes]) for threshold in thresholds)
     return Sweep(thresholds=thresholds, scores=scores).best
 
@@ -185,9 +189,10 @@ def _table(rows: dict[str, Scores], iou: float) -> Table:
     columns = ("precision", "recall", "F1", "mean IoU", "predicted", "true", f"matched (IoU >= {iou:g})")
     table = Table("", *columns, box=None, pad_edge=False)
     for name, scores in rows.items():
-        rates = (scores.precision, scores.recall, scores.f1, scores.mean_iou)
         counts = (scores.n_pred, scores.n_truth, scores.n_matched)
-        table.add_row(name, *(f"{rate:.3f}" for rate in rates), *(f"{count:,}" for count in counts))
+        rates = [f"{rate:.3f}" if any(counts) else "-" for rate in (scores.precision, scores.recall, scores.f1)]
+        mean = f"{scores.mean_iou:.3f}" if scores.n_matched else "-"
+        table.add_row(name, *rates, mean, *(f"{count:,}" for count in counts))
     return table
 
 
@@ -222,9 +227,8 @@ def _lines(found: Evaluation) -> list[str]:
         lines[-1] += f"; {', '.join(sizes)} (up to {low}, to {high}, above; {unit}²)"
     if found.curve and found.curve.best and found.calibration:
         threshold, f1 = found.curve.best
-        lines.append(
-            f"scores       best F1 {f1:.3f} at score >= {threshold:.3f}; calibration error {found.calibration.ece:.3f}"
-        )
+        error = f"{found.calibration.ece:.3f}" if found.calibration.count.any() else "-"
+        lines.append(f"scores       best F1 {f1:.3f} at score >= {threshold:.3f}; calibration error {error}")
         if (lowest := found.curve.threshold[-1]) > _LOW:
             lines[-1] += f"; AP also needs what scores below {lowest:.2f}, the lowest here"
     if found.scores.n_matched:

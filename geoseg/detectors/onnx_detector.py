@@ -160,7 +160,8 @@ class OnnxDetector(InSteps):
         if takes.batch and n < takes.batch:
             images = np.concatenate([images, np.zeros((takes.batch - n, *images.shape[1:]), images.dtype)])
         outputs = [_tensor(output) for output in self.session.run(images if takes.batched else images[0])]
-        if self.architecture.head.kind == "maskrcnn":
+        alone = not takes.batched and any(output.ndim == 0 or len(output) != 1 for output in outputs)
+        if alone or self.architecture.head.kind == "maskrcnn":
             return [outputs]
         short = [tuple(output.shape) for output in outputs if output.ndim == 0 or len(output) < n]
         if short:

@@ -40,8 +40,11 @@ class OpenVINOSession:
             [[size.get_length() if size.is_static else None for size in port.get_partial_shape()] for port in inputs],
             [TYPES.get(port.get_element_type().get_type_name(), "another type") for port in inputs],
         )
-        names = [port.get_any_name() for port in self._program.model.outputs]
-        self._places = [names.index(name) for name in output_names(names, outputs)]
+        ports = self._program.model.outputs
+        # An output that ONNX makes by copying (Identity) has the names of both in OpenVINO, in no order.
+        places = {name: place for place, port in enumerate(ports) for name in port.get_names()}
+        named = [places[name] for name in output_names(sorted(places), outputs)]
+        self._places = named if outputs else list(range(len(ports)))
 
     def run(self, images: NDArray[Any]) -> list[NDArray[Any]]:
         """The outputs for images ``(n, bands, rows, columns)``, or for one ``(bands, rows, columns)``."""

@@ -52,8 +52,9 @@ class Curve:
 
     @property
     def best(self) -> tuple[float, float] | None:
-        """The threshold with the highest F1 (the lowest such), and that F1; None where there is none."""
-        if not len(self.threshold):
+        """The threshold with the highest F1 (the lowest such), and that F1; None where there is none, or nothing to
+        count at any."""
+        if not len(self.threshold) or not (self.n_truth or self.n_pred.any()):
             return None
         index = len(self.f1) - 1 - int(np.argmax(self.f1[::-1]))
         return float(self.threshold[index]), float(self.f1[index])

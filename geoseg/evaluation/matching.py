@@ -9,13 +9,15 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 
 from geoseg.errors import ConfigError
 
 # An IoU is a quotient of computed areas: one that is exactly the threshold on paper may miss it by rounding.
 _ROUNDING = 1e-9
+# Cells of a table of all rows by all columns of a group: where neighbours chain a whole layer it would fill the memory.
+_DENSE = 100_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,9 +156,26 @@ def best_choice(pairs: Matches, index: NDArray[np.int64]) -> NDArray[np.int64]:
     rows, row = np.unique(pairs.pred[index], return_inverse=True)
     cols, col = np.unique(pairs.truth[index], return_inverse=True)
     # One more pair outweighs any gain in IoU: no sum of IoU exceeds the number of pairs.
+    gain = pairs.iou[index] + min(len(rows), len(cols)) + 1.0
+    if len(rows) * len(cols) > _DENSE:
+        return index[_sparse_choice(row, col, gain)]
     weight = np.zeros((len(rows), len(cols)))
-    weight[row, col] = pairs.iou[index] + min(len(rows), len(cols)) + 1.0
+    weight[row, col] = gain
     which = np.full(weight.shape, -1, np.int64)
     which[row, col] = index
     picked: NDArray[np.int64] = which[linear_sum_assignment(weight, maximize=True)]
     return picked[picked >= 0]
+
+
+def _sparse_choice(row: NDArray[np.int64], col: NDArray[np.int64], gain: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Positions of the pairs whose gains come to the most, one to one, in memory that follows their number."""
+    rows, cols = int(row.max()) + 1, int(col.max()) + 1
+    # Every row has a column of its own, too, for being without a partner; what is not there cannot be chosen.
+    alone = np.arange(rows)
+    cost = np.concatenate([gain.max() + 1.0 - gain, np.full(rows, gain.max() + 1.0)])
+    places = np.concatenate([row, alone]), np.concatenate([col, cols + alone])
+    picked_row, picked_col = min_weight_full_bipartite_matching(csr_array((cost, places), shape=(rows, cols + rows)))
+    order = np.lexsort((col, row))
+    at = np.searchsorted(row[order] * cols + col[order], (picked_row * cols + picked_col)[picked_col < cols])
+    chosen: NDArray[np.int64] = order[at]
+    return chosen

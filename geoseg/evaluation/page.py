@@ -50,6 +50,8 @@ def page(values: Mapping[str, Any], title: str) -> str:
 def _figures(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and figure of what one wants to know first; with its interval where there is one."""
     sure = values.get("intervals") or {}
+    if not values["n_truth"] and not values["n_pred"]:  # rates of 1 by convention, which nobody should read as found
+        values = {**values, "f1": None, "precision": None, "recall": None}
     rows = []
     for key, name in (("f1", "F1"), ("precision", "precision"), ("recall", "recall"), ("mean_iou", "mean IoU")):
         low_high = f" ({sure[key][0]:.3f} to {sure[key][1]:.3f}, {sure['level']:.0%} range)" if key in sure else ""

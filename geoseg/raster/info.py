@@ -229,7 +229,7 @@ def _grid(dataset: DatasetReader, name: str, assume_crs: str | None) -> Grid:
         raise RasterError(
             f"{name}, which has no coordinate reference system",
             allowed="a raster with a CRS",
-            remedy="Name it with --assume-crs EPSG:...",
+            remedy="Name it with --assume-crs EPSG:..., or write it into the file with gdal_edit -a_srs",
         )
     try:
         parsed = CRS.from_user_input(crs)

@@ -131,7 +131,8 @@ def _bands(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int]) -> tup
         raise RasterError(
             f"{info.name} with bands {', '.join(info.roles)}, of which none is surely {' or '.join(missing)}",
             allowed=f"bands named {', '.join(card.bands)} by colour interpretation or description",
-            remedy=f"Say which is which, e.g. --bands {example}",
+            remedy=f"Say which is which, e.g. --bands {example} (in settings: bands under [raster]; in a training's "
+            "under its [[sources]])",
         )
     return tuple(band for band in found.values() if band is not None)
 
@@ -176,7 +177,8 @@ def _check_undeclared(info: RasterInfo, card: ModelCard) -> None:
             f"{info.name} with {kind} pixels for a model of 8-bit imagery",
             allowed="uint8, or a declared scaling",
             remedy="Give the range of its values, e.g. --scaling 0,3000, or have it measured once for the "
-            "whole raster, e.g. --stretch 2,98 (in settings: scaling under [raster]; in an archive also by [[rule]])",
+            "whole raster, e.g. --stretch 2,98 (in settings: scaling under [raster]; in an archive also by [[rule]]; "
+            "in a training's under its [[sources]], as two numbers)",
         )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from geoseg.coco import Annotation, Image, read_coco
-from geoseg.errors import ConfigError
+from geoseg.errors import ConfigError, RasterError
 from geoseg.training.config import TrainConfig
 from geoseg.training.keeping import Kept
 from geoseg.training.labelled import Labelled
@@ -98,7 +98,11 @@ class CocoImages:
         )
 
     def _georeferenced(self, path: Path, image: Image, annotations: tuple[Annotation, ...]) -> Labelled:
-        window = raster_window(str(path), self.config)
+        try:
+            window = raster_window(str(path), self.config)
+        except RasterError as error:
+            remedy = f"{error.remedy}; or give the source a gsd_m, which takes its images as plain pictures"
+            raise RasterError(error.got, allowed=error.allowed, remedy=remedy) from error
         own = window.source.info.grid
         _same_size(path, image, own.height, own.width)
         scale = np.array([window.width / own.width, window.height / own.height])

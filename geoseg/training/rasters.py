@@ -58,11 +58,6 @@ def labelled_raster(source: RasterSource | ReviewSource, config: TrainConfig) ->
     window = raster_window(source.raster, config, columns=source.columns, bands=source.bands, scaling=source.scaling)
     grid = window.source.grid.crop(window.area)
     marks = _marks(source, config, grid)
-    if not (marks.labels > 0).any() and isinstance(source, RasterSource):
-        raise ConfigError(
-            f"{source.labels}, none of whose polygons of a class meets {source.raster}",
-            allowed="polygons around objects that the raster shows",
-        )
     return assembled(window, marks, area=_area(source, config, grid), config=config)
 
 
@@ -154,12 +149,21 @@ def _marks(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid)
     )
     frame = shapely.box(0, 0, grid.width, grid.height)
     ground = (shapely.get_dimensions(both.geometries) == 2) | (both.labels == -1)  # a point is a place, too
-    return both.where(ground & shapely.intersects(both.geometries, frame))
+    here = both.where(ground & shapely.intersects(both.geometries, frame))
+    # A layer of nothing says that nothing is there; one of which nothing is here is most often of another place.
+    if len(table) and not (here.labels > 0).any() and isinstance(source, RasterSource):
+        raise ConfigError(
+            f"{source.labels}, none of whose polygons of a class meets {source.raster}",
+            allowed="polygons around objects that the raster shows, or, where it shows none, a layer without features",
+        )
+    return here
 
 
 def _classes(table: gpd.GeoDataFrame, source: RasterSource, classes: tuple[str, ...]) -> NDArray[np.int64]:
     if not source.label_column:
         return named([source.label or classes[0]] * len(table), classes, source.ignore_labels, source.labels)
+    if not len(table):  # GeoJSON without features has no columns either
+        return np.zeros(0, np.int64)
     if source.label_column not in table:
         columns = ", ".join(str(name) for name in table.columns if name != table.geometry.name)
         raise ConfigError(f"{source.labels} without a column {source.label_column!r}", allowed=columns)

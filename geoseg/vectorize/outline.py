@@ -46,7 +46,7 @@ def vectorize(instances: Sequence[Instances], tiles: Sequence[Tile], *, toleranc
             leaves it untouched.
 
     Raises:
-        AnswerError: a crop of probabilities with NaN in it.
+        AnswerError: a crop of probabilities with NaN or infinity in it.
         ModelError: not one set of instances per tile, or a crop that holds neither bool nor probabilities.
     """
     if len(instances) != len(tiles):
@@ -98,7 +98,7 @@ def is_cells(mask: NDArray[Any]) -> bool:
     """True for a set of cells, False for probabilities.
 
     Raises:
-        AnswerError: probabilities with NaN among them.
+        AnswerError: probabilities with NaN or infinity among them.
         ModelError: neither.
     """
     kind = mask.dtype.kind
@@ -109,11 +109,12 @@ def is_cells(mask: NDArray[Any]) -> bool:
         return False
     if kind in "iu" and low >= 0 and high <= 1:
         return True
-    broken = AnswerError if kind == "f" and np.isnan(low) else ModelError
+    finite = kind != "f" or np.isfinite([low, high]).all()  # of one chip, where other numbers are those of all
+    broken = ModelError if finite else AnswerError
     raise broken(
         f"a mask crop of {mask.dtype} with values from {low} to {high}",
         allowed="probabilities in [0, 1], or bool",
-        remedy="Apply the sigmoid to logits; divide 8-bit masks by 255; replace NaN by 0",
+        remedy="Apply the sigmoid to logits; divide 8-bit masks by 255; replace NaN and infinity by 0",
     )
 
 

@@ -44,15 +44,19 @@ def by_rank(outputs: Sequence[Tensor], ranks: Sequence[int], what: str) -> list[
     return [each[0] for each in found]
 
 
-def check_scores(scores: Tensor) -> None:
-    """Refuse scores that are no probabilities: cut off at 1, all that is likely would score alike.
+def check_scores(scores: Tensor, *, lowest: bool = False) -> None:
+    """Refuse scores that are no probabilities: cut off at 1, all that is likely would score alike; and of logits below
+    0 (looked at where ``lowest`` says that no row only fills up) nothing would be found.
 
     Raises:
-        ModelError: one above 1.
+        ModelError: one above 1, or below 0.
     """
-    if len(scores) and (most := float(scores.max())) > 1 + _ROUNDING:
+    if not scores.numel():
+        return
+    least, most = float(scores.min()) if lowest else 0.0, float(scores.max())
+    if most > 1 + _ROUNDING or least < -_ROUNDING:
         raise ModelError(
-            f"scores up to {most:.4g}",
+            f"scores up to {most:.4g}" if most > 1 else f"scores down to {least:.4g}",
             allowed="0 to 1",
             remedy="Export the network with the sigmoid or softmax of its scores",
         )

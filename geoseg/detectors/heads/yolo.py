@@ -48,14 +48,14 @@ class YoloHead(HeadSettings):
 
         Raises:
             AnswerError: scores that are not finite, or boxes of those that count; or these are no boxes in pixels.
-            ModelError: outputs that are not those of such a network, or scores above 1.
+            ModelError: outputs that are not those of such a network, or scores outside 0 to 1.
         """
         rows, prototypes = by_rank(outputs, (2, 3), "one output of boxes (2-D per image) and one of prototypes (3-D)")
         rows, prototypes = rows.float(), prototypes.float()
         boxes, scores, labels, coefficients = self._columns(rows, canvas.classes, len(prototypes))
         good = torch.where(scores >= FLOOR)[0]
         check_finite("scores or boxes", scores, boxes[good])
-        check_scores(scores[good])
+        check_scores(scores[good] if self.suppressed else scores, lowest=not self.suppressed)
         check_boxes(boxes[good])
         good = good[torch.argsort(scores[good], descending=True, stable=True)[:CANDIDATES]]
         if not self.suppressed:

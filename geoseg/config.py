@@ -136,6 +136,17 @@ class ScalingSettings(Section):
         """``[0, 3000]`` is short for a low and a high."""
         return {"low": value[0], "high": value[1]} if isinstance(value, list | tuple) and len(value) == 2 else value
 
+    @model_validator(mode="after")
+    def _one_rule(self) -> ScalingSettings:
+        low, high = self.low or (), self.high or ()
+        if (self.percentiles is None) == (not low and not high):
+            raise ValueError("either low and high, or percentiles")
+        if len(low) != len(high) or not all(one < other for one, other in zip(low, high, strict=True)):
+            raise ValueError("as many of low as of high, and low < high")
+        if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise ValueError("percentiles of which 0 <= low < high <= 100")
+        return self
+
 
 class RasterSettings(Section):
     """What a raster may be, and what is said about it that its file does not say."""

@@ -231,7 +231,7 @@ def test_a_manifest_that_cannot_be_written_is_the_environments_fault_in_the_reco
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["exit_code"] == 4
 
 
-@pytest.mark.parametrize("output", ["{}/out/scenes/all.gpkg", "deep/../scenes/a.gpkg", "../out/scenes/parts"])
+@pytest.mark.parametrize("output", ["{}/out/scenes/all.gpkg", "deep/../scenes/a.gpkg", "../out/scenes/parts", "../out"])
 def test_the_merged_layer_does_not_lie_among_the_outputs_by_another_path(tmp_path: Path, output: str) -> None:
     with pytest.raises(ConfigError, match=r"\[merge\] output"):
         run_archive(configured(tmp_path, merge={"output": output.format(tmp_path)}), model=BOXES)

@@ -72,6 +72,15 @@ def test_an_unknown_key_is_refused_with_line_and_nearest_name(
     ("text", "line", "said"),
     [
         ('[tiling]\ncore = "512"\n', 2, "valid integer"),
+        (
+            "[raster]\nscaling = { low = 0, high = 9, percentiles = [2, 98] }\n",
+            2,
+            "either low and high, or percentiles",
+        ),
+        ("[raster]\nscaling = {}\n", 2, "either low and high, or percentiles"),
+        ("[raster]\n\nscaling = { low = 7 }\n", 3, "as many of low as of high"),
+        ("[raster]\n\nscaling = { low = [0, 5], high = [9, 5] }\n", 3, "low < high"),
+        ("[raster]\nscaling = { percentiles = [98, 2] }\n", 2, "low < high <= 100"),
         ("[tiling]\ncore = 512.5\n", 2, "valid integer"),
         ("[tiling]\ncore = [384, 0]\n", 2, "greater than or equal to 1"),
         ("[tiling]\nhalo = [8, 8, 8]\n", 2, "rows, then columns"),

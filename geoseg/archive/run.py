@@ -148,6 +148,10 @@ def _check_apart(config: RunConfig) -> None:
 def _check_merged(config: RunConfig) -> None:
     """Refuse a layer that would take the place of something else."""
     target = merged_path(config)
+    if config.folder.is_relative_to(target):
+        raise ConfigError(
+            f"[merge] output = {target}, the run's own folder or one around it", allowed="a file or a folder in it"
+        )
     if config.folder / OUTPUTS in target.parents:
         raise ConfigError(
             f"[merge] output = {target}, among the scenes' own outputs",

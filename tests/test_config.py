@@ -88,7 +88,7 @@ def test_an_unknown_key_is_refused_with_line_and_nearest_name(
         ("[detect]\nscore_threshold = 1.5\n", 2, "less than or equal to 1"),
         ("[detect]\nscore_threshold = nan\n", 2, "finite"),
         ("[raster]\nallow_remote = 1\n", 2, "valid boolean"),
-        ('[detect]\n\ndevice = "gpu"\n', 3, "match pattern"),
+        ('[detect]\n\ndevice = "gpu"\n', 3, "Allowed: auto, cpu, cuda,"),
         ("[raster]\nbands = { red = 0 }\n", 2, "greater than or equal to 1"),
         ("[raster]\nroots = [\n  'a',\n  3,\n]\n", 2, "valid string"),
         ("tiling = 5\n", 1, "table of keys"),

@@ -114,8 +114,9 @@ def ordered(config: RunConfig, model: Detector | None) -> Orders:
         GeosegError: a model, an AOI or settings that cannot be used.
     """
     settings = config.settings
-    if config.folder.exists() and not config.folder.is_dir():
-        raise ConfigError(f"[archive] folder = {config.folder}, where a file is", allowed="a folder")
+    standing = next(path for path in (config.folder, *config.folder.parents) if path.exists())
+    if not standing.is_dir():
+        raise ConfigError(f"[archive] folder = {config.folder}, where {standing} is a file", allowed="a folder")
     named = {"output.crs": settings.output.crs, "merge.crs": config.merge.crs}
     named |= {"raster.assume_crs": settings.raster.assume_crs}
     named |= {f"assume_crs of the rule for {rule.match!r}": rule.assume_crs for rule in config.rule}

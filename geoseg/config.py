@@ -29,6 +29,7 @@ from geoseg.tomls import checked, listed, read_toml
 Count = Annotated[int, Field(ge=1, le=1024)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
+_DEVICE = re.compile(r"^(auto|cpu|(cuda|tensorrt)(:[0-9]+)?|mps|openvino(:(f32|bf16))?)$")
 _ADDRESS = re.compile(r"((tcp|tls|ws|wss|ucx)://)?(\[[0-9a-fA-F:.%\w]+\]|[^\s/:\[\]]+):\d{1,5}|inproc://\S+")
 
 
@@ -84,6 +85,13 @@ class TilingSettings(Section):
     """Side of a block (the unit of work), in tiles."""
 
 
+def _device(text: str) -> str:
+    """In words, where pydantic would show the expression."""
+    if _DEVICE.fullmatch(text):
+        return text
+    raise PydanticCustomError("device", "auto, cpu, cuda, cuda:1, mps, tensorrt, openvino, openvino:f32, openvino:bf16")
+
+
 class DetectSettings(Section):
     """How the network is run."""
 
@@ -91,7 +99,7 @@ class DetectSettings(Section):
     """Objects that score less are dropped; 0 to 1, no unit. Unset: the model's."""
     batch: Count = 4
     """Chips per call of the network."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|(cuda|tensorrt)(:[0-9]+)?|mps|openvino(:(f32|bf16))?)$")] = "auto"
+    device: Annotated[str, AfterValidator(_device), Field(json_schema_extra={"pattern": _DEVICE.pattern})] = "auto"
     """auto, cpu, cuda, cuda:N or mps; tensorrt or tensorrt:N for ONNX models; openvino, openvino:f32 or openvino:bf16
     for these and Mask R-CNNs."""
 
@@ -135,6 +143,17 @@ class ScalingSettings(Section):
     def _range(cls, value: Any) -> Any:
         """``[0, 3000]`` is short for a low and a high."""
         return {"low": value[0], "high": value[1]} if isinstance(value, list | tuple) and len(value) == 2 else value
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> ScalingSettings:
+        low, high = self.low or (), self.high or ()
+        if (self.percentiles is None) == (not low and not high):
+            raise ValueError("either low and high, or percentiles")
+        if len(low) != len(high) or not all(one < other for one, other in zip(low, high, strict=True)):
+            raise ValueError("as many of low as of high, and low < high")
+        if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise ValueError("percentiles of which 0 <= low < high <= 100")
+        return self
 
 
 class RasterSettings(Section):

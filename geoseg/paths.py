@@ -14,9 +14,12 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     file's where there is no such user.
 
     Raises:
-        ConfigError: no such user, or one without a home folder, as in a container with a user id of its own.
+        ConfigError: no such user, or one without a home folder, as in a container with a user id of its own; or a
+            character 0, which no path has.
     """
     text = os.path.expanduser(os.fspath(path))  # Path.expanduser raises a RuntimeError, of a file ~name, too
+    if "\0" in text:
+        raise ConfigError(f"the path {text!r}, with a character 0 in it", allowed="any other character")
     if text == "~" or (text.startswith("~") and "/" in text):
         raise ConfigError(
             f"the path {path}, in which {text.partition('/')[0]} is no home folder that is known",

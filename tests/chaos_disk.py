@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import chaos
+import geopandas
 
 import geoseg
 from geoseg.errors import exit_code
@@ -71,6 +72,22 @@ def peak_of(raster: Path, output: Path) -> int:
     return max(peak)
 
 
+def without_files(folder: Path) -> list[str]:
+    """What is said where a disk has room for bytes, but not for another file: from none at all to some of those that
+    an output takes."""
+    folder.mkdir(exist_ok=True)
+    said = []
+    for files in range(1, 4):
+        mount(folder, f"nr_inodes={files}")
+        try:
+            geoseg.write(geopandas.GeoDataFrame(geometry=[], crs="EPSG:32645"), folder / "o.gpkg")
+            said.append("written")
+        except geoseg.GeosegError as error:
+            said.append(str(error))
+        subprocess.run(["umount", str(folder)], check=True)
+    return said
+
+
 def main(home: Path, points: int) -> dict[str, Any]:
     """All points, then the read-only disk."""
     warnings.simplefilter("ignore")
@@ -99,6 +116,7 @@ def main(home: Path, points: int) -> dict[str, Any]:
     output.write_bytes(OLD)
     mount(small, "remount", "ro")
     code, said = tried(raster, output)
+    found["without_files"] = without_files(home / "few")
     found["read_only"] = {"code": code, "said": said, "intact": output.read_bytes() == OLD}
     return found
 

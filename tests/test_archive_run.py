@@ -15,6 +15,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 from archive_scenes import BOXES, KILLER, configured, ground, scene, states
 from commands import cli
 from conftest import ROOT
@@ -233,10 +234,42 @@ def test_a_manifest_that_cannot_be_written_is_the_environments_fault_in_the_reco
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["exit_code"] == 4
 
 
-@pytest.mark.parametrize("output", ["{}/out/scenes/all.gpkg", "deep/../scenes/a.gpkg", "../out/scenes/parts"])
+@pytest.mark.parametrize("output", ["{}/out/scenes/all.gpkg", "deep/../scenes/a.gpkg", "../out/scenes/parts", "../out"])
 def test_the_merged_layer_does_not_lie_among_the_outputs_by_another_path(tmp_path: Path, output: str) -> None:
     with pytest.raises(ConfigError, match=r"\[merge\] output"):
         run_archive(configured(tmp_path, merge={"output": output.format(tmp_path)}), model=BOXES)
+
+
+@pytest.mark.parametrize(
+    ("output", "sections"),
+    [
+        ("../given.geojson", {"archive": {"aoi": "given.geojson"}}),
+        ("../given.geojson", {"input": {"index": "given.geojson"}}),
+        ("{}/in/../given.geojson", {"input": {"stac": {"url": "in/../given.geojson"}}}),
+        ("kept", {"store": {"folder": "out/kept"}}),
+        (None, {"input": {"stac": {"url": "out/collection.json"}}, "stac": {"write": True}}),
+    ],
+)
+def test_nothing_that_a_run_reads_is_written_over(tmp_path: Path, output: str | None, sections: dict[str, Any]) -> None:
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(80, 120, *GOOD))
+    (tmp_path / "out").mkdir()
+    index = gpd.GeoDataFrame({"path": ["in/a.tif"]}, geometry=[shapely.box(80, 20, 90, 30)], crs=4326)
+    index.to_file(tmp_path / "given.geojson")
+    catalogue = item_collection([item(1)], tmp_path / "out" / "collection.json")
+    before = (tmp_path / "given.geojson").read_bytes(), catalogue.read_bytes()
+    config = configured(tmp_path, merge={"output": output and output.format(tmp_path)}, **sections)
+    with pytest.raises(ConfigError, match="named twice"):
+        run_archive(config, model=BOXES)
+    assert ((tmp_path / "given.geojson").read_bytes(), catalogue.read_bytes()) == before
+
+
+def test_a_layer_in_place_of_rasters_is_refused_before_the_first_scene(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(80, 120, *GOOD))
+    with pytest.raises(SinkError, match=r"in holds files that geoseg did not write \(a\.tif\)"):
+        run_archive(configured(tmp_path, merge={"output": "../in"}), model=BOXES)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_example_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
@@ -266,15 +299,16 @@ def test_what_a_dry_run_names_keeps_to_its_line(tmp_path: Path, weights: Path) -
         ('[merge]\noutput = "m.gpkg"\ncrs = "x"\n', (), "merge.crs = 'x'"),
         ('[raster]\nassume_crs = "x"\n', (), "raster.assume_crs = 'x'"),
         ('[[rule]]\nmatch = "*"\nassume_crs = "x"\n', (), "assume_crs of the rule for '\\*' = 'x'"),
-        ("file", (), "where a file is"),
+        ("file", (), r"where .*/run\.toml is a file"),
+        ("file/below", (), r"where .*/run\.toml is a file"),
     ],
 )
 def test_a_dry_run_refuses_what_the_run_would(
     tmp_path: Path, weights: Path, more: str, options: tuple[str, ...], said: str
 ) -> None:
-    config, folder = tmp_path / "run.toml", "run.toml" if more == "file" else "out"
+    config, folder = tmp_path / "run.toml", more.replace("file", "run.toml") if more.startswith("file") else "out"
     text = f'[archive]\nmodel = "{weights}"\nfolder = "{folder}"\n[input]\npaths = ["a.tif"]\n'
-    config.write_text(text + more.removeprefix("file"))
+    config.write_text(text + ("" if more.startswith("file") else more))
     for dry in (("--dry-run",), ()):
         result = cli("run", config, *dry, *options)
         assert result.exit_code == 2 and re.search(said, result.stderr), result.output

@@ -9,9 +9,11 @@ from commands import cli
 from rasters import texture, write
 
 import geoseg
+from geoseg.archive import RunConfig, run_archive
 from geoseg.errors import ConfigError
 from geoseg.paths import expanded
 
+ARCHIVE = {"model": "buildings", "folder": "out"}
 NOBODY = "~nobody_there"
 
 
@@ -31,6 +33,14 @@ def test_no_home_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("~", "~/a.tif"):
         with pytest.raises(ConfigError, match="~ is no home folder"):
             expanded(path)
+
+
+def test_a_character_that_no_path_has_is_told_before_any_work() -> None:
+    for name, value in (("folder", "a\0b"), ("aoi", "a\0.gpkg"), ("model", "m\0")):
+        with pytest.raises(geoseg.GeosegError):
+            run_archive(RunConfig.model_validate({"archive": {**ARCHIVE, name: value}, "input": {"paths": ["a.tif"]}}))
+    with pytest.raises(ConfigError, match="character 0"):
+        expanded("a\0b")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import struct
 import subprocess
 import sys
 from contextlib import suppress
@@ -55,6 +56,30 @@ def test_the_header_is_what_rasterio_says(tmp_path: Path, transform: Affine) -> 
     assert info.grid.crs.to_epsg() == 32645
     assert info.acquired == datetime(2024, 3, 1, 10, 20, 30, tzinfo=UTC)
     assert info.name == "ä b'c.tif" and info.path == str(path)
+
+
+SOMEBODYS = {"GTIFF_POINT_GEO_IGNORE": "TRUE", "GTIFF_HONOUR_NEGATIVE_SCALEY": "YES", "CONVERT_YCBCR_TO_RGB": "NO"}
+
+
+def test_what_a_raster_is_does_not_follow_from_somebodys_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = write(tmp_path / "point.tif", texture(1, H, W), tags={"AREA_OR_POINT": "Point"})
+    colour = write(tmp_path / "colour.tif", texture(3, H, W), compress="jpeg", photometric="ycbcr")
+    turned = write(tmp_path / "turned.tif", texture(1, H, W))
+    scale = struct.pack("<3d", NORTH_UP.a, -NORTH_UP.e, 0)
+    content = turned.read_bytes()
+    assert scale in content
+    turned.write_bytes(content.replace(scale, struct.pack("<3d", NORTH_UP.a, NORTH_UP.e, 0)))
+
+    def seen() -> list[tuple[Affine, bytes]]:
+        found = [open_raster(path) for path in (point, colour, turned)]
+        return [(info.grid.transform, pixels_of(info).tobytes()) for info in found]
+
+    before = seen()
+    for name, value in SOMEBODYS.items():
+        monkeypatch.setenv(name, value)
+    assert seen() == before and before[0][0] == NORTH_UP
 
 
 @pytest.mark.parametrize("text", ["0000:00:00 00:00:00", "yesterday", "2024:13:01 10:20:30"])

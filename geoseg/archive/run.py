@@ -17,7 +17,7 @@ from geoseg.aoi import Area, read_aoi
 from geoseg.archive.beat import beating
 from geoseg.archive.config import RunConfig
 from geoseg.archive.crew import NAME
-from geoseg.archive.describing import describe
+from geoseg.archive.describing import COLLECTION, describe
 from geoseg.archive.drive import Drive, Stopped
 from geoseg.archive.heard import hearing
 from geoseg.archive.inputs import scenes
@@ -32,7 +32,7 @@ from geoseg.errors import ConfigError, GeosegError, SinkError, exit_code
 from geoseg.ground import parse_crs
 from geoseg.job import card_of, tiling_of
 from geoseg.locks import output_lock
-from geoseg.paths import expanded
+from geoseg.paths import distinct, expanded
 from geoseg.report import versions
 from geoseg.sinks import check_output, check_suffix, written_run
 from geoseg.stac.writing import CollectionNote
@@ -114,25 +114,18 @@ def ordered(config: RunConfig, model: Detector | None) -> Orders:
         GeosegError: a model, an AOI or settings that cannot be used.
     """
     settings = config.settings
-    if config.folder.exists() and not config.folder.is_dir():
-        raise ConfigError(f"[archive] folder = {config.folder}, where a file is", allowed="a folder")
+    standing = next(path for path in (config.folder, *config.folder.parents) if path.exists())
+    if not standing.is_dir():
+        raise ConfigError(f"[archive] folder = {config.folder}, where {standing} is a file", allowed="a folder")
     named = {"output.crs": settings.output.crs, "merge.crs": config.merge.crs}
     named |= {"raster.assume_crs": settings.raster.assume_crs}
     named |= {f"assume_crs of the rule for {rule.match!r}": rule.assume_crs for rule in config.rule}
     for setting, crs in named.items():
         if crs:
             parse_crs(crs, setting)
+    _check_apart(config)
     if config.merge.output:
-        target = merged_path(config)
-        if config.folder / OUTPUTS in Path(os.path.normpath(target)).parents:
-            raise ConfigError(
-                f"[merge] output = {target}, among the scenes' own outputs",
-                allowed=f"a path outside of {config.folder / OUTPUTS}",
-            )
-        if target.parent.is_dir():
-            check_output(target)
-        elif target.suffix:
-            check_suffix(target)
+        _check_merged(config)
     if model is None:
         which = str(config.file(config.archive.model) or config.archive.model)
         weights_path(which)
@@ -142,6 +135,33 @@ def ordered(config: RunConfig, model: Detector | None) -> Orders:
     return Orders(
         model=model, card=card_of(model), digest=getattr(model, "digest", ""), settings=settings, aoi=_aoi(config)
     )
+
+
+def _check_apart(config: RunConfig) -> None:
+    """Refuse to write over what the run reads."""
+    given, stac = config.input, config.input.stac
+    named = [config.archive.model, config.archive.aoi, given.list, given.index, *((stac.url, stac.aoi) if stac else ())]
+    written = [merged_path(config) if config.merge.output else None]
+    written += [config.folder / COLLECTION if config.stac.write else None]
+    distinct(written, [*(config.file(text) for text in named if text), config.settings.store.folder])
+
+
+def _check_merged(config: RunConfig) -> None:
+    """Refuse a layer that would take the place of something else."""
+    target = merged_path(config)
+    if config.folder.is_relative_to(target):
+        raise ConfigError(
+            f"[merge] output = {target}, the run's own folder or one around it", allowed="a file or a folder in it"
+        )
+    if config.folder / OUTPUTS in target.parents:
+        raise ConfigError(
+            f"[merge] output = {target}, among the scenes' own outputs",
+            allowed=f"a path outside of {config.folder / OUTPUTS}",
+        )
+    if target.parent.is_dir():
+        check_output(target)
+    elif target.suffix:
+        check_suffix(target)
 
 
 def warned(manifest: Manifest, plan: Plan) -> list[str]:
@@ -197,8 +217,9 @@ def _merged(config: RunConfig, manifest: Manifest) -> Path | None:
 
 
 def merged_path(config: RunConfig) -> Path:
-    """Where the layer over all scenes goes; to be asked only where there is to be one."""
-    return config.folder / expanded(config.merge.output or "")
+    """Where the layer over all scenes goes; to be asked only where there is to be one. Without .., which would be
+    another place once the run's folder is there than before."""
+    return Path(os.path.normpath(config.folder / expanded(config.merge.output or "")))
 
 
 def _described(config: RunConfig, manifest: Manifest, orders: Orders, merged: Path | None) -> None:

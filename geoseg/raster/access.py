@@ -37,6 +37,11 @@ _GDAL_OPTIONS = {
     "VRT_VIRTUAL_OVERVIEWS": "NO",
     "VRT_SHARED_SOURCE": "0",
     "GTIFF_IGNORE_READ_ERRORS": "NO",
+    # As GDAL has them by itself. In somebody's environment they would move a raster by half a pixel, turn it over or
+    # change its colours, and two workers would see two rasters.
+    "GTIFF_POINT_GEO_IGNORE": "NO",
+    "GTIFF_HONOUR_NEGATIVE_SCALEY": "NO",
+    "CONVERT_YCBCR_TO_RGB": "YES",
     "GDAL_NUM_THREADS": "1",  # parallelism is over blocks of tiles, one thread each
 }
 _NO_NETWORK = {

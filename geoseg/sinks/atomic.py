@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 _LEFTOVER_S = 24 * 3600
 _NOTHING = 64 * 1024
 """Free bytes of a full disk, at most: what a library could not write any more does not count as used."""
+_LONG = 600
+"""Characters of what a library says, at most."""
 _REMEDIES = {
     errno.ENOSPC: "The disk is full: make room, or write elsewhere",
     errno.EDQUOT: "The disk quota is used up: make room, or write elsewhere",
@@ -155,16 +157,23 @@ def write_failed(target: Path, error: BaseException) -> SinkError:
     number = error.errno if isinstance(error, OSError) else None
     if number is None and ("full" in str(error).lower() or _full(target.parent)):
         number = errno.ENOSPC  # SQLite says "database or disk is full", GDAL often nothing of the kind
+    said = printable(error)
+    if len(said) > _LONG:  # GDAL repeats all the SQL that SQLite did not take, and says why at its end
+        said = f"{said[: _LONG // 2]} ... {said[-_LONG // 2 :]}"
     return SinkError(
-        f"{printable(target)} could not be written ({printable(error)})",
+        f"{printable(target)} could not be written ({said})",
         remedy=_REMEDIES.get(number or 0, "Check the disk, the folder and its permissions")
         + ". What stood there before is intact",
     )
 
 
 def _full(folder: Path) -> bool:
-    """Whether next to nothing can be written there any more."""
+    """Whether next to nothing, or no further file, can be written there any more."""
     try:
+        if hasattr(os, "statvfs"):  # not on Windows
+            found = os.statvfs(folder)
+            if found.f_files and not found.f_favail:  # btrfs and others count no files: 0 of 0
+                return True
         return shutil.disk_usage(folder).free < _NOTHING
     except OSError:
         return False

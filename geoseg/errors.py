@@ -72,6 +72,10 @@ class ResourceError(GeosegError):
     exit_code = 4
 
 
+class ClusterError(ResourceError):
+    """The cluster cannot be reached, or has no worker for the work: nothing that needs it can begin."""
+
+
 def exit_code(error: BaseException) -> int:
     """The exit status that an error means: its own, or that of bad input (2), the environment (4), a fault (70) or a
     Ctrl-C (130). Whoever starts geoseg from a program of their own ends as the command does."""

@@ -125,7 +125,7 @@ class Failed:
     error: str
     """The message."""
     fatal: bool = False
-    """No other scene will fare better: the model cannot be loaded, the disk is full."""
+    """No other scene will fare better: the model cannot be loaded, the disk is full, the cluster is not there."""
     alone: bool = False
     """It says nothing of other scenes: the server that this one is on is away."""
 

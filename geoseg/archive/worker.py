@@ -30,7 +30,7 @@ from geoseg.archive.heard import Heard
 from geoseg.archive.record import Died, Done, Failed, Looked
 from geoseg.config import RasterSettings, Settings
 from geoseg.detectors import Detector, ModelCard
-from geoseg.errors import GeosegError, RasterError, ResourceError, exit_code
+from geoseg.errors import ClusterError, GeosegError, RasterError, ResourceError, exit_code
 from geoseg.grid import Grid
 from geoseg.job import Job, Sketch, opened
 from geoseg.locks import output_lock
@@ -219,7 +219,7 @@ def _failed(error: Exception, task: Task) -> Failed:
     if isinstance(error, RasterError) and is_remote(task.href) and _AWAY.search(text):
         return Failed(code=ResourceError.exit_code, error=text, alone=True)
     full = exit_code(error) == 4 and any(sign.lower() in text.lower() for sign in _NO_ROOM)
-    return Failed(code=exit_code(error), error=text, fatal=full)
+    return Failed(code=exit_code(error), error=text, fatal=full or isinstance(error, ClusterError))
 
 
 def _message(error: Exception) -> str:

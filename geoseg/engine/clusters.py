@@ -23,7 +23,7 @@ from geoseg.allocator import settings
 from geoseg.cpus import usable_cpus
 from geoseg.engine.asking import ANSWER_S, ask
 from geoseg.engine.troubles import no_workers
-from geoseg.errors import ResourceError
+from geoseg.errors import ClusterError, ResourceError
 
 log = logging.getLogger("geoseg")
 
@@ -54,7 +54,7 @@ def remote(address: str, patience_s: float) -> Iterator[Client]:
     """The user's own cluster, with at least one worker.
 
     Raises:
-        ResourceError: the scheduler does not answer, or gets no worker, for ``patience_s``.
+        ClusterError: the scheduler does not answer, or gets no worker, for ``patience_s``.
     """
     said = ""
     log.info("connecting to the dask scheduler at %s, for %g s at most", address, patience_s)
@@ -63,7 +63,7 @@ def remote(address: str, patience_s: float) -> Iterator[Client]:
     except (OSError, TimeoutError, ValueError) as error:
         said = str(error) or type(error).__name__
     if said:  # out here the half-made client is gone: with the error's frames it would live on, and end in a traceback
-        raise ResourceError(
+        raise ClusterError(
             f"a dask scheduler at {address} that does not answer ({said})",
             allowed="the address of a running scheduler, such as tcp://host:8786",
             remedy="Start one (dask scheduler), or leave the scheduler out to work in this process",

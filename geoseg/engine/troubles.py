@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from geoseg.errors import ResourceError
+from geoseg.errors import ClusterError, ResourceError
 
 
 class Place(Protocol):
@@ -19,10 +19,10 @@ class Place(Protocol):
         """From the left."""
 
 
-def no_workers(patience_s: float, *, gpu: bool = False) -> ResourceError:
+def no_workers(patience_s: float, *, gpu: bool = False) -> ClusterError:
     """Of a cluster without workers, or without those that a task asks for."""
     resource = ' --resources "GPU=1"' if gpu else ""
-    return ResourceError(
+    return ClusterError(
         f"a dask cluster with no workers{' that have the resource GPU' if gpu else ''} for {patience_s:g} s",
         allowed="at least one worker",
         remedy=f"Start workers (dask worker tcp://...{resource}) and run the same command again; [engine] patience_s "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
@@ -15,12 +16,17 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from geoseg.aoi import load_aoi
+from geoseg.archive.manifest import Manifest
+from geoseg.carrying import PieceTask
 from geoseg.gaps import Gap
 from geoseg.grid import Grid
 from geoseg.ground import _Gap
 from geoseg.job import _reach
 from geoseg.polygons import pieces, share_inside
 from geoseg.regularize.walls import Walls, join_walls
+from geoseg.squares import Square
+from geoseg.stac.scene import Scene
+from geoseg.work import Rows, Stream, WorkFolder
 
 
 def calls(work: Callable[[], Any]) -> int:
@@ -136,3 +142,40 @@ def test_what_lies_in_a_ragged_area_is_cut_with_what_is_there_of_it(asked_of: Ca
     assert share_inside(objects, area) == pytest.approx(np.array(expected), abs=1e-12)
     assert max(cut) <= 256
     assert share_inside(objects, shapely.Polygon()).sum() == 0 and not len(share_inside(objects[:0], area))
+
+
+def test_the_scenes_of_a_manifest_are_gone_through_once(tmp_path: Path) -> None:
+    steps = []
+    for n in (1000, 4000):
+        (tmp_path / f"{n}").mkdir()
+        with Manifest.opened(tmp_path / f"{n}", create=True) as manifest:
+            named = (Scene(href=f"/archive/{number}.tif", name=f"{number}.tif") for number in range(n))
+            manifest.begin(named, "{stem}", ".gpkg")
+            manifest._db.execute("UPDATE scene SET state = 'parts' WHERE id % 7 = 0")
+            for states in ((), ("pending", "parts"), ("parts",)):
+                taken = 0
+
+                def count() -> None:
+                    nonlocal taken
+                    taken += 1
+
+                manifest._db.set_progress_handler(count, 1)  # for each step of SQLite's machine
+                numbers = [record.id for record in manifest.records(*states)]  # type: ignore[arg-type]
+                manifest._db.set_progress_handler(None, 0)
+                assert numbers == sorted(numbers) and len(numbers) == (n // 7 if states == ("parts",) else n)
+                steps.append(taken)
+    assert (np.array(steps[3:]) < 4.3 * np.array(steps[:3])).all(), steps
+
+
+def test_a_piece_of_a_dataset_does_not_look_through_all_others(tmp_path: Path) -> None:
+    parts = WorkFolder(path=tmp_path).parts("run", lasting=False)
+    counts = []
+    for n in (1, 1, 3000):
+        squares = [Square(level=2, row=number, col=1) for number in range(n)]
+        rows = {
+            each: Rows(name=each.name("shaped"), count=1, top=0, labels=(), bounds=(0, 0, 1, 1)) for each in squares
+        }
+        stream = Stream(parts=parts, rows=(), crs=CRS.from_epsg(32645))
+        task = PieceTask(stream=stream, rows=rows, folder=tmp_path, run={})
+        counts.append(calls(lambda task=task: task(Square(level=2, row=0, col=0))))  # type: ignore[misc]
+    assert counts[2] == counts[1]

@@ -24,6 +24,7 @@ from geoseg.ground import _Gap
 from geoseg.job import _reach
 from geoseg.polygons import pieces, share_inside
 from geoseg.regularize.walls import Walls, join_walls
+from geoseg.report import dissolved
 from geoseg.squares import Square
 from geoseg.stac.scene import Scene
 from geoseg.work import Rows, Stream, WorkFolder
@@ -179,3 +180,15 @@ def test_a_piece_of_a_dataset_does_not_look_through_all_others(tmp_path: Path) -
         task = PieceTask(stream=stream, rows=rows, folder=tmp_path, run={})
         counts.append(calls(lambda task=task: task(Square(level=2, row=0, col=0))))  # type: ignore[misc]
     assert counts[2] == counts[1]
+
+
+def test_gaps_that_lie_apart_are_not_compared(asked_of: Callable[[str], list[int]]) -> None:
+    x, y = (axis.ravel() for axis in np.meshgrid(np.arange(0, 640, 8), np.arange(0, 480, 8)))
+    specks = shapely.box(x, y, x + np.where(x % 16, 8, 3), y + 4)  # some touch the next one, over the border of a tile
+    tile = x // 128 + 5 * (y // 128)
+    gaps = [Gap(geometry=shapely.MultiPolygon(list(specks[tile == n])), reason="nodata") for n in np.unique(tile)]
+    expected = shapely.normalize(shapely.union_all(specks))
+    united = asked_of("union_all")
+    [found] = dissolved(gaps, within=None)
+    assert found.geometry == expected
+    assert not united

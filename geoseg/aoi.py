@@ -18,7 +18,7 @@ from pyproj.exceptions import CRSError, ProjError
 
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
-from geoseg.polygons import clipped
+from geoseg.polygons import clipped, united
 from geoseg.turns import Floats, moved, transformed, turn, unwrapped
 from geoseg.vectors import LONLAT, Shapes, from_table, read_shapes
 
@@ -177,7 +177,7 @@ def _polygons(given: Shapes) -> tuple[shapely.Geometry, list[str]]:
         reason = shapely.is_valid_reason(parts[broken][0])
         warnings.append(f"{given.what}: {int(broken.sum())} invalid polygon(s) were repaired ({reason})")
         parts[broken] = shapely.make_valid(parts[broken])
-    area = _polygonal(shapely.union_all(parts))
+    area = _polygonal(united(parts))
     if area.area == 0:
         raise ConfigError(f"{given.what}, which holds no ground", allowed="polygons with an area")
     return area, warnings
@@ -281,4 +281,4 @@ def _near(area: shapely.Geometry, crs: CRS, x: Floats, y: Floats) -> tuple[shape
         part = clipped(area, (west - shift, south, east - shift, north))
         if not part.is_empty:
             near.append(shapely.affinity.translate(part, shift) if shift else part)
-    return _polygonal(shapely.make_valid(shapely.union_all(near))), max(step / _FINER, 1e-12)
+    return _polygonal(shapely.make_valid(united(np.array(near, object)))), max(step / _FINER, 1e-12)

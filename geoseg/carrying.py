@@ -88,7 +88,8 @@ def write_pieces(carried: Carried, folder: Path, run: Mapping[str, Any], engine:
     Raises:
         SinkError: a file cannot be written.
     """
-    task = PieceTask(stream=carried.stream, squares=carried.squares, folder=folder, run=run)
+    rows = dict(zip(carried.squares, carried.stream.rows, strict=True))
+    task = PieceTask(stream=replace(carried.stream, rows=()), rows=rows, folder=folder, run=run)
     if not carried.squares:
         task(Square(level=0, row=0, col=0))
     for square, result in _mapped(engine, task, carried.stream.parts, iter(carried.squares)):
@@ -100,9 +101,9 @@ class PieceTask:
     """Writes one file of a dataset."""
 
     stream: Stream
-    """All footprints."""
-    squares: tuple[Square, ...]
-    """Whose rows they are, in order."""
+    """Where footprints are; of no rows."""
+    rows: Mapping[Square, Rows]
+    """Those of each square that has some."""
     folder: Path
     """Where the files go."""
     run: Mapping[str, Any]
@@ -114,8 +115,7 @@ class PieceTask:
         Raises:
             SinkError: they cannot be written.
         """
-        rows = tuple(rows for at, rows in zip(self.squares, self.stream.rows, strict=True) if at == square)
-        piece = replace(self.stream, rows=rows)
+        piece = replace(self.stream, rows=(self.rows[square],) if square in self.rows else ())
         write_piece(self.folder / f"part-{square.level}-{square.row}-{square.col}.parquet", piece, self.run)
 
 

@@ -17,7 +17,7 @@ from geoseg.config import Settings
 from geoseg.errors import ConfigError
 from geoseg.footprints import EDGE_PX, Keys, Told, at_edge, drawn, on_ground
 from geoseg.gaps import Gap
-from geoseg.polygons import prepared
+from geoseg.polygons import pieces, prepared
 from geoseg.scope import Scope
 from geoseg.seams import Merged
 from geoseg.shaping import Drafts, Shaping, drafted, settled
@@ -131,7 +131,7 @@ def unseamed(merged: Merged) -> Merged:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Gap:
-    """The polygons of a gap, to be looked up by place: there may be very many."""
+    """The polygons of a gap, to be looked up by place: very many, or one with the border of all that holds data."""
 
     reason: str
     parts: NDArray[Any]
@@ -139,7 +139,7 @@ class _Gap:
 
     @staticmethod
     def of(gap: Gap) -> _Gap:
-        parts = shapely.get_parts(gap.geometry)
+        parts = pieces(np.array([gap.geometry], dtype=object))
         return _Gap(reason=gap.reason, parts=parts, tree=shapely.STRtree(parts))
 
     def under(self, geometry: NDArray[Any]) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ from geoseg.footprints import numbered
 from geoseg.gaps import Gap
 from geoseg.ground import Ground, parse_crs, unseamed
 from geoseg.instances import Chip, Instances
+from geoseg.polygons import united
 from geoseg.raster import Access, RasterInfo, Scaling, model_grid, open_raster, source_for
 from geoseg.report import dissolved, versions
 from geoseg.scope import Scope
@@ -282,7 +283,9 @@ def _scaling(raster: RasterSettings) -> Scaling | None:
 def _reach(area: Any, halo: int) -> Any:
     """Around the AOI a halo more is examined, so that objects on its border are seen whole."""
     # Simplified first: an AOI of a million vertices would be slow to buffer, and this border may be rough.
-    return area if area.is_empty else shapely.buffer(shapely.simplify(area, halo / 8), halo * 9 / 8, quad_segs=2)
+    # Part by part: GEOS compares all parts of one geometry with all that it grows.
+    parts = shapely.simplify(shapely.get_parts(area), halo / 8)
+    return area if area.is_empty else united(shapely.buffer(parts, halo * 9 / 8, quad_segs=2))
 
 
 def _threshold(settings: Settings, card: ModelCard) -> float:

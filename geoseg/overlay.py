@@ -22,6 +22,7 @@ from geoseg.grid import Grid
 from geoseg.job import access_of
 from geoseg.paths import distinct, expanded
 from geoseg.picture import Entry, blend, filled, lines, with_legend
+from geoseg.polygons import share_inside
 from geoseg.raster import Reader, Scaling, open_raster, source_for
 from geoseg.sinks.atomic import replacing
 from geoseg.sinks.colours import ERROR_COLOURS, GREY, RGB, darker, label_colours
@@ -125,9 +126,7 @@ def _draw_gaps(picture: NDArray[np.float32], gaps: gpd.GeoDataFrame, grid: Grid)
 def _looked_at(places: NDArray[Any], gaps: NDArray[Any]) -> int:
     """How many lie by at least half where the run looked, as evaluation counts them."""
     unseen = shapely.union_all(shapely.make_valid(gaps))
-    shapely.prepare(unseen)
-    rim = shapely.make_valid(places[shapely.intersects(unseen, places)])
-    return len(places) - int((shapely.area(shapely.intersection(rim, unseen)) > shapely.area(rim) / 2).sum())
+    return int((share_inside(shapely.make_valid(places), unseen) <= 0.5).sum())
 
 
 def _say_if_apart(name: str, given: int, drawn: int) -> None:

@@ -20,6 +20,7 @@ from pyproj.exceptions import ProjError
 from geoseg.gaps import Gap, Reason
 from geoseg.grid import Grid
 from geoseg.measures import measure
+from geoseg.polygons import united
 from geoseg.vectors import LONLAT, reprojected
 
 _VERSIONS = ("geoseg", "numpy", "shapely", "rasterio", "pyproj", "torch", "torchvision")
@@ -178,7 +179,8 @@ def dissolved(gaps: Iterable[Gap], *, within: shapely.Geometry | None) -> list[G
         if reason not in parts:
             continue
         # By what they are, not by which block was done first: the order decides where vertices of a union lie.
-        whole = shapely.union_all(sorted(shapely.normalize(parts[reason]), key=shapely.to_wkb))
+        pieces = sorted(shapely.normalize(shapely.get_parts(parts[reason])), key=shapely.to_wkb)
+        whole = united(np.array(pieces, dtype=object))
         if within is not None and reason != "outside_aoi":
             whole = shapely.intersection(whole, within)
         # "failed" comes as whole cores; what of them holds nothing has its own reason already.

@@ -42,6 +42,8 @@ def flow(model: str, description: str) -> int:
         code = geoseg.errors.exit_code(error)
         logging.error("%s", error if isinstance(error, geoseg.GeosegError) else repr(error), exc_info=code == 70)
         return code
+    if done.stopped:
+        logging.error("stopped: %s", done.stopped)
     said = ", ".join(f"{number} {state}" for state, number in done.counts.items()) or "nothing to do"
     # Logged, not printed: a name that the encoding does not have, or a log that nobody reads, is no end of the flow.
     logging.info(f"{said} ({done.unchanged} unchanged); {done.footprints} footprints; {done.folder}/summary.html")

@@ -177,8 +177,10 @@ class Manifest:
         """Scenes in these states (none named: all of this round) by number, a page in memory at a time."""
         wanted = states or tuple(state for state in get_args(State) if state != "gone")
         marks, last = ", ".join("?" * len(wanted)), -1
+        # By the index of states each page of several of them would be sorted out of all that are left.
+        states_of = "state" if len(wanted) == 1 else "+state"
         while True:
-            page = list(self._records(f"state IN ({marks}) AND id > ? ORDER BY id LIMIT {_PAGE}", *wanted, last))
+            page = list(self._records(f"{states_of} IN ({marks}) AND id > ? ORDER BY id LIMIT {_PAGE}", *wanted, last))
             yield from page
             if len(page) < _PAGE:
                 return

@@ -17,7 +17,7 @@ from pyproj.exceptions import ProjError
 from geoseg.aoi import load_aoi
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
-from geoseg.polygons import polygonal
+from geoseg.polygons import cut_by, pieces, polygonal, share_inside
 from geoseg.vectors import check_table
 
 _log = logging.getLogger(__name__)
@@ -108,8 +108,10 @@ def _counts(geometry: NDArray[Any], area: Any, missing: Any) -> NDArray[np.bool_
     # What is missing may lie outside the area, and is then not to be taken off. These alone are measured, for they are
     # few: the area without the gaps would say the same, but both may have very many vertices.
     rim = np.flatnonzero(~found & (inside >= 0.5) & (lost <= 0.5))
-    row, pieces = _pieces(geometry[rim], shapely.get_parts(area))
-    lost_area = share_inside(pieces, missing) * shapely.area(pieces)
+    if not len(rim):
+        return found
+    row, within = cut_by(geometry[rim], pieces(np.array([area], dtype=object)))
+    lost_area = share_inside(within, missing) * shapely.area(within)
     found[rim] = inside[rim] - np.bincount(row, lost_area, len(rim)) / shapely.area(geometry[rim]) >= 0.5
     return found
 
@@ -152,28 +154,6 @@ def check_near(pred: gpd.GeoDataFrame, truth: gpd.GeoDataFrame, *, reach: float)
         unit = "pixels" if pred.crs is None else "m"
         _log.warning("predictions and truth do not overlap: they lie %.0f %s apart. Are they of one place?", gap, unit)
     return gap <= 0
-
-
-def share_inside(geometry: NDArray[Any], area: Any) -> NDArray[np.float64]:
-    """``(n,)`` the share of each polygon's area that lies in ``area``, 0 to 1."""
-    # Part by part, as an area may be of very many; and asked from the area's side, whose index then serves all.
-    parts = shapely.get_parts(area)
-    if not len(geometry) or not len(parts):
-        return np.zeros(len(geometry))
-    share = np.zeros(len(geometry))
-    share[shapely.STRtree(geometry).query(parts, predicate="covers")[1]] = 1.0
-    rest = np.flatnonzero(share == 0)
-    row, pieces = _pieces(geometry[rest], parts)
-    share[rest] = np.bincount(row, shapely.area(pieces), len(rest)) / shapely.area(geometry[rest])
-    return share
-
-
-def _pieces(geometry: NDArray[Any], parts: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """What of each polygon lies in each of some areas: ``(k,)`` its row, and ``(k,)`` (Multi)Polygons of some area."""
-    part, row = shapely.STRtree(geometry).query(parts, predicate="intersects")
-    pieces = polygonal(shapely.intersection(geometry[row], parts[part]))
-    keep = shapely.area(pieces) > 0
-    return row[keep], pieces[keep]
 
 
 def _polygons(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

@@ -17,7 +17,7 @@ from geoseg.detectors.base import ModelCard
 from geoseg.errors import ConfigError
 from geoseg.evaluation.reviewed import is_reviewed
 from geoseg.grid import Grid
-from geoseg.polygons import polygonal
+from geoseg.polygons import polygonal, share_inside
 from geoseg.raster import Scaling, open_raster, source_for
 from geoseg.training.config import TrainConfig
 from geoseg.training.labelled import Labelled
@@ -93,7 +93,7 @@ def assembled(windowed: Windowed, marks: Marks, *, area: Any, config: TrainConfi
     wrong = marks.geometries[marks.labels == -1]
     windowed = replace(windowed, labelled=area)
     if area is not None:
-        labelled = _mostly_in(area, objects.geometries)
+        labelled = share_inside(objects.geometries, area) >= MOSTLY
         outside = shapely.get_parts(shapely.difference(frame, area))
         ignore = np.concatenate([ignore, objects.geometries[~labelled], outside[shapely.area(outside) > 0]])
         objects = objects.where(labelled)
@@ -106,19 +106,6 @@ def assembled(windowed: Windowed, marks: Marks, *, area: Any, config: TrainConfi
         area=area,
         hard_xy=shapely.get_coordinates(shapely.centroid(wrong[shapely.intersects(wrong, frame)])),
     )
-
-
-def _mostly_in(area: Any, geometries: NDArray[Any]) -> NDArray[np.bool_]:
-    """``(n,)`` whether at least :data:`MOSTLY` of each lies in an area.
-
-    Only those on its rim are cut: a cut goes over the whole of the area's outline, which may have 100,000 corners.
-    """
-    shapely.prepare(area)
-    labelled: NDArray[np.bool_] = shapely.covers(area, geometries)
-    rim = shapely.intersects(area, geometries) & ~labelled
-    cut = shapely.area(shapely.intersection(geometries[rim], area))
-    labelled[rim] = cut >= MOSTLY * shapely.area(geometries[rim])
-    return labelled
 
 
 def _marks(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid) -> Marks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,9 +15,9 @@ import shapely
 from affine import Affine
 from numpy.typing import ArrayLike, NDArray
 from pyproj import CRS, Geod, Transformer
-from pyproj.exceptions import ProjError
+from pyproj.exceptions import CRSError, ProjError
 
-from geoseg.errors import RasterError
+from geoseg.errors import ConfigError, RasterError
 from geoseg.polygons import gather, polygonal
 from geoseg.turns import geographic
 from geoseg.window import Window
@@ -35,11 +36,11 @@ class Grid:
     """A raster's pixel lattice: CRS, transform and size. Knows nothing of pixel values.
 
     Raises:
-        RasterError: an empty size, or a transform that cannot be inverted.
+        RasterError: an empty size, a transform that cannot be inverted, or what is no CRS, transform or size at all.
     """
 
     crs: CRS
-    """Coordinate reference system of the ground coordinates."""
+    """Coordinate reference system of the ground coordinates; anything that pyproj takes for one becomes one."""
     transform: Affine
     """Pixel (col, row) to ground (x, y); (0, 0) is the outer corner of the corner pixel."""
     height: int
@@ -48,6 +49,18 @@ class Grid:
     """Columns."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.crs, CRS):
+            object.__setattr__(self, "crs", _understood(self.crs))
+        if not isinstance(self.transform, Affine):
+            said = f"a transform of type {type(self.transform).__name__}"
+            raise RasterError(said, allowed="an affine.Affine, such as that of an open rasterio dataset")
+        for name in ("height", "width"):
+            try:
+                object.__setattr__(self, name, operator.index(getattr(self, name)))
+            except TypeError as error:
+                raise RasterError(
+                    f"a grid with {name} = {getattr(self, name)!r}", allowed="whole numbers of pixels"
+                ) from error
         if self.height < 1 or self.width < 1:
             raise RasterError(f"a raster of {self.height} x {self.width} pixels", allowed="at least 1 x 1")
         determinant = self.transform.determinant
@@ -174,7 +187,12 @@ class Grid:
         """The same ground with square ground pixels of about ``gsd_m`` metres.
 
         The extent is kept exactly, so the GSD is rounded to a whole number of pixels.
+
+        Raises:
+            ConfigError: not above 0, or not finite.
         """
+        if not 0 < gsd_m < math.inf:
+            raise ConfigError(f"a GSD of {gsd_m:g} m", allowed="metres on the ground, more than 0")
         x, y = self.gsd_xy_m
         height, width = max(1, round(self.height * y / gsd_m)), max(1, round(self.width * x / gsd_m))
         return self.resized(height=height, width=width)
@@ -223,6 +241,13 @@ class Grid:
             return np.column_stack([cols, rows])
 
         return np.asarray(shapely.transform(geometries, move), dtype=object)
+
+
+def _understood(crs: object) -> CRS:
+    try:
+        return CRS.from_user_input(crs)
+    except CRSError as error:
+        raise RasterError(f"a grid with the CRS {crs!r}", allowed="a pyproj.CRS, an EPSG code, WKT") from error
 
 
 def lonlat(crs: CRS, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

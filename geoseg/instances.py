@@ -15,7 +15,11 @@ from geoseg.tiling import Tile
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chip:
-    """The pixels of one tile's window."""
+    """The pixels of one tile's window.
+
+    Raises:
+        ModelError: what is no array, or of another shape than the window.
+    """
 
     tile: Tile
     """Which tile; ``tile.window`` says where it lies in the grid."""
@@ -25,6 +29,12 @@ class Chip:
     """``(height, width)``, True = valid (not nodata, inside the raster, inside the AOI)."""
 
     def __post_init__(self) -> None:
+        given: tuple[Any, ...] = (self.pixels, self.valid)
+        if not all(isinstance(each, np.ndarray) for each in given) or self.valid.dtype != np.bool_:
+            kinds = " and ".join(type(each).__name__ for each in given)
+            raise ModelError(
+                f"a chip with pixels and valid of type {kinds}", allowed="NumPy arrays, valid one of bools"
+            )
         shape = (self.tile.window.height, self.tile.window.width)
         if self.pixels.ndim != 3 or self.pixels.shape[1:] != shape or self.valid.shape != shape:
             raise ModelError(

@@ -17,6 +17,9 @@ class Tile:
 
     The cores of all tiles are an exact partition of the tiled area; the window is the core plus the halo, cut
     at the edge of that area and never snapped.
+
+    Raises:
+        ConfigError: a core that reaches out of the window.
     """
 
     row: int
@@ -27,6 +30,12 @@ class Tile:
     """What this tile owns, in grid pixels."""
     window: Window
     """What this tile sees, in grid pixels."""
+
+    def __post_init__(self) -> None:
+        if not self.window.contains(self.core):
+            raise ConfigError(
+                f"a tile with the core {self.core} in the window {self.window}", allowed="a core inside it"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, order=True)

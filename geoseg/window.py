@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 from geoseg.errors import ConfigError
@@ -12,7 +13,7 @@ class Window:
     """A half-open rectangle of whole pixels, rows first.
 
     Raises:
-        ConfigError: a negative height or width.
+        ConfigError: a negative height or width, or what is no whole number.
     """
 
     row_off: int
@@ -25,6 +26,10 @@ class Window:
     """Columns; may be 0."""
 
     def __post_init__(self) -> None:
+        for name in ("row_off", "col_off", "height", "width"):
+            value = getattr(self, name)
+            if type(value) is not int:  # NumPy's, say, which would overflow and cannot be written to a report
+                object.__setattr__(self, name, _whole(name, value))
         if self.height < 0 or self.width < 0:
             raise ConfigError(f"window of {self.height} x {self.width} pixels", allowed="heights and widths >= 0")
 
@@ -72,3 +77,10 @@ class Window:
     def contains(self, other: Window) -> bool:
         """True where every pixel of ``other`` is in this window."""
         return self.intersection(other) == other
+
+
+def _whole(name: str, value: object) -> int:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ConfigError(f"a window with {name} = {value!r}", allowed="whole numbers of pixels") from error

@@ -239,6 +239,19 @@ def test_nodata_is_a_gap_and_empty_tiles_are_not_seen(tmp_path: Path) -> None:
     assert report.gaps_m2["nodata"] == pytest.approx(gap.area_m2, abs=0.01)
 
 
+@pytest.mark.parametrize("tiling", [Tiling(core=300, halo=0), Tiling(core=30, halo=10)])
+def test_a_collar_of_few_pixels_is_a_gap_and_cuts(tmp_path: Path, tiling: Tiling) -> None:
+    pixels = np.full((120, 200), 100, np.uint8)
+    pixels[40:60, 2:30] = 1
+    pixels[35:65, :2] = 0
+    pixels[80:84, 60:64] = 0  # dead pixels: no gap
+    path = write_raster(tmp_path / "collar.tif", pixels, nodata=0)
+    done = geoseg.run(path, Painted(ignore=(100,)), tiling=tiling, settings=EXACT)
+    assert done.footprints["cut_by_edge"].tolist() == [True]
+    (gap,) = done.gaps.itertuples()
+    assert gap.reason == "nodata" and gap.geometry.area == pytest.approx(60 * pixel_area("north_up"))
+
+
 def test_an_aoi_that_threads_share_is_not_prepared(town: Path) -> None:
     """GEOS, asked by several threads at once after what is prepared, ended the process."""
     info = open_raster(town)

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from pyproj import CRS, Geod
 from rasters import Listener
 
-from geoseg.errors import RasterError
+from geoseg.errors import ConfigError, ModelError, RasterError
 from geoseg.grid import Grid, lonlat
+from geoseg.instances import Chip
+from geoseg.tiling import Tile
 from geoseg.window import Window
 
 UTM45 = CRS.from_epsg(32645)
@@ -294,3 +297,31 @@ def test_no_grid_of_a_datum_shift_is_fetched(load: str, shift: str) -> None:
         environment = os.environ | {"PROJ_NETWORK": "ON", "PROJ_NETWORK_ENDPOINT": listener.url}
         subprocess.run([sys.executable, "-c", code], env=environment, check=bool(load), capture_output=True)
         assert bool(listener.hits) == (load == "")  # by itself each goes and asks
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"crs": None}, {"crs": "EPSG:1"}, {"transform": (1, 0, 0, 0, -1, 0)}, {"height": 2.5}, {"width": "3"}],
+)
+def test_what_is_no_grid_is_refused(wrong: dict[str, Any]) -> None:
+    sound = {"crs": "EPSG:32645", "transform": Affine(0.5, 0, 350_000, 0, -0.5, 3_050_000), "height": 10, "width": 20}
+    grid = Grid(**sound)  # type: ignore[arg-type]
+    assert grid == Grid(**{**sound, "crs": CRS.from_epsg(32645), "height": np.int64(10)})  # type: ignore[arg-type]
+    with pytest.raises(RasterError, match="Allowed"):
+        Grid(**{**sound, **wrong})
+    for gsd_m in (0.0, -1.0, np.nan):
+        with pytest.raises(ConfigError, match="GSD"):
+            grid.at_gsd(gsd_m)
+
+
+def test_windows_tiles_and_chips_hold_what_they_say() -> None:
+    window = Window(row_off=0, col_off=0, height=3, width=np.int64(4))  # type: ignore[arg-type]
+    assert type(window.width) is int
+    with pytest.raises(ConfigError, match="row_off"):
+        Window(row_off=0.5, col_off=0, height=3, width=4)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="core"):
+        Tile(row=0, col=0, core=Window(row_off=0, col_off=0, height=9, width=4), window=window)
+    tile = Tile(row=0, col=0, core=window, window=window)
+    for pixels, valid in (([[[1]]], np.ones((3, 4), bool)), (np.ones((1, 3, 4)), np.ones((3, 4), np.uint8))):
+        with pytest.raises(ModelError, match="bools"):
+            Chip(tile=tile, pixels=pixels, valid=valid)  # type: ignore[arg-type]

@@ -276,12 +276,13 @@ def test_what_holds_nothing_is_masked_and_a_gap(tmp_path: Path, make: Any) -> No
 
 
 def _specked() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """What is imagery, and what of the rest hangs together over 64 pixels or more."""
+    """What is imagery, and what of the rest hangs together over 64 pixels or more, or with the raster's edge."""
     good = np.random.default_rng(5).random((HEIGHT, WIDTH)) > 0.02
     good[20:28, 30:37] = good[50:58, 62:69] = False  # 56 pixels and what comes to hang on to them by chance
     good[60:80, 90:115] = good[:, :3] = False
     labels, _ = ndimage.label(~good)
-    return good, (np.bincount(labels.ravel())[labels] >= SPECK) & ~good
+    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    return good, ((np.bincount(labels.ravel())[labels] >= SPECK) | np.isin(labels, edge)) & ~good
 
 
 @pytest.mark.parametrize(("core", "halo", "block"), [(64, 64, 1), (64, 64, 5), (81, 70, 2), (500, 0, 1)])

@@ -19,8 +19,8 @@ from geoseg.tiling import Tile
 from geoseg.window import Window
 
 SPECK = 64
-"""Nodata that hangs together (by sides) over fewer pixels is no gap, though not valid: dead pixels, pure black in a
-shadow. A halo of as many pixels sees every speck of a core whole."""
+"""Nodata that hangs together (by sides) over fewer pixels, off the raster's edge, is no gap, though not valid: dead
+pixels, pure black in a shadow. A halo of as many pixels sees every speck of a core whole."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,7 +87,7 @@ def outside(core: Window, aoi: shapely.Geometry | None) -> Iterator[Gap]:
         yield Gap(geometry=rest, reason="outside_aoi")
 
 
-def gaps_of(layers: Layers, tile: Tile, grid: Window, aoi: shapely.Geometry | None) -> Iterator[Gap]:
+def gaps_of(layers: Layers, tile: Tile, aoi: shapely.Geometry | None) -> Iterator[Gap]:
     """What of a tile's core (and of the AOI) holds nothing or could not be read; ``layers`` are its window's.
 
     Specks of nodata are left out, see :data:`SPECK`; what is a fault never is, nor a core that holds nothing else.
@@ -97,7 +97,7 @@ def gaps_of(layers: Layers, tile: Tile, grid: Window, aoi: shapely.Geometry | No
     if layers.wanted is not None:
         nodata &= layers.wanted
     if nodata.any() and layers.valid[core].any():
-        nodata &= _sieved(~layers.valid, tile.window, grid)
+        nodata &= _sieved(~layers.valid)
     reasons: tuple[tuple[Reason, NDArray[np.bool_], str], ...] = (
         ("unreadable", layers.unreadable, layers.detail),
         ("suspect_missing", layers.missing, "the file holds no data here, and reads as zeros"),
@@ -112,23 +112,16 @@ def gaps_of(layers: Layers, tile: Tile, grid: Window, aoi: shapely.Geometry | No
                 yield Gap(geometry=geometry, reason=reason, detail=detail)
 
 
-def _sieved(void: NDArray[np.bool_], window: Window, grid: Window) -> NDArray[np.bool_]:
+def _sieved(void: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The true cells of ``(h, w)`` without specks.
 
     A speck is told by the pixels of a whole window, not of a core, so that cores do not cut holes into specks. What
-    meets a side of the window may go on beyond it and stays, but at the raster's own edge.
+    meets a side of the window may go on beyond it and stays; at the raster's own edge it is a collar, however narrow.
     """
     labels, count = ndimage.label(void)
     keep = np.bincount(labels.ravel(), minlength=count + 1) >= SPECK
-    inner = (
-        (labels[0], window.row_off > grid.row_off),
-        (labels[-1], window.row_end < grid.row_end),
-        (labels[:, 0], window.col_off > grid.col_off),
-        (labels[:, -1], window.col_end < grid.col_end),
-    )
-    for side, goes_on in inner:
-        if goes_on:
-            keep[side] = True
+    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        keep[side] = True
     keep[0] = False
     return np.asarray(keep[labels], bool)
 

@@ -72,7 +72,7 @@ class Reader:
         chips = []
         for tile in wanted:
             part = layers.part(tile.window, whole)
-            gaps.extend(gaps_of(part, tile, self.source.grid.window, aoi))
+            gaps.extend(gaps_of(part, tile, aoi))
             if layers.part(tile.core, whole).valid.any():
                 # A copy, so that a detector that writes into its pixels does not change its neighbour's.
                 chips.append(Chip(tile=tile, pixels=part.pixels.copy(), valid=part.valid.copy()))

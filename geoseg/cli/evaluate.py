@@ -154,8 +154,7 @@ def _best(scenes: list[Comparison]) -> tuple[float, Scores]:
 
     from geoseg.evaluation import Sweep
 
-    lowest = min(scene.sweep_from for scene in scenes if scene.has_scores)
-    thresholds = tuple(step / 100 for step in range(lowest, 101))
+    thresholds = max((scene.thresholds for scene in scenes if scene.has_scores), key=len)  # from the lowest score on
     scores = tuple(reduce(add, [scene.scores(threshold) for scene in scenes]) for threshold in thresholds)
     return Sweep(thresholds=thresholds, scores=scores).best
 

@@ -106,14 +106,15 @@ class Comparison:
         return replace(total, by_label=by_label)
 
     @property
-    def sweep_from(self) -> int:
-        """Hundredths at or below the lowest score; 0 where there is none."""
+    def thresholds(self) -> tuple[float, ...]:
+        """From the lowest score (0 where there is none) up to 1, in steps of 0.01."""
         known = self.score[np.isfinite(self.score)]
-        return int(np.floor(known.min() * 100)) if len(known) else 0
+        lowest = int(np.floor(known.min() * 100)) if len(known) else 0
+        return tuple(step / 100 for step in range(lowest, 101))
 
     def sweep(self) -> Sweep:
-        """:meth:`scores` at every threshold from the lowest score up, in steps of 0.01."""
-        thresholds = tuple(step / 100 for step in range(self.sweep_from, 101))
+        """:meth:`scores` at all :attr:`thresholds`."""
+        thresholds = self.thresholds
         return Sweep(thresholds=thresholds, scores=tuple(self.scores(threshold) for threshold in thresholds))
 
 

@@ -17,15 +17,13 @@ import numpy as np
 import shapely
 from pyproj.exceptions import ProjError
 
-from geoseg.gaps import Gap, Reason
+from geoseg.gaps import EXPECTED, Gap, Reason
 from geoseg.grid import Grid
 from geoseg.measures import measure
 from geoseg.polygons import united
 from geoseg.vectors import LONLAT, reprojected
 
 _VERSIONS = ("geoseg", "numpy", "shapely", "rasterio", "pyproj", "torch", "torchvision")
-EXPECTED: tuple[Reason, ...] = ("nodata", "outside_aoi")
-"""Reasons that are no fault of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)

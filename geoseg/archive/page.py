@@ -11,6 +11,7 @@ from geoseg.archive.manifest import Manifest
 from geoseg.archive.map import COLOURS, WORDS, legend, write_map
 from geoseg.archive.record import BAD, Record
 from geoseg.durations import duration
+from geoseg.gaps import EXPECTED
 from geoseg.raster.access import is_remote
 from geoseg.stac.reach import shown
 
@@ -145,11 +146,8 @@ def _bad_row(record: Record) -> list[str]:
 
 def _parts_row(record: Record) -> list[str]:
     gaps = record.figures.get("gaps_m2", {})
-    lost = ", ".join(f"{escape(why)} {area:,.0f} m&sup2;" for why, area in gaps.items() if why not in _FINE)
+    lost = ", ".join(f"{escape(why)} {area:,.0f} m&sup2;" for why, area in gaps.items() if why not in EXPECTED)
     return [_named(record), _number(record.footprints), lost]
-
-
-_FINE = ("nodata", "outside_aoi")
 
 
 def _row(record: Record) -> list[str]:

@@ -20,8 +20,8 @@ from geoseg.archive.manifest import Manifest
 from geoseg.archive.merge.reading import gaps_of
 from geoseg.archive.record import Record
 from geoseg.footprints import COLUMNS, empty
+from geoseg.gaps import EXPECTED
 from geoseg.measures import measure
-from geoseg.report import EXPECTED
 from geoseg.sinks import write, write_stream
 from geoseg.sinks.dataset import check_dataset, finish, is_dataset
 from geoseg.vectors import reprojected

@@ -18,6 +18,7 @@ from PIL import Image
 from geoseg.config import Settings
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import ConfigError
+from geoseg.gaps import EXPECTED
 from geoseg.grid import Grid
 from geoseg.job import access_of
 from geoseg.paths import distinct, expanded
@@ -110,7 +111,7 @@ def _draw_gaps(picture: NDArray[np.float32], gaps: gpd.GeoDataFrame, grid: Grid)
     if "reason" not in gaps:
         raise ConfigError("gaps without a column reason", allowed="those of a run (Extraction.gaps)")
     entries, reasons = [], gaps.reason.to_numpy(str)
-    lost = sorted({*reasons} - {"outside_aoi", "nodata"})
+    lost = sorted({*reasons} - {*EXPECTED})
     for text, which, veil, line in (
         ("outside the AOI", ["outside_aoi"], _TRUTH, _OUTSIDE),
         (f"not examined ({', '.join(lost)})", lost, _LOST, _LOST),

@@ -150,7 +150,9 @@ def _describe(job: Job, output: Path) -> None:
 
 def summarise(done: Report, output: Path) -> None:
     """The run in a line, what is missing in another, and where the output is on stdout."""
-    lost = {reason: area for reason, area in done.gaps_m2.items() if reason not in ("nodata", "outside_aoi")}
+    from geoseg.gaps import EXPECTED
+
+    lost = {reason: area for reason, area in done.gaps_m2.items() if reason not in EXPECTED}
     if lost:
         areas = ", ".join(f"{area:,.0f} m2 {reason}" for reason, area in lost.items())
         fields = {"unreadable": done.tiles_unreadable, "failed": done.tiles_failed}

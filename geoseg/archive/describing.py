@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.archive.manifest import Manifest
-from geoseg.archive.record import Record
+from geoseg.archive.record import WRITTEN, Record
 from geoseg.archive.rules import Rules
 from geoseg.config import RasterSettings, Settings
 from geoseg.detectors import ModelCard, model_card, model_digest, weights_path
@@ -112,7 +112,7 @@ def _written(manifest: Manifest, model: _Model, collection: Path) -> Iterator[Pa
     config, versions = manifest.fact("config"), manifest.fact("versions")
     settings = {name: config[name] for name in Settings.model_fields if name in config}
     rules = Rules.told(RasterSettings.model_validate(config["raster"]), manifest.fact("rules") or [])
-    for record in manifest.records("done", "parts"):
+    for record in manifest.records(*WRITTEN):
         output = manifest.folder / record.output
         path = item_path(output)
         if _stands(path, output, record):

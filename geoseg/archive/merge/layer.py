@@ -18,7 +18,7 @@ from pyproj import CRS
 
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.merge.reading import gaps_of
-from geoseg.archive.record import Record
+from geoseg.archive.record import BAD, WRITTEN, Record
 from geoseg.footprints import COLUMNS, empty
 from geoseg.gaps import EXPECTED
 from geoseg.measures import measure
@@ -42,8 +42,8 @@ def write_layer(target: Path, rows: _Rows, *, manifest: Manifest, crs: CRS, run:
         "model": manifest.fact("model"),
         "model_version": manifest.fact("model_version"),
         "started": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "scenes": manifest.count("done", "parts"),
-        "complete": not manifest.count("parts", "refused", "locked", "failed"),
+        "scenes": manifest.count(*WRITTEN),
+        "complete": not manifest.count("parts", *BAD),
         "versions": manifest.fact("versions"),
     }
     gaps = gaps_table(manifest, crs)
@@ -86,7 +86,7 @@ def gaps_table(manifest: Manifest, crs: CRS) -> gpd.GeoDataFrame:
             facts = {name: found[name].to_numpy() for name in ("reason", "detail", "area_m2")}
             shapes = gpd.GeoDataFrame(facts, geometry=found.geometry.to_numpy(), crs=found.crs)
             tables.append(reprojected(shapes.assign(raster=record.name), crs))
-    lost = [_lost(record) for record in manifest.records("refused", "locked", "failed")]
+    lost = [_lost(record) for record in manifest.records(*BAD)]
     tables += [reprojected(table, crs) for table in lost if table is not None]
     if tables:
         return gpd.GeoDataFrame(pd.concat(tables, ignore_index=True), geometry="geometry", crs=crs)

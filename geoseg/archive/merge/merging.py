@@ -31,7 +31,7 @@ from geoseg.archive.merge.overlaps import Pieces, order, same, settled
 from geoseg.archive.merge.reading import batches, crs_of
 from geoseg.archive.merge.spill import Spill
 from geoseg.archive.merge.uniting import put_together
-from geoseg.archive.record import Record
+from geoseg.archive.record import WRITTEN, Record
 from geoseg.ground import parse_crs
 from geoseg.report import versions
 from geoseg.sinks import written_run
@@ -103,10 +103,6 @@ def _outputs(manifest: Manifest, target: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _scenes(manifest: Manifest) -> Iterator[Record]:
-    yield from manifest.records("done", "parts")
-
-
 def _compare(manifest: Manifest, settings: MergeSettings, spill: Spill) -> None:
     """Find the footprints that are not kept, and those that are parts of one object."""
     _deal(manifest, spill)
@@ -127,9 +123,9 @@ def _compare(manifest: Manifest, settings: MergeSettings, spill: Spill) -> None:
 
 def _deal(manifest: Manifest, spill: Spill) -> None:
     """Deal out the footprints on ground that another scene covers, too."""
-    coverage = Coverage(_scenes(manifest))
+    coverage = Coverage(manifest.records(*WRITTEN))
     start = 0
-    for record in _scenes(manifest):
+    for record in manifest.records(*WRITTEN):
         time = np.nan if record.seen is None else record.seen.timestamp()
         ground = ground_of(record) if coverage.crossed(record.id) else None
         for table in batches(manifest.folder / record.output):
@@ -154,7 +150,7 @@ def _deal(manifest: Manifest, spill: Spill) -> None:
 def _kept(manifest: Manifest, spill: Spill, crs: CRS) -> Iterator[tuple[Record, gpd.GeoDataFrame]]:
     """The rows that are kept, in the order of scenes and of their outputs."""
     start = 0
-    for record in _scenes(manifest):
+    for record in manifest.records(*WRITTEN):
         for table in batches(manifest.folder / record.output):
             end = start + len(table)
             table = put_together(table, ((number - start, parts) for number, parts in spill.joined(start, end)))
@@ -168,7 +164,7 @@ def _kept(manifest: Manifest, spill: Spill, crs: CRS) -> Iterator[tuple[Record, 
 def _common_crs(manifest: Manifest) -> CRS:
     """The CRS of all outputs, or else EPSG:4326."""
     found: CRS | None = None
-    for record in _scenes(manifest):
+    for record in manifest.records(*WRITTEN):
         crs = crs_of(manifest.folder / record.output)
         if found is None:
             found = crs

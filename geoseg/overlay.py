@@ -155,7 +155,7 @@ def read_view(
         info,
         ModelCard(classes=("object",)),
         bands=_colour_bands(info.roles, told.bands or {}),
-        scaling=None if info.dtype == "uint8" else Scaling.stretch(2, 98),
+        scaling=None if info.dtype == "uint8" else Scaling(percentiles=(2, 98)),
     )
     height, width = (max(1, round(side * scale)) for side in (info.grid.height, info.grid.width))
     shrunk = info.grid.resized(height=height, width=width)

@@ -33,6 +33,7 @@ from geoseg.archive.merge.spill import Spill
 from geoseg.archive.merge.uniting import put_together
 from geoseg.archive.record import WRITTEN, Record
 from geoseg.ground import parse_crs
+from geoseg.polygons import valid
 from geoseg.report import versions
 from geoseg.sinks import written_run
 from geoseg.sinks.atomic import write_failed
@@ -183,6 +184,4 @@ def in_degrees(table: gpd.GeoDataFrame) -> NDArray[Any]:
         geometry[across] = shapely.transform(
             geometry[across], lambda xy: np.column_stack([np.where(xy[:, 0] < 0, xy[:, 0] + 360, xy[:, 0]), xy[:, 1]])
         )
-    broken = ~shapely.is_valid(geometry)
-    geometry[broken] = shapely.make_valid(geometry[broken], method="structure", keep_collapsed=False)
-    return first_turn(geometry, 360.0)
+    return first_turn(valid(geometry), 360.0)

@@ -13,7 +13,7 @@ from geoseg.detectors.base import ModelCard
 from geoseg.detectors.canvas import FLOOR, Canvas, by_canvas, prepared
 from geoseg.detectors.device import pick_device, reduced_precision
 from geoseg.detectors.families import Mask2FormerArchitecture, family_of
-from geoseg.errors import ModelError, ResourceError
+from geoseg.errors import ModelError, ResourceError, in_a_line
 from geoseg.instances import Chip, Instances
 
 BACKBONES = ("swin", "resnet", "convnext")
@@ -123,7 +123,7 @@ def build_mask2former(config: Mapping[str, Any], classes: int) -> nn.Module:
             raise ModelError(f"a card with {classes} class(es) for a network with {settings.num_labels}")
         return Mask2FormerForUniversalSegmentation(settings)
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"a Mask2Former config that cannot be built ({' '.join(str(error).split())[:300]})") from error
+        raise ModelError(f"a Mask2Former config that cannot be built ({in_a_line(error)})") from error
 
 
 def checked_config(config: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geoseg.detectors.device import cpu_has_bf16
-from geoseg.errors import ModelError, ResourceError
+from geoseg.errors import ModelError, ResourceError, in_a_line
 
 DEVICES = ("openvino", "openvino:f32", "openvino:bf16")
 """What asks for it: with a precision, or with the one that the CPU multiplies fastest."""
@@ -50,7 +50,7 @@ class Program:
         try:
             self.model = _core().compile_model(model, "CPU", settings)
         except RuntimeError as error:
-            raise ModelError(f"a network that OpenVINO cannot run ({_line(error)})") from error
+            raise ModelError(f"a network that OpenVINO cannot run ({in_a_line(error)})") from error
         self._request = self.model.create_infer_request()
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -89,7 +89,7 @@ def parsed(data: bytes) -> Any:
         frontend = FrontEndManager().load_by_framework("onnx")
         return frontend.convert(frontend.load(io.BytesIO(data)))
     except RuntimeError as error:
-        raise ModelError(f"a network that OpenVINO cannot read ({_line(error)})") from error
+        raise ModelError(f"a network that OpenVINO cannot read ({in_a_line(error)})") from error
 
 
 @cache
@@ -103,7 +103,3 @@ def _openvino() -> Any:
     except ImportError as error:
         raise ResourceError("no openvino", remedy="pip install 'geoseg[openvino]', or use --device cpu") from error
     return openvino
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -20,7 +20,7 @@ from pystac_client.stac_api_io import StacApiIO
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from geoseg.errors import ConfigError, ResourceError
+from geoseg.errors import ConfigError, ResourceError, in_a_line
 from geoseg.stac.filters import Wanted
 from geoseg.stac.reach import Reach, origin, shown
 from geoseg.stac.settings import StacSettings
@@ -121,7 +121,7 @@ class Web(StacApiIO):
             said = str(content.get("description") or content.get("detail") or "")
         except (ValueError, AttributeError):
             return ""
-        said = " ".join(said.split())[:200]
+        said = in_a_line(said, 200)
         return f" ({said.replace(self._token, '***') if self._token else said})" if said else ""
 
 

@@ -83,7 +83,7 @@ class Mask2FormerDetector:
         for size, members in by_canvas(chips, stride=self.architecture.stride).items():
             classes, masks = self._logits(prepared([chips[i] for i in members], size, self.card, self.device))
             for i, *outputs in zip(members, classes, masks, strict=True):
-                found[i] = self.architecture.head.decode(outputs, self._canvas(chips[i], size))
+                found[i] = self.architecture.head.decode(outputs, Canvas.of(chips[i], size, self.card))
         return [found[i] for i in range(len(chips))]
 
     def _logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,11 +92,6 @@ class Mask2FormerDetector:
         with reduced_precision(self.device) if self.device.type == "cuda" else torch.no_grad():
             out = self.net(pixel_values=images, output_auxiliary_logits=False)
         return out.class_queries_logits.float(), out.masks_queries_logits.float()
-
-    def _canvas(self, chip: Chip, size: tuple[int, int]) -> Canvas:
-        return Canvas(
-            tile=chip.tile, height=size[0], width=size[1], classes=len(self.card.classes), model=self.card.name
-        )
 
 
 def build_mask2former(config: Mapping[str, Any], classes: int) -> nn.Module:

@@ -17,14 +17,13 @@ import shapely
 from pyproj import CRS
 
 from geoseg.archive.manifest import Manifest
-from geoseg.archive.merge.reading import gaps_of
 from geoseg.archive.record import BAD, WRITTEN, Record
 from geoseg.footprints import COLUMNS, empty
 from geoseg.gaps import EXPECTED
 from geoseg.measures import measure
 from geoseg.sinks import write, write_stream
 from geoseg.sinks.dataset import check_dataset, finish, is_dataset
-from geoseg.vectors import reprojected
+from geoseg.vectors import read_gaps, reprojected
 from geoseg.work.rows import rows_schema, wkb
 
 _Rows = Iterator[tuple[Record, gpd.GeoDataFrame]]
@@ -80,7 +79,7 @@ def gaps_table(manifest: Manifest, crs: CRS) -> gpd.GeoDataFrame:
     """
     tables = []
     for record in manifest.records("parts"):
-        found = gaps_of(manifest.folder / record.output)
+        found = read_gaps(manifest.folder / record.output)
         if found is not None:
             found = found[~found["reason"].isin(EXPECTED)]
             facts = {name: found[name].to_numpy() for name in ("reason", "detail", "area_m2")}

@@ -54,6 +54,7 @@ def merge_scenes(manifest: Manifest, settings: MergeSettings, target: Path) -> P
         The path written: a file, or a folder of GeoParquet parts where ``target`` has no suffix.
 
     Raises:
+        ConfigError: the gaps of an output cannot be read.
         SinkError: an output cannot be read, or the layer not be written; the one that stands there is intact then.
     """
     run, outputs = _identity(manifest, settings), _outputs(manifest, target)

@@ -62,7 +62,7 @@ class Job:
             raise ConfigError(
                 f"a tiling of type {type(tiling).__name__}", allowed="a geoseg.Tiling, e.g. Tiling(core=512, halo=64)"
             )
-        info = raster if isinstance(raster, RasterInfo) else opened(raster, settings)
+        info = raster if isinstance(raster, RasterInfo) else opened(raster, settings.raster)
         grid = model_grid(info, card)
         _ = grid.gsd_xy_m  # a CRS that is tied to no ellipsoid is refused here, not once there is something to measure
         given = None if aoi is None else read_aoi(aoi)
@@ -244,16 +244,16 @@ def tiling_of(settings: Settings, card: ModelCard) -> Tiling:
     return Tiling(core=cores.core, halo=(rows, cols) if asked.halo is None else asked.halo, block=block)
 
 
-def opened(raster: str | Path, settings: Settings) -> RasterInfo:
+def opened(raster: str | Path, settings: RasterSettings) -> RasterInfo:
     """A raster's header, read as the settings allow.
 
     Raises:
         RasterError: it is refused.
         ConfigError: the CRS to assume is none, whether it is needed or not.
     """
-    if settings.raster.assume_crs:
-        parse_crs(settings.raster.assume_crs, "raster.assume_crs")
-    return open_raster(raster, access=access_of(settings.raster), assume_crs=settings.raster.assume_crs)
+    if settings.assume_crs:
+        parse_crs(settings.assume_crs, "raster.assume_crs")
+    return open_raster(raster, access=access_of(settings), assume_crs=settings.assume_crs)
 
 
 def access_of(raster: RasterSettings) -> Access:

@@ -20,11 +20,11 @@ from geoseg.detectors.base import ModelCard
 from geoseg.errors import ConfigError
 from geoseg.gaps import EXPECTED
 from geoseg.grid import Grid
-from geoseg.job import access_of
+from geoseg.job import opened
 from geoseg.paths import distinct, expanded
 from geoseg.picture import Entry, blend, filled, lines, with_legend
 from geoseg.polygons import share_inside
-from geoseg.raster import Reader, Scaling, open_raster, source_for
+from geoseg.raster import Reader, Scaling, source_for
 from geoseg.sinks.atomic import replacing
 from geoseg.sinks.colours import ERROR_COLOURS, GREY, RGB, darker, label_colours
 from geoseg.tiling import Tile
@@ -146,7 +146,7 @@ def read_view(
     the first as grey. What is not 8-bit is stretched between its 2nd and 98th percentiles.
     """
     told = (settings or Settings()).raster
-    info = open_raster(raster, access=access_of(told), assume_crs=told.assume_crs)
+    info = opened(raster, told)
     area = info.grid.window if window is None else window.intersection(info.grid.window)
     if area.empty:
         raise ConfigError(f"a window ({window}) off {info.name}", allowed=f"parts of {info.grid.window}")

@@ -88,7 +88,7 @@ def test_a_crs_that_is_tied_to_no_ellipsoid_is_refused_before_any_work(tmp_path:
 
 
 def test_a_raster_that_is_open_is_not_opened_again(raster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info = opened(raster, Settings())
+    info = opened(raster, Settings().raster)
     monkeypatch.setattr(geoseg.job, "open_raster", None)
     assert _job(info).info is info
 

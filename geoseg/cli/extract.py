@@ -99,7 +99,7 @@ def extract(
         check_place(report)
     # What is refused is refused at once, before the network is loaded.
     weights_path(model)
-    info = opened(raster, settings)
+    info = opened(raster, settings.raster)
     with nullcontext() if dry_run else output_lock(output):
         if not again:
             job = sketched(info, model, aoi=aoi, settings=settings)

@@ -95,8 +95,6 @@ def candidates(pred: NDArray[Any], truth: NDArray[Any], *, iou: float) -> Matche
 def overlaps(pred: NDArray[Any], truth: NDArray[Any]) -> Overlaps:
     """What predictions and truth share, exactly, polygon by polygon. Arguments as in :func:`match`."""
     pred, truth = np.asarray(pred, dtype=object), np.asarray(truth, dtype=object)
-    if not len(pred) or not len(truth):
-        return _overlaps(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
     left, right = shapely.STRtree(truth).query(pred, predicate="intersects")
     shared = shapely.area(shapely.intersection(pred[left], truth[right]))
     return _overlaps(left, right, shared, shapely.area(pred)[left] + shapely.area(truth)[right])
@@ -104,8 +102,6 @@ def overlaps(pred: NDArray[Any], truth: NDArray[Any]) -> Overlaps:
 
 def box_overlaps(pred: NDArray[np.float64], truth: NDArray[np.float64]) -> Overlaps:
     """What boxes share: ``(n, 4)`` and ``(m, 4)`` left, bottom, right, top in one frame."""
-    if not len(pred) or not len(truth):
-        return _overlaps(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
     left, right = shapely.STRtree(shapely.box(*truth.T)).query(shapely.box(*pred.T))
     one, other = pred[left], truth[right]
     sides = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])

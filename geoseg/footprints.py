@@ -91,7 +91,7 @@ def drawn(merged: Merged, *, grid: Grid, told: Told, cut: NDArray[np.bool_]) -> 
     """Objects in grid pixels to footprints on the ground.
 
     A function of each row alone, and of their set: rows come out by the top, then the left of their outline, and ids
-    depend on the raster's content, the label and the outline (equal twins are numbered by :func:`numbered`).
+    depend on the raster's content, the label and the outline (equal twins have one id, until a stream numbers them).
 
     Args:
         merged: the objects.
@@ -201,20 +201,6 @@ def _keys(pixel: NDArray[Any]) -> Keys:
     left, top, _, _ = np.rint(shapely.bounds(pixel).T / _STEP).astype(np.int64)
     digests = [hashlib.blake2b(shape, digest_size=8).digest() for shape in shapely.to_wkb(pixel, byte_order=1)]
     return Keys(top=top, left=left, shape=np.frombuffer(b"".join(digests), ">u8").astype(np.uint64))
-
-
-def numbered(table: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
-    """A table in order, in which the second and later twins of an id have got a number."""
-    return table.assign(id=pd.Series(_distinct(table["id"].to_numpy(object)), index=table.index, dtype=COLUMNS["id"]))
-
-
-def _distinct(ids: NDArray[Any]) -> NDArray[Any]:
-    series = pd.Series(ids, dtype=object)
-    rank = series.groupby(series).cumcount().to_numpy()
-    again = rank > 0
-    ids = ids.copy()
-    ids[again] = [f"{name}-{count + 1}" for name, count in zip(ids[again], rank[again], strict=True)]
-    return ids
 
 
 def at_edge(pixel: NDArray[Any], grid: Grid) -> NDArray[np.bool_]:

@@ -57,7 +57,7 @@ class Ground:
             drafts: of the same rows, where they are known.
 
         Returns:
-            Rows in order, twins not numbered yet, and what they are ordered by.
+            Rows in order, and what they are ordered by.
         """
         cut = self._cut(merged.outlines.geometry)  # by what was seen, not by what is drawn
         drafts = drafts or drafted(merged.outlines, self.shaping)

@@ -10,12 +10,11 @@ import shapely
 from geopandas.testing import assert_geodataframe_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from painted import Painted, write_raster
+from painted import Painted, numbered, write_raster
 
 from geoseg import Settings, Tiling
 from geoseg.blocks import BlockTask
 from geoseg.extraction import run
-from geoseg.footprints import numbered
 from geoseg.ground import unseamed
 from geoseg.job import Job
 from geoseg.outlines import Outlines

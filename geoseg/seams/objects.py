@@ -26,11 +26,9 @@ from scipy.sparse.csgraph import connected_components
 
 from geoseg.outlines import Outlines
 from geoseg.seams.bridges import Spans, bridges, open_ends
-from geoseg.seams.pairs import CERTAIN, Doubts, Pairs, pairs_of
+from geoseg.seams.pairs import CERTAIN, Doubts, Index, Pairs, pairs_of
 from geoseg.seams.views import Views, inside
 from geoseg.tiling import Plan
-
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

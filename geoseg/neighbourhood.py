@@ -8,8 +8,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.components import components
 from geoseg.outlines import Outlines
-from geoseg.regularize.ground import clusters
 from geoseg.shaping import Drafts, Shaping, moved
 
 
@@ -44,12 +44,12 @@ def together(drafts: Drafts, shaping: Shaping, doubtful: NDArray[np.bool_] | Non
     labels, ground, margin = drafts.outlines.labels, drafts.old.copy(), np.full(n, shaping.touch)
     doubtful = np.zeros(n, np.bool_) if doubtful is None else doubtful
     if shaping.settings.regularize != "none":
-        meet = clusters(n, _pairs(ground, margin, labels))
+        meet = components(n, *_pairs(ground, margin, labels).T)
         doubtful = np.isin(meet, meet[doubtful])
         drawn = ~doubtful & ~shapely.is_empty(drafts.after)
         ground[drawn] = shapely.geometrycollections(np.column_stack([drafts.old[drawn], drafts.after[drawn]]))
     ground[doubtful], margin[doubtful] = _at_most(drafts.old[doubtful], shaping)
-    return clusters(n, _pairs(ground, margin, labels))
+    return components(n, *_pairs(ground, margin, labels).T)
 
 
 def _pairs(ground: NDArray[Any], margin: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,9 +9,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
+from geoseg.components import components
 from geoseg.errors import ConfigError
 
 # An IoU is a quotient of computed areas: one that is exactly the threshold on paper may miss it by rounding.
@@ -138,13 +139,10 @@ def assign(pairs: Matches) -> Matches:
     return pairs.take(index[np.argsort(pairs.pred[index], kind="stable")])
 
 
-def _groups(pairs: Matches) -> NDArray[np.int32]:
+def _groups(pairs: Matches) -> NDArray[np.int64]:
     """The connected component of each pair, where pairs that share an object are connected."""
     n_pred, n_truth = int(pairs.pred.max()) + 1, int(pairs.truth.max()) + 1
-    size = n_pred + n_truth
-    graph = coo_array((np.ones(len(pairs)), (pairs.pred, pairs.truth + n_pred)), shape=(size, size))
-    _, component = connected_components(graph, directed=False)
-    return np.asarray(component[pairs.pred], np.int32)
+    return components(n_pred + n_truth, pairs.pred, pairs.truth + n_pred)[pairs.pred]
 
 
 def best_choice(pairs: Matches, index: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from geoseg.components import components
 from geoseg.errors import ConfigError
 from geoseg.polygons import as_polygons, valid
 
@@ -30,12 +29,6 @@ def neighbours(geometry: NDArray[Any], distance: float) -> NDArray[np.int64]:
     pairs = np.column_stack([one, other])[one < other]
     pairs = pairs[shapely.dwithin(geometry[pairs[:, 0]], geometry[pairs[:, 1]], distance)]
     return np.asarray(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))], np.int64)
-
-
-def clusters(n: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``(n,)`` number of the connected group of each row."""
-    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 
 def resolve_overlaps(
@@ -83,7 +76,7 @@ def resolve_overlaps(
 def _grouped(order: NDArray[np.int64], pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows in connected groups of two or more, group by group, within each in the given order of rows; and the number
     (0, 1, ...) of the group of each."""
-    group = clusters(len(order), pairs)
+    group = components(len(order), *pairs.T)
     order = order[np.bincount(group)[group[order]] > 1]
     order = order[np.argsort(group[order], kind="stable")]
     return order, np.unique(group[order], return_inverse=True)[1]

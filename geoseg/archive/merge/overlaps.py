@@ -21,8 +21,8 @@ from typing import Any, Literal
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from geoseg.components import components
 
 _CHUNK = 50_000
 """Pairs that are intersected at a time."""
@@ -114,8 +114,7 @@ def settled(
     """
     count = len(rank)
     first, second = pairs[parts].T
-    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(count, count))
-    _, group = connected_components(graph, directed=False)
+    group = components(count, first, second)
     best = np.full(count, count, np.int64)
     np.minimum.at(best, group, rank)
     leader = best[group]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from geoseg.cli.console import Verbose, log, start
-from geoseg.cli.options import settings_with
+from geoseg.cli.options import AssumeCrs, settings_with
 from geoseg.paths import distinct
 
 
@@ -27,7 +27,7 @@ def export(
     masks: Annotated[
         Masks, typer.Option(help="polygon: as exact as they are; rle: whole pixels. Holes are always rle.")
     ] = Masks.polygon,
-    assume_crs: Annotated[str | None, typer.Option(help="CRS of a raster that states none.")] = None,
+    assume_crs: AssumeCrs = None,
     verbose: Verbose = False,
 ) -> None:
     """Write footprints as COCO instance JSON, in the pixels of their raster."""

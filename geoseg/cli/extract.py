@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, flag, log, start
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
 from geoseg.cli.options import (
     Again,
     Aoi,
+    AssumeCrs,
     Config,
+    Core,
+    DryRun,
     Force,
+    Halo,
     KeepOverlaps,
     OutputFile,
     Processes,
+    Raster,
     Regularize,
     ReportFile,
     Scheduler,
@@ -41,23 +46,20 @@ if TYPE_CHECKING:
 
 
 def extract(
-    raster: Annotated[str, typer.Argument(help="The raster.")],
+    raster: Raster,
     output: OutputFile,
     model: Annotated[str, typer.Option("--model", "-m", help="Bundled model (see `geoseg models`) or weights file.")],
     aoi: Aoi = None,
     config: Config = None,
     score_threshold: ScoreThreshold = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N, mps or openvino.")] = None,
-    core: Annotated[
-        str | None,
-        typer.Option(help="Side of a tile's core, in pixels the model sees; ROWS,COLUMNS where they differ."),
-    ] = None,
-    halo: Annotated[str | None, typer.Option(help="Rim around the core, in the same pixels; likewise.")] = None,
+    core: Core = None,
+    halo: Halo = None,
     scheduler: Scheduler = None,
     workers: Workers = None,
     processes: Processes = None,
     store: Annotated[str | None, typer.Option(help="Keep predictions in this folder (or URL), and use them.")] = None,
-    assume_crs: Annotated[str | None, typer.Option(help="CRS of a raster that states none.")] = None,
+    assume_crs: AssumeCrs = None,
     bands: Annotated[str | None, typer.Option(help="Which band is which: red=3,green=2,blue=1.")] = None,
     scaling: Annotated[str | None, typer.Option(help="Raster values that become 0 and 255: LOW,HIGH.")] = None,
     stretch: Annotated[
@@ -67,7 +69,7 @@ def extract(
     keep_overlaps: KeepOverlaps = False,
     force: Force = False,
     again: Again = False,
-    dry_run: Annotated[bool, flag("--dry-run", help="Check everything, say what would be done.")] = False,
+    dry_run: DryRun = False,
     report: ReportFile = None,
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,

@@ -17,16 +17,23 @@ if TYPE_CHECKING:
     from geoseg.config import Settings
 
 # What several commands take, said once.
+Raster = Annotated[str, typer.Argument(help="The raster.")]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, as its file names it.")]
 Aoi = Annotated[
     str | None,
     typer.Option(
         help="Only objects with a point inside in this area, whole: a vector file, w,s,e,n in degrees, or WKT."
     ),
 ]
+AssumeCrs = Annotated[str | None, typer.Option(help="CRS of a raster that states none.")]
 Config = Annotated[Path | None, typer.Option(help="Settings (TOML); options here win over it.")]
 OutputFile = Annotated[
     Path, typer.Option("--output", "-o", help="File to write (.gpkg, .parquet, .fgb, .geojson), or folder.")
 ]
+Core = Annotated[
+    str | None, typer.Option(help="Side of a tile's core, in pixels the model sees; ROWS,COLUMNS where they differ.")
+]
+Halo = Annotated[str | None, typer.Option(help="Rim around the core, in the same pixels; likewise.")]
 ScoreThreshold = Annotated[float | None, typer.Option(help="Drop what scores less, 0 to 1.")]
 Regularize = Annotated[
     str | None,
@@ -36,6 +43,7 @@ KeepOverlaps = Annotated[bool, flag("--keep-overlaps", help="Let footprints of a
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")]
 Workers = Annotated[int | None, typer.Option(help="Threads on this machine, of each process.")]
 Processes = Annotated[int | None, typer.Option(help="Processes on this machine; unset: only this one.")]
+DryRun = Annotated[bool, flag("--dry-run", help="Check everything, say what would be done.")]
 Again = Annotated[bool, flag("--again", help="Work even where OUTPUT is whole and of this very run already.")]
 Force = Annotated[bool, flag("--force", help="Replace an output that looks open elsewhere.")]
 ReportFile = Annotated[Path | None, typer.Option(help="Also write the run's report, as JSON.")]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, start
+from geoseg.cli.options import RunFolder
 
 
 def stac(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run, as its file names it.")],
+    folder: RunFolder,
     model: Annotated[str | None, typer.Option("--model", help="The run's model or weights file.")] = None,
     licence: Annotated[str, typer.Option("--licence", help="Of the outputs: an SPDX identifier, or other.")] = "other",
     title: Annotated[str, typer.Option("--title", help="Of the Collection, one line.")] = "",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from geoseg.cli.console import Verbose, log, start
-from geoseg.cli.options import settings_with
+from geoseg.cli.options import AssumeCrs, settings_with
 from geoseg.paths import distinct
 
 
@@ -21,13 +21,17 @@ class Masks(StrEnum):
 
 
 def export(
-    footprints: Annotated[Path, typer.Argument(help="Polygons: a GeoPackage, GeoParquet, GeoJSON, ...")],
-    raster: Annotated[str, typer.Option(help="The raster that they lie on; they are given in its pixels.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="COCO file to write (.json).")],
+    footprints: Annotated[
+        Path, typer.Argument(metavar="FOOTPRINTS", help="Polygons: GeoPackage, GeoParquet, GeoJSON, ...")
+    ],
+    raster: Annotated[
+        str, typer.Option(metavar="RASTER", help="The raster that they lie on; they are given in its pixels.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="COCO file to write (.json).")],
     masks: Annotated[
         Masks, typer.Option(help="polygon: as exact as they are; rle: whole pixels. Holes are always rle.")
     ] = Masks.polygon,
-    assume_crs: Annotated[str | None, typer.Option(help="CRS of a raster that states none.")] = None,
+    assume_crs: AssumeCrs = None,
     verbose: Verbose = False,
 ) -> None:
     """Write footprints as COCO instance JSON, in the pixels of their raster."""

@@ -12,11 +12,15 @@ from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, flag,
 from geoseg.cli.options import (
     Again,
     Aoi,
+    AssumeCrs,
     Config,
+    Core,
     Force,
+    Halo,
     KeepOverlaps,
     OutputFile,
     Processes,
+    Raster,
     Regularize,
     ReportFile,
     Scheduler,
@@ -41,33 +45,43 @@ if TYPE_CHECKING:
 
 
 def extract(
-    raster: Annotated[str, typer.Argument(help="The raster.")],
+    raster: Raster,
     output: OutputFile,
-    model: Annotated[str, typer.Option("--model", "-m", help="Bundled model (see `geoseg models`) or weights file.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="MODEL", help="Name from `geoseg models`, or a weights file.")
+    ],
     aoi: Aoi = None,
     config: Config = None,
     score_threshold: ScoreThreshold = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N, mps or openvino.")] = None,
-    core: Annotated[
-        str | None,
-        typer.Option(help="Side of a tile's core, in pixels the model sees; ROWS,COLUMNS where they differ."),
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="auto (default), cpu, cuda, cuda:N, mps, openvino or tensorrt.")
     ] = None,
-    halo: Annotated[str | None, typer.Option(help="Rim around the core, in the same pixels; likewise.")] = None,
+    core: Core = None,
+    halo: Halo = None,
     scheduler: Scheduler = None,
     workers: Workers = None,
     processes: Processes = None,
-    store: Annotated[str | None, typer.Option(help="Keep predictions in this folder (or URL), and use them.")] = None,
-    assume_crs: Annotated[str | None, typer.Option(help="CRS of a raster that states none.")] = None,
-    bands: Annotated[str | None, typer.Option(help="Which band is which: red=3,green=2,blue=1.")] = None,
-    scaling: Annotated[str | None, typer.Option(help="Raster values that become 0 and 255: LOW,HIGH.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Keep predictions in this folder (or URL), and use those there."),
+    ] = None,
+    assume_crs: AssumeCrs = None,
+    bands: Annotated[
+        str | None, typer.Option(metavar="BANDS", help="Which band is which, from 1: red=3,green=2,blue=1.")
+    ] = None,
+    scaling: Annotated[
+        str | None, typer.Option(metavar="LOW,HIGH", help="Raster values that become 0 and 255.")
+    ] = None,
     stretch: Annotated[
-        str | None, typer.Option(help="The same by percentiles, measured once per raster: 2,98.")
+        str | None, typer.Option(metavar="LOW,HIGH", help="The same by percentiles, measured once per raster: 2,98.")
     ] = None,
     regularize: Regularize = None,
     keep_overlaps: KeepOverlaps = False,
     force: Force = False,
     again: Again = False,
-    dry_run: Annotated[bool, flag("--dry-run", help="Check everything, say what would be done.")] = False,
+    dry_run: Annotated[
+        bool, flag("--dry-run", help="Check everything, say what would be done; write nothing.")
+    ] = False,
     report: ReportFile = None,
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,

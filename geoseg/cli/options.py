@@ -20,25 +20,69 @@ if TYPE_CHECKING:
 Aoi = Annotated[
     str | None,
     typer.Option(
-        help="Only objects with a point inside in this area, whole: a vector file, w,s,e,n in degrees, or WKT."
+        metavar="AREA",
+        help="Only objects in this area; one that reaches out of it comes out whole. A vector file, "
+        "west,south,east,north in degrees, or WKT in longitude, latitude.",
     ),
 ]
-Config = Annotated[Path | None, typer.Option(help="Settings (TOML); options here win over it.")]
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings (TOML); options given here win over it.")]
 OutputFile = Annotated[
-    Path, typer.Option("--output", "-o", help="File to write (.gpkg, .parquet, .fgb, .geojson), or folder.")
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="PATH", help="File to write (.gpkg, .parquet, .fgb, .geojson), or a folder (Parquet)."
+    ),
 ]
-ScoreThreshold = Annotated[float | None, typer.Option(help="Drop what scores less, 0 to 1.")]
+ScoreThreshold = Annotated[
+    float | None, typer.Option(metavar="0..1", help="Drop what scores less. Unset: the model's threshold.")
+]
 Regularize = Annotated[
     str | None,
-    typer.Option(help="Redraw outlines: none, buildings (right angles) or ships (hulls); unset: as the model asks."),
+    typer.Option(
+        metavar="HOW", help="Redraw outlines: none, buildings (right angles) or ships (hulls). Unset: the model's way."
+    ),
 ]
-KeepOverlaps = Annotated[bool, flag("--keep-overlaps", help="Let footprints of a class overlap.")]
-Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")]
-Workers = Annotated[int | None, typer.Option(help="Threads on this machine, of each process.")]
-Processes = Annotated[int | None, typer.Option(help="Processes on this machine; unset: only this one.")]
-Again = Annotated[bool, flag("--again", help="Work even where OUTPUT is whole and of this very run already.")]
-Force = Annotated[bool, flag("--force", help="Replace an output that looks open elsewhere.")]
-ReportFile = Annotated[Path | None, typer.Option(help="Also write the run's report, as JSON.")]
+KeepOverlaps = Annotated[
+    bool, flag("--keep-overlaps", help="Let footprints of a class overlap; else each square metre belongs to one.")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Dask scheduler, e.g. tcp://host:8786. Unset: the settings', else threads of this process.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Threads of each process on this machine. Unset: one per CPU, 2 to 8; with --processes, 2."
+    ),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Processes on this machine, each with a network of its own. Unset: this one alone."),
+]
+Core = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N",
+        help="Side of a tile's core, in pixels the model sees; ROWS,COLS where they differ. Unset: the model's.",
+    ),
+]
+Halo = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N", help="Rim around the core, in the same pixels; ROWS,COLS where they differ. Unset: the model's."
+    ),
+]
+AssumeCrs = Annotated[str | None, typer.Option(metavar="CRS", help="CRS of a raster that states none: EPSG:32645.")]
+Raster = Annotated[str, typer.Argument(metavar="RASTER", help="GeoTIFF, COG, JPEG 2000, or a VRT of local GeoTIFFs.")]
+Again = Annotated[
+    bool, flag("--again", help="Work even where the output is whole and comes from this very run already.")
+]
+Force = Annotated[
+    bool, flag("--force", help="Replace a GeoPackage that looks open for editing, or holds layers of yours.")
+]
+ReportFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the run's report, as JSON.")]
 
 
 def settings_with(file: Path | None, overrides: dict[str, dict[str, Any]]) -> Settings:

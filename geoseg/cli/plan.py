@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geoseg.cli.console import Quiet, Verbose, log, start
-from geoseg.cli.options import Aoi, Config, Force, model_file, parse_sides, settings_with
+from geoseg.cli.options import Aoi, AssumeCrs, Config, Core, Force, Halo, Raster, model_file, parse_sides, settings_with
 from geoseg.errors import ConfigError
 from geoseg.paths import distinct, expanded
 from geoseg.tiling import said
@@ -25,20 +25,19 @@ _DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON"}
 
 
 def plan(
-    raster: Annotated[str, typer.Argument(help="The raster.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .gpkg (two layers), .fgb, .geojson.")],
+    raster: Raster,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="To write: .gpkg (two layers), .fgb, .geojson.")
+    ],
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Take GSD, core and halo from its card; it is not loaded."),
+        typer.Option("--model", "-m", metavar="MODEL", help="Take GSD, core and halo from its card; it is not loaded."),
     ] = None,
     aoi: Aoi = None,
     config: Config = None,
-    core: Annotated[
-        str | None,
-        typer.Option(help="Side of a tile's core, in pixels the model sees; ROWS,COLUMNS where they differ."),
-    ] = None,
-    halo: Annotated[str | None, typer.Option(help="Rim around the core, in the same pixels; likewise.")] = None,
-    assume_crs: Annotated[str | None, typer.Option(help="CRS of a raster that states none.")] = None,
+    core: Core = None,
+    halo: Halo = None,
+    assume_crs: AssumeCrs = None,
     force: Force = False,
     verbose: Verbose = False,
     quiet: Quiet = False,

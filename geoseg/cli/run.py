@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 
 def run(
-    config: Annotated[Path, typer.Argument(help="The run (TOML): see configs/runs/archive.toml.")],
-    dry_run: Annotated[bool, flag("--dry-run", help="Check everything, say what would be done.")] = False,
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="The run (TOML); configs/runs/archive.toml has every key.")
+    ],
+    dry_run: Annotated[
+        bool, flag("--dry-run", help="Check everything, say what would be done; write nothing.")
+    ] = False,
     scheduler: Scheduler = None,
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,

@@ -25,8 +25,8 @@ _STATES = {
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run, as its file names it.")],
-    as_json: Annotated[bool, flag("--json", help="One JSON object.")] = False,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder of a run of `geoseg run`.")],
+    as_json: Annotated[bool, flag("--json", help="Print one JSON object.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Say how far a run is: while it goes on, after it, and after a crash."""

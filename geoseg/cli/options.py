@@ -21,8 +21,8 @@ Aoi = Annotated[
     str | None,
     typer.Option(
         metavar="AREA",
-        help="Only objects in this area; one that reaches out of it comes out whole. A vector file, "
-        "west,south,east,north in degrees, or WKT in longitude, latitude.",
+        help="Only objects in this area, whole as far as a halo around it. A vector file, west,south,east,north in "
+        "degrees, or WKT in longitude, latitude.",
     ),
 ]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings (TOML); options given here win over it.")]

@@ -12,8 +12,6 @@ from geoseg.errors import ConfigError
 from geoseg.paths import expanded
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
     from geoseg.config import Settings
 
 # What several commands take, said once.
@@ -98,6 +96,7 @@ def settings_with(file: Path | None, overrides: dict[str, dict[str, Any]]) -> Se
     from pydantic import ValidationError
 
     from geoseg.config import Settings, read_settings
+    from geoseg.tomls import said
 
     values = (read_settings(file) if file else Settings()).model_dump()
     places = [key for key in ("scheduler", "processes") if overrides.get("engine", {}).get(key) is not None]
@@ -119,17 +118,7 @@ def settings_with(file: Path | None, overrides: dict[str, dict[str, Any]]) -> Se
         first = error.__cause__.errors(include_url=False)[0]
         names = [str(part) for part in first["loc"] if not isinstance(part, int)]
         option = "--" + names[1].replace("_", "-") if len(names) > 1 else names[0]
-        raise ConfigError(f"{option} {first['input']}", allowed=_allowed(first)) from error
-
-
-def _allowed(problem: ErrorDetails) -> str:
-    """What pydantic says of a value, in words for somebody at a command line."""
-    from geoseg.tomls import said
-
-    bounds = problem.get("ctx", {})
-    if "pattern" in bounds and "device" in problem["loc"]:
-        return "auto, cpu, cuda, cuda:N, mps, openvino (Mask R-CNNs, ONNX models), tensorrt (ONNX models)"
-    return said(problem).removeprefix("Input should be ")
+        raise ConfigError(f"{option} {first['input']}", allowed=said(first).removeprefix("Input should be ")) from error
 
 
 def model_file(model: str | None) -> Path | None:

@@ -69,6 +69,7 @@ def test_grey_lines_have_a_light_rim_for_dark_imagery(qml: str) -> None:
         for rim, line in zip(rims_and_lines[::2], rims_and_lines[1::2], strict=True):  # the first is drawn first
             assert told(rim, "line_color").startswith("255,255,255") and told(line, "line_color") == "90,90,90,255"
             assert float(told(rim, "line_width")) > float(told(line, "line_width"))
+            assert (rim.get("locked"), line.get("locked")) == ("1", "0")  # another colour is given to the line alone
             seen += 1
     assert seen
 

@@ -16,7 +16,7 @@ from geoseg.sinks.colours import ERROR_COLOURS, GREY, RGB, darker, label_colours
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _FILL_ALPHA = 89  # 35 % of 255: the roof or hull under the fill stays visible
 _WHITE: RGB = (255, 255, 255)
-_CASING_ALPHA = 178  # 70 % of 255
+_RIM_ALPHA = 178  # 70 % of 255
 _NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 _HATCH_DEGREES = {"unreadable": 45, "failed": 135, "suspect_missing": 90, "nodata": 0, "outside_aoi": 30}
 
@@ -215,19 +215,15 @@ def _hatch(degrees: int) -> ET.Element:
 
 def _lines(width_mm: float, style: str = "solid") -> list[ET.Element]:
     """A grey line on a wider white one: on imagery, dark or bright, one of the two is seen."""
-    strokes = ((_WHITE, width_mm + 0.3, "solid"), (GREY, width_mm, style))
-    return [
-        _layer(
-            "SimpleLine",
-            {
-                "line_color": _rgba(colour, 255 if colour == GREY else _CASING_ALPHA),
-                "line_style": dashes,
-                "line_width": f"{width:.2f}",
-                "line_width_unit": "MM",
-            },
-        )
-        for colour, width, dashes in strokes
-    ]
+    rim = _line((*_WHITE, _RIM_ALPHA), width_mm + 0.3)
+    rim.set("locked", "1")  # whoever gives the symbol another colour means the line
+    return [rim, _line((*GREY, 255), width_mm, style)]
+
+
+def _line(rgba: tuple[int, ...], width_mm: float, style: str = "solid") -> ET.Element:
+    colour = ",".join(str(channel) for channel in rgba)
+    width = {"line_width": f"{width_mm:.2f}", "line_width_unit": "MM"}
+    return _layer("SimpleLine", {"line_color": colour, "line_style": style, **width})
 
 
 def _layer(kind: str, properties: Mapping[str, str]) -> ET.Element:

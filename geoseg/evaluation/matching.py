@@ -13,6 +13,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 
 from geoseg.errors import ConfigError
+from geoseg.polygons import come_near
 
 # An IoU is a quotient of computed areas: one that is exactly the threshold on paper may miss it by rounding.
 _ROUNDING = 1e-9
@@ -97,7 +98,9 @@ def overlaps(pred: NDArray[Any], truth: NDArray[Any]) -> Overlaps:
     pred, truth = np.asarray(pred, dtype=object), np.asarray(truth, dtype=object)
     if not len(pred) or not len(truth):
         return _overlaps(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
-    left, right = shapely.STRtree(truth).query(pred, predicate="intersects")
+    pairs = shapely.STRtree(truth).query(pred).T
+    met = come_near(np.concatenate([pred, truth]), pairs + np.array([0, len(pred)]), 0.0)
+    left, right = pairs[met].T
     shared = shapely.area(shapely.intersection(pred[left], truth[right]))
     return _overlaps(left, right, shared, shapely.area(pred)[left] + shapely.area(truth)[right])
 

@@ -24,6 +24,7 @@ from geoseg.gaps import Gap
 from geoseg.grid import Grid
 from geoseg.ground import _Gap
 from geoseg.job import Job, _reach
+from geoseg.picture import filled, lines
 from geoseg.polygons import come_near, pieces, share_inside
 from geoseg.regularize.walls import Walls, join_walls
 from geoseg.report import dissolved
@@ -192,6 +193,14 @@ def test_what_lies_in_the_box_of_a_frame_does_not_wait_for_it(tmp_path: Path) ->
     for square, rows in zip(carried.squares, carried.stream.rows, strict=True):
         waited[square.level] += rows.count
     assert len(carried.stream) > 250 and waited[top.level] < 80, waited
+
+
+def test_outlines_are_laid_on_a_picture_together() -> None:
+    grid = Grid(crs=CRS.from_epsg(32645), transform=Affine(1, 0, 350_000, 0, -1, 3_050_000), height=60, width=80)
+    x, y = np.random.default_rng(2).uniform((0, 0), (80, 60), (500, 2)).T
+    discs = shapely.buffer(shapely.points(x, y), 3)
+    for draw in (lambda: filled(discs, grid), lambda: lines(discs, grid, 2.2)):
+        assert calls(draw) < 20 * len(discs)  # each has 33 vertices, and a joint of wide lines takes 15 calls
 
 
 def test_the_scenes_of_a_manifest_are_gone_through_once(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from geoseg.components import components
 from geoseg.errors import ConfigError
+from geoseg.polygons import come_near
 
 # An IoU is a quotient of computed areas: one that is exactly the threshold on paper may miss it by rounding.
 _ROUNDING = 1e-9
@@ -96,7 +97,9 @@ def candidates(pred: NDArray[Any], truth: NDArray[Any], *, iou: float) -> Matche
 def overlaps(pred: NDArray[Any], truth: NDArray[Any]) -> Overlaps:
     """What predictions and truth share, exactly, polygon by polygon. Arguments as in :func:`match`."""
     pred, truth = np.asarray(pred, dtype=object), np.asarray(truth, dtype=object)
-    left, right = shapely.STRtree(truth).query(pred, predicate="intersects")
+    pairs = shapely.STRtree(truth).query(pred).T
+    met = come_near(np.concatenate([pred, truth]), pairs + np.array([0, len(pred)]), 0.0)
+    left, right = pairs[met].T
     shared = shapely.area(shapely.intersection(pred[left], truth[right]))
     return _overlaps(left, right, shared, shapely.area(pred)[left] + shapely.area(truth)[right])
 

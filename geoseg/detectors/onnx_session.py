@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,8 @@ class Session:
             ModelError: onnxruntime refuses the network, or it takes anything but one image tensor.
             ResourceError: no such device here, or no onnxruntime.
         """
+        # Since 1.31 its wheels for Linux send usage data to their maker, and note an id of the machine, from the import on.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             import onnxruntime as ort
         except ImportError as error:

@@ -63,7 +63,7 @@ class Session:
             ModelError: onnxruntime refuses the network, or it takes anything but one image tensor.
             ResourceError: no such device here, or no onnxruntime.
         """
-        # Since 1.31 its wheels for Linux send usage data to their maker, and note an id of the machine, from the import on.
+        # From its import on 1.31 tells its maker what it runs, and notes an id of the machine.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             import onnxruntime as ort

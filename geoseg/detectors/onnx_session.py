@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,8 @@ class Session:
             ModelError: onnxruntime refuses the network, or it takes anything but one image tensor.
             ResourceError: no such device here, or no onnxruntime.
         """
+        # From its import on 1.31 tells its maker what it runs, and notes an id of the machine.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             import onnxruntime as ort
         except ImportError as error:

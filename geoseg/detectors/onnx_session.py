@@ -27,6 +27,10 @@ TYPES: dict[str, type[np.generic]] = {
 
 _BANDS_LAST = 16
 """Fewer columns than this no network has: they are bands."""
+_LARGEST = 16_384
+"""Rows, columns or bands, of which no tile has more."""
+_TOLD = 300
+"""Characters of onnxruntime's messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Only what was checked: onnxruntime would also take its own format, if the same bytes could be read as that.
         options.add_session_config_entry("session.load_model_format", "ONNX")
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised, too
         try:
             self._session: Any = ort.InferenceSession(data, options, providers=providers)
         except Exception as error:  # onnxruntime's own errors have no common base
@@ -133,6 +137,12 @@ def described(names: Sequence[str], shapes: Sequence[Sequence[Any]], types: Sequ
             allowed="(n, bands, rows, columns) or (bands, rows, columns)",
             remedy="Export the network with its bands first (NCHW)",
         )
+    if max(size or 0 for size in sizes[-3:]) > _LARGEST:
+        raise ModelError(
+            f"a network that takes images of the shape {list(shapes[0])}",
+            allowed=f"up to {_LARGEST} rows, columns and bands",
+            remedy="Export the network for smaller images, or for any size",
+        )
     batched = len(sizes) == 4
     return Input(
         name=names[0],
@@ -161,4 +171,6 @@ def output_names(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    """The end of what it says: onnxruntime begins with the place in its own source."""
+    said = " ".join(str(error).split())
+    return said if len(said) <= _TOLD else f"... {said[-_TOLD:]}"

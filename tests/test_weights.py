@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from geoseg.detectors import ModelCard, load_model, model_card, model_digest
 from geoseg.detectors.network import build
-from geoseg.detectors.weights import read_weights, save_weights
+from geoseg.detectors.weights import check_fit, read_weights, save_weights
 from geoseg.errors import ModelError
 
 TINY = {"fpn_channels": 16, "box_head": 16, "mask_head": [8]}
@@ -103,6 +103,19 @@ def test_wrong_classes_are_refused(tmp_path: Path) -> None:
         load_model(path)
 
 
+def test_what_does_not_fit_is_told_from_both_sides() -> None:
+    """Names of the network alone, where the file has them under another prefix, told nobody which."""
+    net = build(TINY, 2)
+    state = {name: tensor for name, tensor in net.state_dict().items() if "num_batches_tracked" not in name}
+    check_fit(net, state, "w")
+    renamed = {f"{'a.' if 'rpn' in name else ''}{name}": tensor for name, tensor in state.items()}
+    with pytest.raises(ModelError, match=r"without rpn\.\S+, rpn\.\S+ and \d+ more; with a\.rpn\.\S+, a\.rpn"):
+        check_fit(net, renamed, "w")
+    whole = {name: (tensor * 9).to(torch.int8) for name, tensor in state.items()}
+    with pytest.raises(ModelError, match=r"of torch\.int8 for \("):
+        check_fit(net, whole, "w")
+
+
 def test_no_card_is_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(2)}, tmp_path / "bare.safetensors")
     with pytest.raises(ModelError, match="without a model card"):
@@ -174,6 +187,8 @@ def test_a_question_needs_no_full_stop() -> None:
     [
         {"classes": "building"},
         {"bands": "red"},
+        {"bands": []},
+        {"classes": None},
         {"classes": [1, 2]},
         {"classes": ["a\x1b[31m"]},
         {"notes": "\x1b]0;a title\x07"},

@@ -129,7 +129,7 @@ def test_a_state_dict_becomes_a_model(tmp_path: Path, state: dict[str, torch.Ten
     assert (folder / "compact.safetensors").stat().st_size > 4 * sum(t.numel() for t in state.values()) - 10_000
 
 
-@pytest.mark.parametrize("wrapped", ["model.", "_orig_mod.module.", "model.module._orig_mod."])
+@pytest.mark.parametrize("wrapped", ["model.", "_orig_mod.module.", "model.module._orig_mod.", "net."])
 def test_what_wraps_a_network_is_taken_off_its_names(tmp_path: Path, wrapped: str) -> None:
     """Those of Lightning, and of two wrappers in the other order, were said not to be the network's."""
     tensors = {f"{wrapped}{name}": torch.ones(2) for name in ("backbone.weight", "model.bias")}

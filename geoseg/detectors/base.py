@@ -70,7 +70,7 @@ class ModelCard:
         for name in ("gsd_m", "score_threshold", "core", "halo"):
             object.__setattr__(self, name, _plain(getattr(self, name)))
         self._check_types()
-        names = {name.strip() for name in self.classes}
+        names = {name.strip() for name in self.classes or ()}
         if not names or "" in names or len(names) < len(self.classes):
             said = f"a model card with classes {self.classes!r}"
             raise ModelError(said, allowed="at least one name, each another, none of them empty")
@@ -115,6 +115,8 @@ class ModelCard:
     def _check_normalisation(self) -> None:
         if (self.mean is None) != (self.std is None):
             raise ModelError("a model card with only one of mean and std", allowed="both or neither")
+        if self.bands is not None and not self.bands:
+            raise ModelError("a model card with no bands", allowed="one or more; None: all of the raster as they are")
         mean, std, bands = self.mean or (), self.std or (), self.bands or self.mean or ()
         if not len(mean) == len(std) == len(bands) * bool(mean):
             raise ModelError(f"a model card with {len(mean)} means and {len(std)} deviations for {len(bands)} bands")

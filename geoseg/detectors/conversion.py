@@ -16,8 +16,6 @@ from geoseg.errors import ModelError, ResourceError
 
 NESTED = ("model", "state_dict", "model_state_dict")
 """Under which of its keys a training's checkpoint holds the network's tensors."""
-PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What wrappers (parallel training, averaging, compilation, Lightning) put before all names, one around the other."""
 
 
 def read_state(path: Path, *, pickled: bool = False) -> dict[str, Tensor]:
@@ -127,6 +125,7 @@ def _named(values: Any, path: Path) -> dict[str, Tensor]:
     }
     if not state:
         raise ModelError(f"{path}, which holds no weights", allowed="tensors by name, or those under 'model'")
-    while wrapped := next((each for each in PREFIXES if all(name.startswith(each) for name in state)), ""):
-        state = {name.removeprefix(wrapped): tensor for name, tensor in state.items()}
+    # What wrappers (parallel training, averaging, compilation, Lightning) put before all names, one around the other.
+    while len({name.partition(".")[0] for name in state}) == 1 and all("." in name for name in state):
+        state = {name.partition(".")[2]: tensor for name, tensor in state.items()}
     return state

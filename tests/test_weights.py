@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,25 @@ def test_what_is_no_name_is_told_as_such(wrong: Any) -> None:
 
 def test_a_device_of_torch_will_do(weights: Path) -> None:
     assert load_model(weights, device=torch.device("cpu")).card == load_model(weights, device="cpu").card
+
+
+def test_a_fork_of_a_process_that_had_loaded_a_model_is_refused_and_does_not_wait_for_ever() -> None:
+    code = (
+        "import os, signal, torch, geoseg, warnings\n"
+        "warnings.simplefilter('ignore')\n"  # newer Pythons warn of forks beside threads
+        "torch.set_num_threads(2)\n"
+        "geoseg.load_model('ships', device='cpu')\n"
+        "if not os.fork():\n"
+        "    signal.alarm(100)\n"
+        "    try:\n"
+        "        geoseg.load_model('ships', device='cpu')\n"
+        "    except geoseg.errors.ResourceError as error:\n"
+        "        print(error, flush=True)\n"
+        "    os._exit(0)\n"
+        "print(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "forked" in done.stdout and "spawn" in done.stdout and done.stdout.endswith("\n0\n")
 
 
 def test_unknown_model_names_the_nearest() -> None:

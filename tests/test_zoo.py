@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import geopandas as gpd
 import pytest
@@ -201,6 +202,22 @@ def test_a_pickle_that_is_cut_short_or_holds_other_things_is_refused(tmp_path: P
         torch.save(other, file, _use_new_zipfile_serialization=zipped)
         with pytest.raises(ModelError, match="holds no state dict"):
             read_state(file, pickled=True)
+
+
+def test_a_pickle_that_would_swell_is_refused(tmp_path: Path) -> None:
+    """Some kilobytes came to be as much memory as they said."""
+    numbers = torch.zeros(500, 500)
+    torch.save({"a": numbers}, tmp_path / "plain.pth")
+    with ZipFile(tmp_path / "plain.pth") as plain, ZipFile(tmp_path / "zipped.pth", "w", ZIP_DEFLATED) as zipped:
+        for entry in plain.infolist():
+            zipped.writestr(entry.filename, plain.read(entry))
+    torch.save({"a": numbers[:1, :1].expand(10**6, 10**6)}, tmp_path / "repeated.pth")
+    torch.save({"a": torch.zeros(4, device="meta")}, tmp_path / "meta.pth")
+    assert (tmp_path / "zipped.pth").stat().st_size < 10_000
+    assert torch.equal(read_state(tmp_path / "plain.pth", pickled=True)["a"], numbers)
+    for name, said in (("zipped", "more than its own size"), ("repeated", "no state dict"), ("meta", "no state dict")):
+        with pytest.raises(ModelError, match=said):
+            read_state(tmp_path / f"{name}.pth", pickled=True)
 
 
 def test_a_folder_of_transformers_becomes_a_model(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,10 @@ def read_mask2former(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _unpickled(path: Path) -> Any:
+    if _swells(path):
+        raise ModelError(
+            f"{path}, a zip file that holds more than its own size", allowed="what torch.save wrote: not compressed"
+        )
     try:
         # Said outright, for the environment could turn the default around.
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -105,8 +110,24 @@ def _unpickled(path: Path) -> Any:
         ) from error
 
 
+def _swells(path: Path) -> bool:
+    """Whether a zip file, as ``torch.save`` writes them, is larger inside: a small one could fill any memory."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return sum(entry.file_size for entry in file.infolist()) > path.stat().st_size
+    except Exception:  # no zip file, or a damaged one: torch says so
+        return False
+
+
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided
+    """A tensor with a number of its own in every place: one that repeats a few may be of any size."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
 
 
 def _named(values: Any, path: Path) -> dict[str, Tensor]:

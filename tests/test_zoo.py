@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from geoseg.detectors import added_models, load_model, model_card, model_digest, weights_path
 from geoseg.detectors.cards import user_folder
-from geoseg.detectors.conversion import read_state
+from geoseg.detectors.conversion import read_mask2former, read_state
 from geoseg.detectors.network import build
 from geoseg.detectors.weights import write_weights
 from geoseg.errors import ModelError
@@ -235,6 +235,28 @@ def test_a_folder_of_transformers_becomes_a_model(tmp_path: Path) -> None:
     for name, tensor in net.state_dict().items():
         torch.testing.assert_close(detector.net.state_dict()[name], tensor)
     assert len(detector.predict(chips(64, 96))) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("encoder_layers", 0, r"no place for \S+encoder\.layers\.0\."),  # what was learnt there was left out, unsaid
+        ("num_queries", 7, "without usable tensors for .*queries"),
+        ("hidden_dim", "wide", "which transformers cannot load .*hidden_dim"),
+    ],
+)
+def test_a_config_that_is_not_that_of_the_weights_is_refused(tmp_path: Path, key: str, value: Any, said: str) -> None:
+    from test_families import tiny_config
+
+    from geoseg.detectors.mask2former import build_mask2former
+
+    folder = tmp_path / "theirs"
+    net: Any = build_mask2former(tiny_config(), 2)
+    net.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(ModelError, match=said):
+        read_mask2former(folder)
 
 
 def test_names_that_are_taken(tmp_path: Path, yolo: bytes) -> None:

@@ -81,13 +81,21 @@ def read_mask2former(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+    except Exception as error:  # what transformers raises at configs that cannot be has no common base
         raise ModelError(f"{folder}, which transformers cannot load ({' '.join(str(error).split())[:300]})") from error
     lost = sorted(map(str, [*said["missing_keys"], *said["mismatched_keys"]]))
     if lost:
         raise ModelError(f"{folder}, without usable tensors for {', '.join(lost[:3])} ({len(lost)} in all)")
+    # What was learnt has these names; buffers of other versions of transformers may be there beside it.
+    spare = sorted(name for name in map(str, said["unexpected_keys"]) if name.endswith((".weight", ".bias")))
+    if spare:
+        raise ModelError(
+            f"{folder}, whose config.json has no place for {', '.join(spare[:3])} ({len(spare)} in all)",
+            allowed="the config.json that was saved with the weights",
+        )
     return _named(net.state_dict(), folder), config
 
 

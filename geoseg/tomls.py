@@ -71,7 +71,7 @@ def said(problem: ErrorDetails) -> str:
 def explained(error: ValidationError, path: str, text: str, kind: type[BaseModel]) -> ConfigError:
     """The first thing that is wrong, with its line; how many more there are. Without a ``path`` it is of no file."""
     # An unknown key first: a misspelt name also leaves the true one missing.
-    problems = sorted(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
+    problems = sorted(_own(error.errors(include_url=False)), key=lambda found: found["type"] != "extra_forbidden")
     first = problems[0]
     keys, section = _place(first["loc"], kind)
     line = _line_of(text, keys)
@@ -93,6 +93,16 @@ def explained(error: ValidationError, path: str, text: str, kind: type[BaseModel
     got = f"{name} = " if name else "settings that are "
     allowed = (rule[0].lower() + rule[1:]).replace("a valid tuple", "a list, [...]")  # TOML knows no tuples
     return ConfigError(f"{where}{got}{first['input']!r:.200}{more}", allowed=allowed)
+
+
+def _own(problems: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without lists that pydantic calls too short because it left out the tables in them that are wrong themselves."""
+    places = [problem["loc"] for problem in problems]
+    return [
+        problem
+        for problem, place in zip(problems, places, strict=True)
+        if problem["type"] != "too_short" or not any(other[:-1][: len(place)] == place for other in places)
+    ]
 
 
 def listed(section: type[BaseModel]) -> str:

@@ -225,7 +225,7 @@ REVIEW = _MODEL + '[[sources]]\nkind = "review"\nraster = "a.tif"\nfootprints = 
         ("[schedule]\nsteps = 5\n", "model is missing"),
         (TINY.format(steps=1).replace('["building"]', '1\nstart = "buildings"'), r"line 4: model\.classes = 1"),
         (TINY.format(steps=1).replace("gsd_m", "gsd"), r"line 5.*model.gsd is no setting.*gsd_m"),
-        (TINY.format(steps=1) + "higth = 5\n", r"line 24.*sources.higth.*Did you mean height"),
+        (TINY.format(steps=1) + "higth = 5\n", r"line 24.*sources\.higth is no setting\. .*Did you mean height"),
         (TINY.format(steps=-1), "steps"),
         (TINY.format(steps=1).replace('"town"', '"city"'), "scene"),
         (TINY.format(steps=1).replace("seed = 4", "scale = [0.0, 1.0]"), "scale.*greater than 0"),

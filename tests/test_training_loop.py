@@ -293,6 +293,7 @@ def test_two_processes_train_one_network_as_one_does_with_twice_the_batches(tmp_
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(re.findall("step 2", done.stderr)) == 1  # the first process alone speaks
+    assert done.stdout.split() == [str(out)]
     assert len(read_rows(Path(f"{out}.jsonl"))["training"]) == 1
     assert load_model(out, device="cpu").card.name == "tiny"
     first, second = (load_file(f"{script}.{rank}") for rank in (0, 1))

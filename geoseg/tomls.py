@@ -65,6 +65,8 @@ def said(problem: ErrorDetails) -> str:
     """What pydantic says of a value, without what it puts before the words of our own rules."""
     if problem["type"] == "model_type":
         return "a table of keys and values"
+    if problem["type"] == "union_tag_not_found":
+        return f"a table with a key {problem['ctx']['discriminator']}"
     return problem["msg"].removeprefix("Value error, ")
 
 
@@ -85,6 +87,11 @@ def explained(error: ValidationError, path: str, text: str, kind: type[BaseModel
             allowed=listed(section),
             remedy=f"Did you mean {_where_is(near[0], section, kind)}?" if near else "Take the line out",
         )
+    if first["type"] == "missing" and isinstance(keys[-1], int):  # of a list that ends too early
+        ends = [each for each in problems if each["type"] == "missing" and each["loc"][:-1] == first["loc"][:-1]]
+        more = f" (and {len(problems) - len(ends)} more)" if len(problems) > len(ends) else ""
+        wanted = max(int(each["loc"][-1]) for each in ends) + 1
+        return ConfigError(f"{where}{name} = {first['input']!r:.200}{more}", allowed=f"a list of {wanted}")
     if first["type"] == "missing":
         return ConfigError(f"{where}{name} is missing{more}", remedy="It has no default: say it")
     rule = said(first)
@@ -107,7 +114,7 @@ def _own(problems: list[ErrorDetails]) -> list[ErrorDetails]:
 
 def listed(section: type[BaseModel]) -> str:
     """The names that a table may hold."""
-    return ", ".join(section.model_fields)
+    return ", ".join(name for name, field in section.model_fields.items() if not field.exclude)
 
 
 def _place(loc: tuple[int | str, ...], kind: type[BaseModel]) -> tuple[Keys, type[BaseModel]]:

@@ -234,6 +234,13 @@ REVIEW = _MODEL + '[[sources]]\nkind = "review"\nraster = "a.tif"\nfootprints = 
         (TINY.format(steps=1) + "first_seed = -5000\n", "first_seed = -5000"),
         (TINY.format(steps=1) + "gsd_m = [-0.2, 0.35]\n", "gsd_m.*greater than 0"),
         (TINY.format(steps=1) + "gsd_m = [0.5, 0.35]\n", "gsd_m.*smaller first"),
+        (TINY.format(steps='"1"'), "line 11.*steps = '1'.*valid integer"),
+        (TINY.format(steps="true"), "line 11.*steps = True.*valid integer"),  # trained one step
+        (TINY.format(steps=1).replace("gsd_m = 0.3", 'gsd_m = "0.3"'), "line 5.*gsd_m = '0.3'.*valid number"),
+        (TINY.format(steps=1).replace("seed = 4", "scale = [0.7]"), r"line 16.*scale = \[0.7\]. Allowed: a list of 2"),
+        (RASTER.replace("gsd_m", "mean = [9]\ngsd_m", 1), r"mean = \[9\]. Allowed: a list of 3"),
+        ('root = "/data"\n' + RASTER, "root is no setting. Allowed: model, .*validation. Take"),
+        (RASTER.replace('kind = "raster"', ""), "Allowed: a table with a key 'kind'"),
         ("[model\n", "line 1"),
         (RASTER + 'label_column = "k"\nignore_labels = ["tree", "building"]\n', "as 'building' is"),
         (RASTER + 'ignore_labels = ["tree"]\n', "only with label_column"),

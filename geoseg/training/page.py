@@ -56,7 +56,7 @@ def page(
             legend = f'<i style="background:rgb{_TRUE}"></i>true<i style="background:rgb{_FOUND}"></i>found'
             pictures = "".join(_picture(look, config.model.score_threshold) for look in looks)
             parts.append(f"<h2>{escape(title)}</h2><p>{legend}; dark: nothing is punished there</p>{pictures}")
-    settings = json.dumps(config.model_dump(mode="json", exclude={"root"}), indent=1)
+    settings = json.dumps(config.model_dump(mode="json"), indent=1)
     parts.append(f"<h2>Settings</h2><pre>{escape(settings)}</pre>")
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(name)}</title>'

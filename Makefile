@@ -9,9 +9,11 @@ TEST_WORKERS ?= 2
 PYTHON ?=
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@for f in benchmarks/[a-z]*; do n=$${f#benchmarks/}; \
-	  printf "  make bench-%-8s benchmark: %s\n" "$${n%.py}" "$$f"; done
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@grep -l __main__ benchmarks/*.py benchmarks/*/__main__.py | while read -r f; do \
+	  n=$${f#benchmarks/}; n=$${n%/__main__.py}; n=$${n%.py}; \
+	  if [ -d "benchmarks/$$n" ]; then f=benchmarks/$$n/__init__.py; fi; \
+	  printf "  make %-24s %s\n" "bench-$$n" "$$(sed -n '1{s/^"""//;s/"""$$//;p;q;}' "$$f")"; done
 
 setup: $(STAMP) ## Make .venv and install geoseg with its development tools
 

@@ -1,5 +1,6 @@
-"""What the merge at seams costs: CPU seconds against one STRtree build, and next to dissolve and NMS; and how many
-outlines it holds at a time where it is done block by block.
+"""What the merge at seams costs: CPU seconds against one STRtree build, and next to dissolve and NMS.
+
+Also how many outlines it holds at a time where it is done block by block.
 
 python -m benchmarks.merge_cost [--most 1000000]
 """

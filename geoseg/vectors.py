@@ -20,6 +20,7 @@ from pyogrio.util import vsi_path
 from pyproj import CRS
 from pyproj.exceptions import CRSError, ProjError
 
+from geoseg.bends import bending
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
 from geoseg.paths import expanded
@@ -123,10 +124,13 @@ def _unreached(shapes: Shapes, grid: Grid, why: str) -> ConfigError:
 def reprojected(table: geopandas.GeoDataFrame, crs: CRS) -> geopandas.GeoDataFrame:
     """A table of polygons in another CRS. One that reaches round to the other end of it (degrees, Mercator) is cut at
     180 degrees into a MultiPolygon: else it would lie around the earth. One that moving its vertices alone would make
-    invalid (a hole that touches a wall between two of them) is repaired."""
+    invalid (a hole that touches a wall between two of them) is repaired. Long edges that the other CRS bends
+    get vertices (:func:`geoseg.bends.bending`)."""
+    if table.crs == crs:
+        return table.to_crs(crs)
+    fine = bending(table.geometry.to_numpy(), CRS(table.crs), crs)
+    table = table.set_geometry(geopandas.GeoSeries(fine, table.index, table.crs))
     moved = table.to_crs(crs)
-    if moved.crs == table.crs:
-        return moved
     west, _, east, _ = moved.geometry.bounds.to_numpy().T
     geod = crs.get_geod()
     radius = geod.a / crs.axis_info[0].unit_conversion_factor if geod else np.inf

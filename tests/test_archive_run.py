@@ -351,3 +351,32 @@ def test_the_commands(tmp_path: Path, weights: Path) -> None:
     config.write_text(config.read_text().replace("workers", "wrokers"))
     wrong = geoseg("run", config)
     assert wrong.exit_code == 2 and "Did you mean workers" in wrong.output
+
+
+def test_items_of_a_search_that_give_no_scene_are_refused_scenes_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    items = [item(number, assets={"image": {"href": f"{number}.tif", "type": "image/tiff"}}) for number in range(2)]
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        scene(tmp_path / "in" / f"{number}.tif", ground(80, 120, *GOOD), row=200 * number)
+    items[1]["assets"]["second"] = items[1]["assets"]["image"]
+    config = configured(tmp_path, input={"stac": {"url": "in/items.json"}})
+    item_collection(items[1:], tmp_path / "in" / "items.json")
+    none = run_archive(config, model=BOXES)
+    assert (none.exit_code, dict(none.counts)) == (2, {"refused": 1})
+    item_collection(items, tmp_path / "in" / "items.json")
+    one = run_archive(config, model=BOXES)
+    assert (one.exit_code, dict(one.counts)) == (1, {"done": 1, "refused": 1})
+    bad = next(
+        each
+        for each in json.loads((tmp_path / "out" / "summary.json").read_text())["scenes"]
+        if each["state"] == "refused"
+    )
+    assert bad["name"] == "scene-01" and "'image', 'second'" in bad["error"] and bad["code"] == 2
+    del items[1]["assets"]["second"]
+    item_collection(items, tmp_path / "in" / "items.json")
+    both = run_archive(config, model=BOXES)
+    assert (both.exit_code, both.counts["done"], both.counts["gone"], both.unchanged) == (0, 2, 1, 1)
+    assert sorted(path.name for path in (tmp_path / "out" / "scenes").glob("*.gpkg")) == [
+        "scene-00.gpkg",
+        "scene-01.gpkg",
+    ]

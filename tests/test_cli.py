@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -73,7 +74,18 @@ def test_help_names_a_type_where_there_is_a_value() -> None:
     for words in (("extract",), ("models",), ("models", "add"), ()):
         said = cli(*words, "--help").output
         assert said.count("<bool>") <= 1, said  # of typer's own --help
-    assert "<float>" in cli("extract", "--help").output
+    listed = " ".join(cli("extract", "--help").output.split())
+    for said in ("RASTER", "LOW,HIGH", "0..1", "--core N ", "Unset: the model's"):
+        assert said in listed, said
+
+
+def test_help_calls_what_is_given_by_the_names_in_the_docs() -> None:
+    """RASTER, CONFIG, ...: the texts beside them, and docs/cli.md, speak of these."""
+    docs = (Path(__file__).parents[1] / "docs" / "cli.md").read_text(encoding="utf-8")
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        for given in (p.metavar for p in command.params if p.param_type_name == "argument"):
+            assert re.search(rf"geoseg {name} .*\b{given}\b", docs), (name, given)
 
 
 def test_no_help_is_taken_for_markup() -> None:
@@ -825,3 +837,11 @@ def test_a_signal_while_the_network_is_at_work(tmp_path: Path, stop: signal.Sign
         _, told = process.communicate(timeout=120)
     assert process.returncode == 130, told
     assert "interrupted" in told and not (tmp_path / "out.gpkg").exists()
+
+
+def test_a_command_in_a_folder_that_is_gone_says_so(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    script = "import os; os.chdir('gone'); os.rmdir('../gone'); from geoseg.cli import main; main()"
+    command = [sys.executable, "-c", script, "status", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 4 and "the folder that this was started in" in done.stderr, done

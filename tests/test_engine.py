@@ -22,7 +22,7 @@ from distributed import Client, LocalCluster, Worker
 
 from geoseg.engine import IN_FLIGHT, Engine, clusters, memory
 from geoseg.engine.room import Room
-from geoseg.errors import ModelError, RasterError, ResourceError
+from geoseg.errors import ClusterError, ModelError, RasterError, ResourceError
 from geoseg.tiling import Block, Plan, Tiling
 from geoseg.watch import HungError, Watched
 from geoseg.window import Window
@@ -118,6 +118,14 @@ def test_what_dask_remembers_of_each_task_does_not_pile_up(
 
 def _few() -> None:
     memory.NAMES = 20
+
+
+def test_no_scheduler_and_no_worker_outlives_its_run() -> None:
+    """Dask holds them by the methods that it noted, for good: in a notebook all of every run."""
+    list(map_blocks(_place, _plan(2, 3).blocks(), workers=2))
+    gc.collect()
+    kinds = (clusters._OfflineScheduler, clusters._OfflineWorker)
+    assert not [each for each in gc.get_objects() if isinstance(each, kinds)]
 
 
 class _Leaves:
@@ -439,6 +447,31 @@ def test_a_scheduler_that_is_not_there_ends_in_an_error() -> None:
     # A client that an error keeps is closed when Python ends, which takes seconds and says so in a traceback.
     gc.collect()
     assert not [each for each in gc.get_objects() if type(each) is Client and id(each) not in before], told
+
+
+@pytest.mark.parametrize(
+    ("address", "settings"),
+    [
+        ("tls://127.0.0.1:9", {"distributed.comm.tls.ca-file": None}),
+        ("tls://127.0.0.1:9", {"distributed.comm.tls.ca-file": "not-there.pem"}),
+        ("tcp://127.0.0.1:9", {"distributed.comm.require-encryption": True}),
+    ],
+)
+def test_a_cluster_with_tls_that_is_not_set_up_here_is_no_fault_of_geoseg(
+    address: str, settings: dict[str, Any]
+) -> None:
+    with dask.config.set(settings), pytest.raises(ClusterError, match="does not answer") as told:
+        list(map_blocks(_place, _plan(1, 2).blocks(), scheduler=address, patience_s=0.5))
+    assert "DASK_DISTRIBUTED__COMM__TLS__CA_FILE" in str(told.value)
+
+
+def test_processes_that_do_not_start_say_why() -> None:
+    with (
+        dask.config.set({"distributed.comm.require-encryption": True}),
+        pytest.raises(ResourceError, match="TLS"),
+        clusters.processes(1, 1),
+    ):
+        raise AssertionError("started")
 
 
 def test_a_failure_without_words_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -312,3 +313,10 @@ def test_metres_that_are_said_to_be_degrees_are_refused() -> None:
     for pair in ((found, truth), (truth, found)):
         with pytest.raises(ConfigError, match=r"cannot be laid in one plane.*true CRS"):
             evaluate(*pair)
+
+
+@pytest.mark.parametrize("iou", ["0.5", None, [0.5], 0.0, 1.5, float("nan")])
+def test_a_threshold_that_is_none_is_refused(iou: Any) -> None:
+    one = table(boxes((0, 0, 2, 1)))
+    with pytest.raises(ConfigError, match="an IoU threshold of"):
+        evaluate(one, one, iou=iou)

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from networks import EightBit, Queries, Yolo, chips, exported
+from networks import EightBit, Queries, Yolo, chips, exported, left_behind
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 from torch.nn import functional as F
@@ -470,6 +470,12 @@ def test_bands_that_come_last_are_told(shape: list[int | str]) -> None:
         described(["images"], [shape], ["tensor(float)"])
 
 
+@pytest.mark.parametrize("shape", [[1, 3, 10**6, 10**6], ["n", 10**9, "h", "w"], [3, 640, 20_000]])
+def test_images_that_no_machine_has_room_for_are_refused_before_one_is_made(shape: list[int | str]) -> None:
+    with pytest.raises(ModelError, match=r"images of the shape.*16384 rows, columns and bands"):
+        described(["images"], [shape], ["tensor(float)"])
+
+
 def test_a_network_of_8_bit_values_gets_no_wider_ones(yolo: tuple[Yolo, bytes]) -> None:
     """They were wrapped modulo 256: other values with the same answer."""
     data = exported(EightBit(yolo[0]), (HEIGHT, WIDTH), outputs=["output0", "output1"], dtype=torch.uint8)
@@ -509,6 +515,16 @@ def test_files_that_are_no_network_are_refused(tmp_path: Path) -> None:
             check_onnx(data, tmp_path / "x.onnx")
 
 
+def test_a_file_of_a_later_onnx_is_refused_with_the_reason(yolo: tuple[Yolo, bytes]) -> None:
+    """onnxruntime tells it after some three hundred letters of where in its own source it noticed."""
+    import onnx
+
+    model = onnx.load_model_from_string(yolo[1])
+    model.ir_version = 99
+    with pytest.raises(ModelError, match="IR version: 99"):
+        Session(model.SerializeToString(), "cpu")
+
+
 def test_tensors_in_other_files_are_refused(yolo: tuple[Yolo, bytes], tmp_path: Path) -> None:
     import onnx
 
@@ -533,3 +549,10 @@ def test_operators_that_need_other_code_are_refused(domain: str, kind: str) -> N
     )  # fmt: skip
     with pytest.raises(ModelError, match=kind):
         check_onnx(helper.make_model(graph).SerializeToString(), "m.onnx")
+
+
+def test_nobody_is_told_what_is_run(yolo: tuple[Yolo, bytes], tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(yolo[1])
+    script = "from pathlib import Path; from geoseg.detectors.onnx_session import Session"
+    (tmp_path / "home").mkdir()
+    assert left_behind(f"{script}; Session(Path('../m.onnx').read_bytes())", tmp_path / "home") == []

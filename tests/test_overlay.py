@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -21,7 +22,7 @@ from geoseg import overlay
 from geoseg.errors import ConfigError, RasterError
 from geoseg.grid import Grid
 from geoseg.overlay import preview, read_view, to_picture
-from geoseg.picture import Entry, scale_bar, with_legend
+from geoseg.picture import Entry, lines, scale_bar, with_legend
 from geoseg.sinks import write
 from geoseg.sinks.colours import ERROR_COLOURS, GREY, label_colours
 from geoseg.window import Window
@@ -250,6 +251,14 @@ def test_shapes_in_a_hole_are_not_erased(tmp_path: Path) -> None:
     assert changed[120, 180] and not changed[120, 150]
 
 
+@pytest.mark.parametrize(("width", "drawn"), [(2.2, 2.25), (1.5, 1.75)])
+def test_outlines_are_as_wide_as_they_should_be_and_half_of_that_at_the_edge(width: float, drawn: float) -> None:
+    grid = Grid(crs=CRS.from_epsg(32645), transform=Affine(1, 0, 350_000, 0, -1, 3_050_000), height=30, width=40)
+    cover = lines(np.array([shapely.box(9.6, 4, 40, 30)], dtype=object), grid, width)
+    assert cover[15, :30].sum() == pytest.approx(drawn, abs=0.01) == cover[:20, 25].sum()
+    assert cover[15, 30:].sum() == pytest.approx((drawn - 0.25) / 2, abs=0.01) == cover[20:, 25].sum()
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     made = scene(tmp_path)
     with pytest.raises(ConfigError, match=r"\.png"):
@@ -299,3 +308,22 @@ def test_footprints_of_elsewhere_are_told(tmp_path: Path, caplog: pytest.LogCapt
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         f"none of the {len(truth)} {name} lie in the picture" for name in ("footprints", "truth")
     ]
+
+
+def test_rows_of_two_runs_are_drawn_each_in_its_colour(tmp_path: Path) -> None:
+    """Of tables put together with pandas.concat the names in the index are there twice."""
+    one = scene(tmp_path)
+    both = gpd.GeoDataFrame(pd.concat([one.footprints, one.footprints.assign(label="shed")]))
+    plain = preview(one.path, both.reset_index(drop=True), tmp_path / "plain.png")
+    twice = preview(one.path, both, tmp_path / "twice.png", truth=both)
+    assert both.index.has_duplicates and plain.read_bytes() != twice.read_bytes()  # the truth lies on top
+    assert preview(one.path, both, tmp_path / "twice.png").read_bytes() == plain.read_bytes()
+    errors = both.drop(columns="label").assign(kind=["false", "missed"])
+    assert preview(one.path, errors, tmp_path / "errors.png").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"window": (0, 0, 10, 10)}, {"max_side": "800"}, {"max_side": math.nan}])
+def test_arguments_of_another_kind_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    one = scene(tmp_path)
+    with pytest.raises(ConfigError, match=r"a window of type tuple|a picture of"):
+        preview(one.path, one.footprints, tmp_path / "a.png", **wrong)

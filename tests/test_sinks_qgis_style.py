@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.sinks.colours import PALETTE, label_colours
-from geoseg.sinks.qgis_style import FIELD_LOOKS, footprints_qml, gaps_qml
+from geoseg.sinks.qgis_style import FIELD_LOOKS, footprints_qml, gaps_qml, tiles_qml
 
 COLUMNS = ["id", "label", "score", "area_m2", "lon", "mine"]
 
@@ -54,6 +54,24 @@ def test_gaps_are_hatched_by_reason() -> None:
     angles = [p.find("Option/Option[@name='angle']") for p in patterns]
     assert [c.get("value") for c in root.findall(".//category")] == ["failed", "nodata", ""]
     assert len({a.get("value") for a in angles if a is not None}) == 3
+
+
+@pytest.mark.parametrize("qml", [gaps_qml(["reason"], ["nodata"]), tiles_qml(window=True), tiles_qml(window=False)])
+def test_grey_lines_have_a_light_rim_for_dark_imagery(qml: str) -> None:
+    def told(line: ET.Element, name: str) -> str:
+        option = line.find(f"Option/Option[@name='{name}']")
+        assert option is not None
+        return option.get("value", "")
+
+    seen = 0
+    for symbol in ET.fromstring(qml).iter("symbol"):
+        rims_and_lines = symbol.findall("layer[@class='SimpleLine']")
+        for rim, line in zip(rims_and_lines[::2], rims_and_lines[1::2], strict=True):  # the first is drawn first
+            assert told(rim, "line_color").startswith("255,255,255") and told(line, "line_color") == "90,90,90,255"
+            assert float(told(rim, "line_width")) > float(told(line, "line_width"))
+            assert (rim.get("locked"), line.get("locked")) == ("1", "0")  # another colour is given to the line alone
+            seen += 1
+    assert seen
 
 
 def test_a_table_without_labels_gets_one_symbol() -> None:

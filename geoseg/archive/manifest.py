@@ -134,7 +134,9 @@ class Manifest:
             )
             return
         (number,) = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM scene").fetchone()
-        name = distinct(named(template, scene, number), self._taken)
+        # One that is refused already takes no name from what it may be once it is mended: that has another href.
+        refused = "refused" in scene.extra
+        name = f".{number}" if refused else distinct(named(template, scene, number), self._taken)
         self._db.execute(
             "INSERT INTO scene (id, href, name, output, folded, round, state, acquired, extra)"
             " VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?)",

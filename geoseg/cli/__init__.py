@@ -36,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, vectorize, plan, doctor, evaluate, export, preview, review, train, run, status, stac):
+for command in (extract, run, status, vectorize, plan, evaluate, preview, export, review, train, stac, doctor):
     app.command()(command)
 app.add_typer(models, name="models")
 

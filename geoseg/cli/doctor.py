@@ -17,7 +17,7 @@ _LOOK = {"ok": ("ok", "green"), "warn": ("warning", "yellow"), "broken": ("BROKE
 
 
 def doctor(
-    as_json: Annotated[bool, flag("--json", help="The checks as one JSON array.")] = False,
+    as_json: Annotated[bool, flag("--json", help="Print the checks as one JSON array.")] = False,
     quiet: Annotated[bool, flag("--quiet", "-q", help="Only what is wrong.")] = False,
     verbose: Verbose = False,
 ) -> None:

@@ -25,24 +25,31 @@ _LOW = 0.2
 
 
 def evaluate(
-    pred: Annotated[Path, typer.Argument(help="Footprints: a GeoPackage, GeoParquet, GeoJSON, ... or COCO results.")],
-    truth: Annotated[Path, typer.Argument(help="True outlines, in any CRS; or COCO JSON.")],
-    iou: Annotated[float, typer.Option(help="A pair counts from this intersection over union on.")] = 0.5,
+    pred: Annotated[
+        Path, typer.Argument(metavar="PRED", help="Footprints: GeoPackage, GeoParquet, GeoJSON, ... or COCO.")
+    ],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="True outlines, in any CRS; or COCO JSON.")],
+    iou: Annotated[
+        float, typer.Option(metavar="0..1", help="Intersection over union from which on a pair counts.")
+    ] = 0.5,
     aoi: Annotated[
         str | None,
         typer.Option(
-            help="Count only inside: a vector file, w,s,e,n in degrees, or WKT. Unset: where PRED's run looked."
+            metavar="AREA",
+            help="Count only inside: a vector file, west,south,east,north in degrees, or WKT in longitude, latitude. "
+            "Unset: where PRED's run looked.",
         ),
     ] = None,
     any_label: Annotated[bool, flag("--any-label", help="Match outlines whatever their labels.")] = False,
     sweep: Annotated[bool, flag("--sweep", help="Also all figures at the score threshold with the best F1.")] = False,
     errors: Annotated[
-        Path | None, typer.Option(help="Write what was missed, false, poor, split ... as a layer for QGIS (.gpkg).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write what was missed, false, poor, split ... as a layer for QGIS (.gpkg)."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write all figures and curves: .json, or .html to look at.")
+        Path | None, typer.Option(metavar="FILE", help="Write all figures and curves: .json, or .html to look at.")
     ] = None,
-    as_json: Annotated[bool, flag("--json", help="All figures as one JSON object.")] = False,
+    as_json: Annotated[bool, flag("--json", help="Print all figures as one JSON object.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Precision, recall, F1, average precision, outlines and errors, against the truth."""

@@ -21,9 +21,13 @@ class Masks(StrEnum):
 
 
 def export(
-    footprints: Annotated[Path, typer.Argument(help="Polygons: a GeoPackage, GeoParquet, GeoJSON, ...")],
-    raster: Annotated[str, typer.Option(help="The raster that they lie on; they are given in its pixels.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="COCO file to write (.json).")],
+    footprints: Annotated[
+        Path, typer.Argument(metavar="FOOTPRINTS", help="Polygons: GeoPackage, GeoParquet, GeoJSON, ...")
+    ],
+    raster: Annotated[
+        str, typer.Option(metavar="RASTER", help="The raster that they lie on; they are given in its pixels.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="COCO file to write (.json).")],
     masks: Annotated[
         Masks, typer.Option(help="polygon: as exact as they are; rle: whole pixels. Holes are always rle.")
     ] = Masks.polygon,

@@ -48,22 +48,33 @@ if TYPE_CHECKING:
 def extract(
     raster: Raster,
     output: OutputFile,
-    model: Annotated[str, typer.Option("--model", "-m", help="Bundled model (see `geoseg models`) or weights file.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="MODEL", help="Name from `geoseg models`, or a weights file.")
+    ],
     aoi: Aoi = None,
     config: Config = None,
     score_threshold: ScoreThreshold = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N, mps or openvino.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="auto (default), cpu, cuda, cuda:N, mps, openvino or tensorrt.")
+    ] = None,
     core: Core = None,
     halo: Halo = None,
     scheduler: Scheduler = None,
     workers: Workers = None,
     processes: Processes = None,
-    store: Annotated[str | None, typer.Option(help="Keep predictions in this folder (or URL), and use them.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Keep predictions in this folder (or URL), and use those there."),
+    ] = None,
     assume_crs: AssumeCrs = None,
-    bands: Annotated[str | None, typer.Option(help="Which band is which: red=3,green=2,blue=1.")] = None,
-    scaling: Annotated[str | None, typer.Option(help="Raster values that become 0 and 255: LOW,HIGH.")] = None,
+    bands: Annotated[
+        str | None, typer.Option(metavar="BANDS", help="Which band is which, from 1: red=3,green=2,blue=1.")
+    ] = None,
+    scaling: Annotated[
+        str | None, typer.Option(metavar="LOW,HIGH", help="Raster values that become 0 and 255.")
+    ] = None,
     stretch: Annotated[
-        str | None, typer.Option(help="The same by percentiles, measured once per raster: 2,98.")
+        str | None, typer.Option(metavar="LOW,HIGH", help="The same by percentiles, measured once per raster: 2,98.")
     ] = None,
     regularize: Regularize = None,
     keep_overlaps: KeepOverlaps = False,

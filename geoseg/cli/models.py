@@ -18,7 +18,7 @@ models = typer.Typer(invoke_without_command=True)
 @models.callback()
 def _list(
     context: typer.Context,
-    as_json: Annotated[bool, flag("--json", help="The model cards as one JSON array.")] = False,
+    as_json: Annotated[bool, flag("--json", help="Print the whole cards, as one JSON array.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """List the models that have names: the bundled ones and those that were added."""
@@ -44,9 +44,15 @@ def _list(
 
 @models.command()
 def add(
-    file: Annotated[Path, typer.Argument(help="Weights: .safetensors, .onnx, or a folder that transformers saved.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Weights: .safetensors, .onnx, or a folder that transformers saved.")
+    ],
     card: Annotated[
-        Path | None, typer.Option(help="The model card (TOML; templates are in configs/models); default: FILE's own.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The model card (TOML; templates are in configs/models). Unset: the one in the weights.",
+        ),
     ] = None,
     pickle: Annotated[bool, flag("--pickle", help="FILE may be a .pth: only its tensors are read.")] = False,
     force: Annotated[bool, flag("--force", help="Replace a model of that name that was added before.")] = False,
@@ -61,8 +67,12 @@ def add(
 
 @models.command()
 def export(
-    model: Annotated[str, typer.Argument(help="A Mask R-CNN: a name from `geoseg models`, or a weights file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="ONNX file to write; its card goes beside it.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A Mask R-CNN: name from `geoseg models`, or a weights file.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="ONNX to write; its card goes beside it.")
+    ],
     verbose: Verbose = False,
 ) -> None:
     """Write a model as one ONNX file, from pixels to boxes, scores and masks, for any size of image."""

@@ -12,41 +12,77 @@ from geoseg.errors import ConfigError
 from geoseg.paths import expanded
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
     from geoseg.config import Settings
 
 # What several commands take, said once.
-Raster = Annotated[str, typer.Argument(help="The raster.")]
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, as its file names it.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder of a run of `geoseg run`.")]
 Aoi = Annotated[
     str | None,
     typer.Option(
-        help="Only objects with a point inside in this area, whole: a vector file, w,s,e,n in degrees, or WKT."
+        metavar="AREA",
+        help="Only objects in this area, whole as far as a halo around it. A vector file, west,south,east,north in "
+        "degrees, or WKT in longitude, latitude.",
     ),
 ]
-AssumeCrs = Annotated[str | None, typer.Option(help="CRS of a raster that states none.")]
-Config = Annotated[Path | None, typer.Option(help="Settings (TOML); options here win over it.")]
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings (TOML); options given here win over it.")]
 OutputFile = Annotated[
-    Path, typer.Option("--output", "-o", help="File to write (.gpkg, .parquet, .fgb, .geojson), or folder.")
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="PATH", help="File to write (.gpkg, .parquet, .fgb, .geojson), or a folder (Parquet)."
+    ),
 ]
-Core = Annotated[
-    str | None, typer.Option(help="Side of a tile's core, in pixels the model sees; ROWS,COLUMNS where they differ.")
+ScoreThreshold = Annotated[
+    float | None, typer.Option(metavar="0..1", help="Drop what scores less. Unset: the model's threshold.")
 ]
-Halo = Annotated[str | None, typer.Option(help="Rim around the core, in the same pixels; likewise.")]
-ScoreThreshold = Annotated[float | None, typer.Option(help="Drop what scores less, 0 to 1.")]
 Regularize = Annotated[
     str | None,
-    typer.Option(help="Redraw outlines: none, buildings (right angles) or ships (hulls); unset: as the model asks."),
+    typer.Option(
+        metavar="HOW", help="Redraw outlines: none, buildings (right angles) or ships (hulls). Unset: the model's way."
+    ),
 ]
-KeepOverlaps = Annotated[bool, flag("--keep-overlaps", help="Let footprints of a class overlap.")]
-Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")]
-Workers = Annotated[int | None, typer.Option(help="Threads on this machine, of each process.")]
-Processes = Annotated[int | None, typer.Option(help="Processes on this machine; unset: only this one.")]
-DryRun = Annotated[bool, flag("--dry-run", help="Check everything, say what would be done.")]
-Again = Annotated[bool, flag("--again", help="Work even where OUTPUT is whole and of this very run already.")]
-Force = Annotated[bool, flag("--force", help="Replace an output that looks open elsewhere.")]
-ReportFile = Annotated[Path | None, typer.Option(help="Also write the run's report, as JSON.")]
+KeepOverlaps = Annotated[
+    bool, flag("--keep-overlaps", help="Let footprints of a class overlap; else each square metre belongs to one.")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Dask scheduler, e.g. tcp://host:8786. Unset: the settings', else threads of this process.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Threads of each process on this machine. Unset: one per CPU, 2 to 8; with --processes, 2."
+    ),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Processes on this machine, each with a network of its own. Unset: this one alone."),
+]
+Core = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N",
+        help="Side of a tile's core, in pixels the model sees; ROWS,COLS where they differ. Unset: the model's.",
+    ),
+]
+Halo = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N", help="Rim around the core, in the same pixels; ROWS,COLS where they differ. Unset: the model's."
+    ),
+]
+AssumeCrs = Annotated[str | None, typer.Option(metavar="CRS", help="CRS of a raster that states none: EPSG:32645.")]
+Raster = Annotated[str, typer.Argument(metavar="RASTER", help="GeoTIFF, COG, JPEG 2000, or a VRT of local GeoTIFFs.")]
+DryRun = Annotated[bool, flag("--dry-run", help="Check everything, say what would be done; write nothing.")]
+Again = Annotated[
+    bool, flag("--again", help="Work even where the output is whole and comes from this very run already.")
+]
+Force = Annotated[
+    bool, flag("--force", help="Replace a GeoPackage that looks open for editing, or holds layers of yours.")
+]
+ReportFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the run's report, as JSON.")]
 
 
 def settings_with(file: Path | None, overrides: dict[str, dict[str, Any]]) -> Settings:
@@ -62,6 +98,7 @@ def settings_with(file: Path | None, overrides: dict[str, dict[str, Any]]) -> Se
     from pydantic import ValidationError
 
     from geoseg.config import Settings, read_settings
+    from geoseg.tomls import said
 
     values = (read_settings(file) if file else Settings()).model_dump()
     places = [key for key in ("scheduler", "processes") if overrides.get("engine", {}).get(key) is not None]
@@ -83,17 +120,7 @@ def settings_with(file: Path | None, overrides: dict[str, dict[str, Any]]) -> Se
         first = error.__cause__.errors(include_url=False)[0]
         names = [str(part) for part in first["loc"] if not isinstance(part, int)]
         option = "--" + names[1].replace("_", "-") if len(names) > 1 else names[0]
-        raise ConfigError(f"{option} {first['input']}", allowed=_allowed(first)) from error
-
-
-def _allowed(problem: ErrorDetails) -> str:
-    """What pydantic says of a value, in words for somebody at a command line."""
-    from geoseg.tomls import said
-
-    bounds = problem.get("ctx", {})
-    if "pattern" in bounds and "device" in problem["loc"]:
-        return "auto, cpu, cuda, cuda:N, mps, openvino (Mask R-CNNs, ONNX models), tensorrt (ONNX models)"
-    return said(problem).removeprefix("Input should be ")
+        raise ConfigError(f"{option} {first['input']}", allowed=said(first).removeprefix("Input should be ")) from error
 
 
 def model_file(model: str | None) -> Path | None:

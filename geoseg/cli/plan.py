@@ -26,10 +26,12 @@ _DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON"}
 
 def plan(
     raster: Raster,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .gpkg (two layers), .fgb, .geojson.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="To write: .gpkg (two layers), .fgb, .geojson.")
+    ],
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Take GSD, core and halo from its card; it is not loaded."),
+        typer.Option("--model", "-m", metavar="MODEL", help="Take GSD, core and halo from its card; it is not loaded."),
     ] = None,
     aoi: Aoi = None,
     config: Config = None,

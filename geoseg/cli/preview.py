@@ -14,11 +14,13 @@ from geoseg.paths import distinct
 
 def preview(
     raster: Raster,
-    footprints: Annotated[Path, typer.Argument(help="Footprints to draw on it.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")],
-    truth: Annotated[Path | None, typer.Option(help="True outlines to draw as well.")] = None,
-    max_side: Annotated[int, typer.Option(min=64, help="Longer side of the picture, in pixels.")] = 1600,
-    config: Annotated[Path | None, typer.Option(help="Settings (TOML) of the run: its raster section counts.")] = None,
+    footprints: Annotated[Path, typer.Argument(metavar="FOOTPRINTS", help="Footprints to draw on it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="PNG to write.")],
+    truth: Annotated[Path | None, typer.Option(metavar="FILE", help="True outlines to draw as well.")] = None,
+    max_side: Annotated[int, typer.Option(min=64, metavar="PIXELS", help="Longer side of the picture.")] = 1600,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings (TOML) of the run: its raster section counts.")
+    ] = None,
     assume_crs: AssumeCrs = None,
     verbose: Verbose = False,
 ) -> None:

@@ -12,9 +12,12 @@ from geoseg.paths import expanded
 
 
 def review(
-    footprints: Annotated[Path, typer.Argument(help="GeoPackage that geoseg wrote; it stays as it is.")],
+    footprints: Annotated[
+        Path, typer.Argument(metavar="FOOTPRINTS", help="GeoPackage that geoseg wrote; it stays as it is.")
+    ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Copy to write; else FOOTPRINTS.review.gpkg beside it.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Copy to write. Unset: FOOTPRINTS.review.gpkg beside it."),
     ] = None,
     force: Annotated[bool, flag("--force", help="Replace a copy that may hold corrections.")] = False,
     verbose: Verbose = False,

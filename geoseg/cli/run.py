@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def run(
-    config: Annotated[Path, typer.Argument(help="The run (TOML): see configs/runs/archive.toml.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="The run (TOML); configs/runs/archive.toml has every key.")
+    ],
     dry_run: DryRun = False,
     scheduler: Scheduler = None,
     log_format: LogFormatOption = LogFormat.text,

@@ -12,9 +12,11 @@ from geoseg.cli.options import RunFolder
 
 def stac(
     folder: RunFolder,
-    model: Annotated[str | None, typer.Option("--model", help="The run's model or weights file.")] = None,
-    licence: Annotated[str, typer.Option("--licence", help="Of the outputs: an SPDX identifier, or other.")] = "other",
-    title: Annotated[str, typer.Option("--title", help="Of the Collection, one line.")] = "",
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="The run's model, where its weights have moved.")
+    ] = None,
+    licence: Annotated[str, typer.Option("--licence", metavar="SPDX", help="Licence of the outputs.")] = "other",
+    title: Annotated[str, typer.Option("--title", metavar="TEXT", help="Title of the Collection, one line.")] = "",
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,
     quiet: Quiet = False,

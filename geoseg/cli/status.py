@@ -26,7 +26,7 @@ _STATES = {
 
 def status(
     folder: RunFolder,
-    as_json: Annotated[bool, flag("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, flag("--json", help="Print one JSON object.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Say how far a run is: while it goes on, after it, and after a crash."""

@@ -12,16 +12,22 @@ from geoseg.paths import expanded
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="TOML file: what to train, on what, for how long.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file: what to train, on what, for how long.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Weights file to write; else CONFIG's name here.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Weights to write. Unset: CONFIG's name, .safetensors, in this folder.",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's curves.")] = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    tensorboard: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder for TensorBoard's curves.")] = None,
     stop_after: Annotated[
         float | None,
         typer.Option(
-            min=0, metavar="MINUTES", help="Stop with a checkpoint after this time; the same command goes on."
+            min=0, metavar="MINUTES", help="Stop with a checkpoint after so many minutes; the same command goes on."
         ),
     ] = None,
     verbose: Verbose = False,

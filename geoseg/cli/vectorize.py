@@ -30,7 +30,9 @@ from geoseg.paths import distinct, expanded
 
 
 def vectorize(
-    store: Annotated[str, typer.Argument(help="Folder or URL that `geoseg extract --store` has filled.")],
+    store: Annotated[
+        str, typer.Argument(metavar="STORE", help="Folder or URL that `geoseg extract --store` has filled.")
+    ],
     output: OutputFile,
     config: Config = None,
     score_threshold: ScoreThreshold = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -98,6 +99,9 @@ def _core() -> Any:
 
 
 def _openvino() -> Any:
+    # Its converter sends what it is given to do, and on what machine, to its maker by way of Google Analytics; without
+    # this package it uses the stub that it has for that case.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:

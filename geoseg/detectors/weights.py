@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -79,17 +80,32 @@ def check_fit(net: nn.Module, state: dict[str, Tensor], path: str | Path) -> Non
         ModelError: names or shapes that differ from the network's, named one by one.
     """
     own = {name: t for name, t in net.state_dict().items() if "num_batches_tracked" not in name}
-    wrong = sorted(set(own) ^ set(state)) + [
-        f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}"
-        for name in sorted(set(own) & set(state))
-        if own[name].shape != state[name].shape
+    wrong = [
+        *_some("without", sorted(set(own) - set(state))),
+        *_some("with", sorted(set(state) - set(own))),
+        *(
+            f"{name} {_form(state[name])} for {_form(own[name])}"
+            for name in sorted(set(own) & set(state))
+            if _form(own[name]) != _form(state[name])
+        ),
     ]
     if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ModelError(
-            f"{path}, whose tensors do not fit its card's architecture and classes: {', '.join(wrong[:3])}{more}",
+            f"{path}, whose tensors do not fit its card's architecture and classes: {'; '.join(wrong[:3])}",
             allowed="tensors of exactly the network that the card describes",
         )
+
+
+def _some(how: str, names: Sequence[str]) -> list[str]:
+    """The first of some names, and how many more there are."""
+    if not names:
+        return []
+    return [f"{how} {', '.join(names[:2])}" + (f" and {len(names) - 2} more" if len(names) > 2 else "")]
+
+
+def _form(tensor: Tensor) -> str:
+    """Shape, and whether its numbers are whole ones: what was stored as such for floats is no weight of the network."""
+    return f"{tuple(tensor.shape)}" + ("" if tensor.is_floating_point() else f" of {tensor.dtype}")
 
 
 def _compact(name: str, tensor: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from geoseg.components import components
 from geoseg.errors import ConfigError
+from geoseg.polygons import come_near
 
 # An IoU is a quotient of computed areas: one that is exactly the threshold on paper may miss it by rounding.
 _ROUNDING = 1e-9
@@ -83,8 +85,8 @@ class Overlaps:
         Raises:
             ConfigError: a threshold out of range.
         """
-        if not 0.0 < iou <= 1.0:
-            raise ConfigError(f"an IoU threshold of {iou}", allowed="above 0, at most 1")
+        if not isinstance(iou, Real) or not 0.0 < iou <= 1.0:
+            raise ConfigError(f"an IoU threshold of {iou!r}", allowed="a number above 0, at most 1")
         return Matches(pred=self.pred, truth=self.truth, iou=self.iou).take(self.iou >= iou - _ROUNDING)
 
 
@@ -96,7 +98,9 @@ def candidates(pred: NDArray[Any], truth: NDArray[Any], *, iou: float) -> Matche
 def overlaps(pred: NDArray[Any], truth: NDArray[Any]) -> Overlaps:
     """What predictions and truth share, exactly, polygon by polygon. Arguments as in :func:`match`."""
     pred, truth = np.asarray(pred, dtype=object), np.asarray(truth, dtype=object)
-    left, right = shapely.STRtree(truth).query(pred, predicate="intersects")
+    pairs = shapely.STRtree(truth).query(pred).T
+    met = come_near(np.concatenate([pred, truth]), pairs + np.array([0, len(pred)]), 0.0)
+    left, right = pairs[met].T
     shared = shapely.area(shapely.intersection(pred[left], truth[right]))
     return _overlaps(left, right, shared, shapely.area(pred)[left] + shapely.area(truth)[right])
 

@@ -15,6 +15,8 @@ from geoseg.sinks.colours import ERROR_COLOURS, GREY, RGB, darker, label_colours
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _FILL_ALPHA = 89  # 35 % of 255: the roof or hull under the fill stays visible
+_WHITE: RGB = (255, 255, 255)
+_RIM_ALPHA = 178  # 70 % of 255
 _NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 _HATCH_DEGREES = {"unreadable": 45, "failed": 135, "suspect_missing": 90, "nodata": 0, "outside_aoi": 30}
 
@@ -112,7 +114,7 @@ def errors_qml(columns: Sequence[str]) -> str:
 def tiles_qml(*, window: bool) -> str:
     """The style of tiles: their borders alone, those of windows thin and dashed, with the imagery to be seen."""
     symbol = _symbol("fill")
-    symbol.append(_line("0.26", "dash") if window else _line("0.5"))
+    symbol.extend(_lines(0.26, "dash") if window else _lines(0.5))
     return _qml(_single(symbol), columns=(), map_tip='Tile <b>[% "row" %], [% "col" %]</b>')
 
 
@@ -204,16 +206,24 @@ def _fill(colour: RGB) -> ET.Element:
 def _hatch(degrees: int) -> ET.Element:
     symbol, line = _symbol("fill"), _symbol("line")
     line.set("name", "@0@0")
-    line.append(_line("0.26"))
+    line.extend(_lines(0.26))
     pattern = _layer("LinePatternFill", {"angle": str(degrees), "distance": "2.5", "distance_unit": "MM"})
     pattern.append(line)
-    symbol.extend([pattern, _line("0.4")])
+    symbol.extend([pattern, *_lines(0.4)])
     return symbol
 
 
-def _line(width_mm: str, style: str = "solid") -> ET.Element:
-    width = {"line_width": width_mm, "line_width_unit": "MM"}
-    return _layer("SimpleLine", {"line_color": _rgba(GREY, 255), "line_style": style, **width})
+def _lines(width_mm: float, style: str = "solid") -> list[ET.Element]:
+    """A grey line on a wider white one: on imagery, dark or bright, one of the two is seen."""
+    rim = _line((*_WHITE, _RIM_ALPHA), width_mm + 0.3)
+    rim.set("locked", "1")  # whoever gives the symbol another colour means the line
+    return [rim, _line((*GREY, 255), width_mm, style)]
+
+
+def _line(rgba: tuple[int, ...], width_mm: float, style: str = "solid") -> ET.Element:
+    colour = ",".join(str(channel) for channel in rgba)
+    width = {"line_width": f"{width_mm:.2f}", "line_width_unit": "MM"}
+    return _layer("SimpleLine", {"line_color": colour, "line_style": style, **width})
 
 
 def _layer(kind: str, properties: Mapping[str, str]) -> ET.Element:

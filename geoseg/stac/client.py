@@ -22,7 +22,7 @@ from urllib3.util import Retry
 
 from geoseg.errors import ConfigError, ResourceError, in_a_line
 from geoseg.stac.filters import Wanted
-from geoseg.stac.reach import Reach, origin, shown
+from geoseg.stac.reach import DocumentError, Reach, origin, shown
 from geoseg.stac.settings import StacSettings
 
 MAX_BYTES = 256 * 2**20
@@ -110,6 +110,8 @@ class Web(StacApiIO):
             said = f"{shown(href)}: status {answer.status_code}{self._said(text)}"
             if answer.status_code in _PASSING:
                 raise ResourceError(said, remedy="Try again later")
+            if answer.status_code in (404, 410):
+                raise DocumentError(said, remedy="Check url and filters")
             remedy = "The server wants a token: name the variable that holds one as token_env"
             raise ConfigError(said, remedy=remedy if answer.status_code in (401, 403) else "Check url and filters")
         return text

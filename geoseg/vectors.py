@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ LONLAT = CRS.from_epsg(4326)
 _JOINT_PX = 1e-6
 """Pixels to which parts that abut are rounded before they become one: what reprojection leaves between them."""
 _HEAD = 64 * 1024  # more than GDAL looks at
+POLYGONS, PLACES = ("Polygon",), ("Polygon", "Point")
+"""Layers of a GeoPackage by what they hold: polygons, or also points where a place is all that is asked for."""
 _ALLOWED = "a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet file, or a folder that geoseg wrote"
 PARTS, RUN_FILE = "part-*.parquet", "_run.json"
 """Files of a dataset: its rows, and the note of its run, which tells it from any other folder."""
@@ -145,16 +147,16 @@ def reprojected(table: geopandas.GeoDataFrame, crs: CRS) -> geopandas.GeoDataFra
     return moved.set_geometry(geopandas.GeoSeries(shapes, moved.index, moved.crs))
 
 
-def read_shapes(path: str | Path, kind: str = "vector") -> Shapes:
+def read_shapes(path: str | Path, kind: str = "vector", *, forms: Sequence[str] = POLYGONS) -> Shapes:
     """The geometries of :func:`read_table`; the same arguments and errors.
 
     Raises:
         ConfigError: also where it has no CRS.
     """
-    return from_table(read_table(path, kind), _what(path, kind))
+    return from_table(read_table(path, kind, forms=forms), _what(path, kind))
 
 
-def read_table(path: str | Path, kind: str = "vector") -> geopandas.GeoDataFrame:
+def read_table(path: str | Path, kind: str = "vector", *, forms: Sequence[str] = POLYGONS) -> geopandas.GeoDataFrame:
     """A vector file, told by its first bytes; text that names other files (an OGR VRT) is never opened.
 
     Of a GeoPackage the layer ``footprints``, or else its one layer of polygons; of a dataset all files.
@@ -162,6 +164,7 @@ def read_table(path: str | Path, kind: str = "vector") -> geopandas.GeoDataFrame
     Args:
         path: a local file, or the folder of a dataset.
         kind: what to call it in messages: ``the {kind} file ...``.
+        forms: which layers of a GeoPackage are looked at, :data:`POLYGONS` or :data:`PLACES`.
 
     Raises:
         ConfigError: absent, of another kind, broken, or with several layers to choose from.
@@ -176,7 +179,7 @@ def read_table(path: str | Path, kind: str = "vector") -> geopandas.GeoDataFrame
         return _opened(geopandas.read_parquet, path, what)
     driver = _driver(head)
     if driver:
-        options = {"layer": _layer(path, what)} if driver == "GPKG" else {}
+        options = {"layer": _layer(path, what, forms)} if driver == "GPKG" else {}
         return _opened(geopandas.read_file, path, what, **options)
     found = "an empty file" if not head else "XML" if head.lstrip().startswith(b"<") else "of another kind"
     raise ConfigError(f"{what}, which is {found}", allowed=_ALLOWED, remedy="Convert it, e.g. ogr2ogr new.gpkg <it>")
@@ -290,17 +293,18 @@ def _opened(read: Any, path: str, what: str, **options: Any) -> Any:
     return table
 
 
-def _layer(path: str, what: str) -> str:
+def _layer(path: str, what: str, forms: Sequence[str]) -> str:
     """The layer of a GeoPackage that is meant."""
     layers = _layers(path, what)
     if "footprints" in (name for name, _ in layers):
         return "footprints"
-    names = [str(name) for name, kind in layers if kind and ("Polygon" in kind or kind == "Unknown")]
+    names = [str(name) for name, kind in layers if kind and any(form in kind for form in (*forms, "Unknown"))]
+    sought = " or ".join(f"{form.lower()}s" for form in forms)
     if not names:
-        raise ConfigError(f"{what} without polygons", allowed="one layer of polygons, or one named footprints")
+        raise ConfigError(f"{what} without {sought}", allowed=f"one layer of {sought}, or one named footprints")
     if len(names) > 1:
         raise ConfigError(
-            f"{what} with {len(names)} layers of polygons ({', '.join(names[:5])})",
+            f"{what} with {len(names)} layers of {sought} ({', '.join(names[:5])})",
             allowed="one layer, or one named footprints",
             remedy="Save the layer you mean to a file of its own",
         )

@@ -32,7 +32,7 @@ def write_weights(state: dict[str, Tensor], card: ModelCard, path: str | Path) -
     """Write tensors as they are, contiguous and on the CPU, and the card to ``path``."""
     target = Path(path)
     # Not save_file, which makes a file that only its owner may read.
-    data = save(state, metadata={CARD_KEY: card.to_json(), DIGEST_KEY: _digest(state)})
+    data = save(state, metadata={CARD_KEY: card.to_json(), DIGEST_KEY: tensor_digest(state)})
     target.write_bytes(_ordered(data))
     return target
 
@@ -58,7 +58,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelCard]:
         except SafetensorError as error:
             said = f"{path}, which cannot be read to its end ({error})"
             raise ModelError(said, remedy="Get the file again") from error
-        if (file.metadata() or {}).get(DIGEST_KEY) != _digest(state):
+        if (file.metadata() or {}).get(DIGEST_KEY) != tensor_digest(state):
             raise ModelError(f"{path}, whose tensors differ from their stored SHA-256", remedy="Get the file again")
     return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}, card
 
@@ -120,7 +120,8 @@ def _compact(name: str, tensor: Tensor) -> Tensor:
     return compact
 
 
-def _digest(state: dict[str, Tensor]) -> str:
+def tensor_digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 of tensors on the CPU: their names, shapes and bytes."""
     sha = hashlib.sha256()
     for name in sorted(state):
         sha.update(name.encode())

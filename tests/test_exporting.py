@@ -10,14 +10,13 @@ import pytest
 import rasterio
 import torch
 from commands import cli
-from networks import chips
+from networks import CARD, chips, tiny
 from torchvision.ops import box_iou
 
-from geoseg.detectors import ModelCard, load_model, model_card
+from geoseg.detectors import load_model, model_card
 from geoseg.detectors.exporting import _Graph, export_onnx
 from geoseg.detectors.families import family_of
 from geoseg.detectors.maskrcnn import MaskRCNNDetector
-from geoseg.detectors.network import build
 from geoseg.detectors.torchvision_networks import build_torchvision
 from geoseg.detectors.weights import save_weights
 from geoseg.errors import ModelError
@@ -31,19 +30,6 @@ pytest.importorskip("onnxruntime")
 from geoseg.detectors.onnx_detector import OnnxDetector
 from geoseg.detectors.onnx_session import Session
 
-TINY = {"fpn_channels": 16, "box_head": 16, "mask_head": [8], "detections": 40}
-CARD = ModelCard(
-    classes=("building", "shed"), bands=("red", "green", "blue"), mean=(110, 110, 110), std=(58, 58, 58),
-    architecture=TINY,
-)  # fmt: skip
-
-
-def compact() -> MaskRCNNDetector:
-    torch.manual_seed(5)
-    net = build(TINY, 2)
-    net.roi_heads.box_predictor.cls_score.weight.data *= 20
-    return MaskRCNNDetector.of(net, CARD, device="cpu")
-
 
 def torchvisions() -> MaskRCNNDetector:
     torch.manual_seed(6)
@@ -55,7 +41,7 @@ def torchvisions() -> MaskRCNNDetector:
     return MaskRCNNDetector.of(net, replace(CARD, architecture=architecture), device="cpu")
 
 
-@pytest.mark.parametrize("make", [compact, torchvisions])
+@pytest.mark.parametrize("make", [tiny, torchvisions])
 def test_the_file_follows_the_network_at_any_size(make: type[MaskRCNNDetector]) -> None:
     """In float32, for untrained boxes are so alike that a rounding to bfloat16 decides which of two stays."""
     detector = make()
@@ -90,7 +76,7 @@ def test_a_trained_model_finds_the_same_as_its_export(samples: Path) -> None:
 
 
 def test_an_export_runs_by_its_path(tmp_path: Path) -> None:
-    detector = compact()
+    detector = tiny()
     weights = save_weights(detector.net, CARD, tmp_path / "mine.safetensors")
     done = cli("models", "export", weights, "-o", tmp_path / "mine.onnx")
     assert done.exit_code == 0, done.output

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from networks import Yolo, chips, exported, left_behind
+from networks import CARD, TINY, Yolo, chips, exported, left_behind, tiny
 from torch import nn
 from torchvision.ops import box_iou
 
@@ -26,12 +26,6 @@ from geoseg.errors import ModelError, ResourceError
 from geoseg.instances import Chip, Instances
 from geoseg.tiling import Tiling
 from geoseg.window import Window
-
-TINY = {"fpn_channels": 16, "box_head": 16, "mask_head": [8], "detections": 40}
-CARD = ModelCard(
-    classes=("building", "shed"), bands=("red", "green", "blue"), mean=(110, 110, 110), std=(58, 58, 58),
-    architecture=TINY,
-)  # fmt: skip
 
 
 def seen(net: nn.Module) -> nn.Module:
@@ -83,10 +77,7 @@ def test_a_folded_network_computes_the_same_without_normalising(family: str) -> 
 @pytest.fixture(scope="module")
 def compact() -> MaskRCNNDetector:
     pytest.importorskip("openvino")
-    torch.manual_seed(5)
-    net = build(TINY, 2)
-    net.roi_heads.box_predictor.cls_score.weight.data *= 20
-    return MaskRCNNDetector.of(net, CARD, device="openvino:f32")
+    return tiny("openvino:f32")
 
 
 def same(ours: Instances, theirs: Instances, floor: float) -> None:

@@ -180,11 +180,12 @@ def test_plan_takes_rows_and_columns_apart(tmp_path: Path, raster: Path) -> None
     assert refused.exit_code == 2 and "rows,columns" in refused.output
 
 
-def test_plan_in_one_layer(tmp_path: Path, raster: Path) -> None:
-    assert cli("plan", raster, "-o", tmp_path / "tiles.geojson", "--core", 100, "--halo", 0).exit_code == 0
-    tiles = gpd.read_file(tmp_path / "tiles.geojson")
+@pytest.mark.parametrize(("suffix", "epsg"), [(".geojson", 4326), (".fgb", 32645)])
+def test_plan_in_one_layer(tmp_path: Path, raster: Path, suffix: str, epsg: int) -> None:
+    assert cli("plan", raster, "-o", tmp_path / f"tiles{suffix}", "--core", 100, "--halo", 0).exit_code == 0
+    tiles = gpd.read_file(tmp_path / f"tiles{suffix}")
     assert tiles.kind.value_counts().to_dict() == {"core": 6, "window": 6}
-    assert tiles.crs.to_epsg() == 4326
+    assert tiles.crs.to_epsg() == epsg
 
 
 def test_plan_in_degrees_is_cut_at_the_antimeridian(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import compress
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 
     from geoseg.config import Settings
     from geoseg.job import Job
-    from geoseg.window import Window
 
+_SIDES = attrgetter("row_off", "col_off", "height", "width")
 _DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON"}
 
 
@@ -96,19 +98,19 @@ def tile_polygons(job: Job) -> dict[str, gpd.GeoDataFrame]:
     import numpy as np
     import shapely
 
-    blocks, grid = job.plan.blocks(within=job.scope.within), job.scope.grid
-    wanted = [(block, tile) for block in blocks for tile in compress(block.tiles, job.scope.asked(block.tiles))]
-    places = {
-        "row": [tile.row for _, tile in wanted],
-        "col": [tile.col for _, tile in wanted],
-        "block_row": [block.row for block, _ in wanted],
-        "block_col": [block.col for block, _ in wanted],
-    }
+    def numbers() -> Iterator[tuple[int, ...]]:
+        for block in job.plan.blocks(within=job.scope.within):
+            for tile in compress(block.tiles, job.scope.asked(block.tiles)):
+                yield tile.row, tile.col, block.row, block.col, *_SIDES(tile.core), *_SIDES(tile.window)
+
+    # As numbers, for a tile with its windows takes a kilobyte, and a grid may have a million.
+    found, grid = np.fromiter(numbers(), np.dtype((np.int64, 12))), job.scope.grid
+    places = dict(zip(("row", "col", "block_row", "block_col"), found[:, :4].T, strict=True))
     layers = {}
-    for kind in ("core", "window"):
-        windows: list[Window] = [getattr(tile, kind) for _, tile in wanted]
-        pixels = shapely.box(*np.array([window.xyxy for window in windows], float).reshape(-1, 4).T)
-        sizes = {name: [getattr(w, name) for w in windows] for name in ("row_off", "col_off", "height", "width")}
+    for kind, sides in (("core", found[:, 4:8].T), ("window", found[:, 8:].T)):
+        row_off, col_off, height, width = sides
+        pixels = shapely.box(*np.array([col_off, row_off, col_off + width, row_off + height], float))
+        sizes = {"row_off": row_off, "col_off": col_off, "height": height, "width": width}
         layers[f"{kind}s"] = gpd.GeoDataFrame(
             {"kind": kind, **places, **sizes}, geometry=grid.on_earth(grid.geometry_to_world(pixels)), crs=grid.crs
         )
@@ -135,4 +137,5 @@ def write_tiles(layers: dict[str, gpd.GeoDataFrame], output: Path, *, force: boo
     both = pd.concat(list(layers.values()), ignore_index=True)
     tiles = reprojected(both, LONLAT) if driver == "GeoJSON" else both
     with replacing(output, library_errors=GDAL_ERRORS) as (draft,):
-        write_layer(tiles, draft, layer="tiles", driver=driver, multi=False)
+        # FlatGeobuf takes the declared kind alone, which is MultiPolygon.
+        write_layer(tiles, draft, layer="tiles", driver=driver, multi=driver == "FlatGeobuf")

@@ -380,3 +380,17 @@ def test_items_of_a_search_that_give_no_scene_are_refused_scenes_and_the_exit_co
         "scene-00.gpkg",
         "scene-01.gpkg",
     ]
+
+
+def test_two_runs_do_not_write_one_merged_layer(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(80, 120, *GOOD))
+    merged = tmp_path / "all.gpkg"
+    config = configured(tmp_path, merge={"output": str(merged)})
+    with output_lock(merged), pytest.raises(LockedError, match=r"all\.gpkg"):
+        run_archive(config, model=BOXES)
+    assert not (tmp_path / "out" / "scenes" / "a.gpkg").exists()
+    elsewhere = configured(tmp_path, merge={"output": "not/there/all.gpkg"})
+    with pytest.raises(ConfigError, match="not/there"):
+        run_archive(elsewhere, model=BOXES)
+    assert run_archive(config, model=BOXES).merged_footprints == 2

@@ -8,7 +8,8 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def run_archive(
 
     Raises:
         ConfigError: settings, inputs, model or AOI that cannot be used: nothing was begun.
-        LockedError: another run has the folder.
+        LockedError: another run has the folder, or the merged layer.
         SinkError: the folder, the manifest or the summary cannot be written.
         KeyboardInterrupt: it was stopped; what was done is recorded.
     """
@@ -84,7 +85,7 @@ def run_archive(
     orders = ordered(config, model)
     plan = Plan.of(orders, config)
     folder = _made(config.folder)
-    with output_lock(folder / "run"), beating(folder), Manifest.opened(folder, create=True) as manifest:
+    with _held(folder, config), beating(folder), Manifest.opened(folder, create=True) as manifest:
         began = time.monotonic()
         archive = config.archive
         with hearing() as heard:
@@ -167,6 +168,8 @@ def _check_merged(config: RunConfig) -> None:
         )
     if target.parent.is_dir():
         check_output(target)
+    elif str(target.parent) != os.path.normpath(config.folder):  # which the run makes, and no other
+        raise ConfigError(f"[merge] output = {target}, whose folder does not exist", remedy="Create the folder first")
     elif target.suffix:
         check_suffix(target)
 
@@ -186,6 +189,16 @@ def _aoi(config: RunConfig) -> Area | None:
     if aoi is None:
         return None
     return read_aoi(str(config.file(aoi) or aoi))
+
+
+@contextmanager
+def _held(folder: Path, config: RunConfig) -> Iterator[None]:
+    """Hold what a run writes: its folder, and the merged layer where that lies elsewhere, as another run's may."""
+    with ExitStack() as stack:
+        stack.enter_context(output_lock(folder / "run"))
+        if config.merge.output and str((target := merged_path(config)).parent) != os.path.normpath(folder):
+            stack.enter_context(output_lock(target))
+        yield
 
 
 def _made(folder: Path) -> Path:

@@ -90,21 +90,45 @@ def cut(area: shapely.Geometry, source: CRS, target: CRS) -> shapely.Geometry | 
     base = geographic(target)
     if base is None:
         return None
-    whole = turn(base)
-    xy = shapely.get_coordinates(area)
-    lonlat = np.column_stack(_unrolled(source, base, xy[:, 0], xy[:, 1]))
-    end = _eastern_end(target, base)
-    if not np.isfinite(lonlat).all():
-        return None
-    first, last = (int(n) for n in np.ceil((np.array([lonlat[:, 0].min(), lonlat[:, 0].max()]) - end) / whole))
-    there = shapely.make_valid(shapely.set_coordinates(shapely.force_2d(area), lonlat))
+    whole, end = turn(base), _eastern_end(target, base)
     parts: list[Any] = []
+    for polygon in shapely.get_parts(area):
+        rings = [_unwound(shapely.get_coordinates(ring), source, base) for ring in shapely.get_rings(polygon)]
+        if not all(np.isfinite(ring).all() for ring in rings):
+            return None
+        shell, *holes = (_within(ring, end, whole) for ring in rings)
+        there = shapely.difference(shell, shapely.union_all(holes)) if holes else shell
+        there = shapely.transform(there, lambda xy: np.column_stack(_projected(base, target, xy[:, 0], xy[:, 1])))
+        parts += [part for part in shapely.get_parts(shapely.get_parts(there)) if part.geom_type == "Polygon"]
+    return shapely.orient_polygons(shapely.MultiPolygon(parts) if len(parts) > 1 else parts[0]) if parts else None
+
+
+def _unwound(ring: Floats, source: CRS, base: CRS) -> Floats:
+    """A ring ``(n, 2)`` in longitude and latitude that does not leap: a polar map's longitudes do, at one meridian.
+
+    One around a pole is closed along it.
+    """
+    whole, quarters = turn(base), np.arange(4)[:, None] / 4  # of an edge: it may be half the earth long
+    fine = (ring[:-1, None] + quarters * (ring[1:, None] - ring[:-1, None])).reshape(-1, 2)
+    fine = np.concatenate([fine, ring[-1:]])
+    lon, lat = _unrolled(source, base, fine[:, 0], fine[:, 1])
+    with np.errstate(invalid="ignore"):
+        lon[1:] -= whole * np.cumsum(np.round(np.diff(lon) / whole))
+    lonlat = np.column_stack([lon, lat])[::4]
+    if abs(lonlat[-1, 0] - lonlat[0, 0]) > whole / 2:
+        pole = np.copysign(whole / 4, lat.mean())
+        lonlat = np.concatenate([lonlat, [(lonlat[-1, 0], pole), (lonlat[0, 0], pole), lonlat[0]]])
+    return lonlat
+
+
+def _within(ring: Floats, end: float, whole: float) -> shapely.Geometry:
+    """What a ring holds, in pieces on the one turn that ends at a longitude."""
+    first, last = (int(n) for n in np.ceil((np.array([ring[:, 0].min(), ring[:, 0].max()]) - end) / whole))
+    there, pieces = shapely.make_valid(shapely.Polygon(ring)), []
     for n in range(first, last + 1):
         piece = shapely.intersection(there, shapely.box(end + whole * (n - 1), -whole, end + whole * n, whole))
-        piece = shapely.affinity.translate(piece, -whole * n)
-        piece = shapely.transform(piece, lambda xy: np.column_stack(_projected(base, target, xy[:, 0], xy[:, 1])))
-        parts += [part for part in shapely.get_parts(shapely.get_parts(piece)) if part.geom_type == "Polygon"]
-    return shapely.orient_polygons(shapely.MultiPolygon(parts) if len(parts) > 1 else parts[0]) if parts else None
+        pieces.append(shapely.affinity.translate(piece, -whole * n))
+    return shapely.union_all(pieces)
 
 
 def first_turn(geometries: NDArray[Any], whole: float) -> NDArray[Any]:

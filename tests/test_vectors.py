@@ -14,8 +14,8 @@ import pyogrio
 import pytest
 import shapely
 from affine import Affine
-from pyproj import CRS
-from shapely.affinity import translate
+from pyproj import CRS, Transformer
+from shapely.affinity import rotate, translate
 
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
@@ -223,6 +223,25 @@ def test_polygons_are_cut_where_a_crs_ends(source: int, lon: float, target: int,
     assert found.total_bounds[[0, 2]] == pytest.approx(ends, rel=2e-4)
     before, after = (measure(each.geometry.to_numpy(), CRS(each.crs))["area_m2"] for each in (table, found))
     assert after == pytest.approx(before, rel=1e-5)
+
+
+@pytest.mark.parametrize("crs", [3031, 3413, 3995, 32661, 6931])
+@pytest.mark.parametrize("away", [40.0, 4_000.0, 1_500_000.0, 0.0])  # metres from the pole; 0: around it
+def test_polygons_of_polar_maps_are_cut_at_180_degrees(crs: int, away: float) -> None:
+    polar = CRS(crs)
+    pole = -90 if crs == 3031 else 90
+    x0, y0 = Transformer.from_crs(4326, polar, always_xy=True).transform(0, pole)
+    x, y = Transformer.from_crs(4326, polar, always_xy=True).transform(180, pole - np.sign(pole) * away / 111_700)
+    court = shapely.box(x - 30, y - 20, x + 35, y + 25).difference(shapely.box(x - 9, y - 9, x + 8, y + 7))
+    wide = shapely.box(min(x, x0) - 9, min(y, y0) - 9, max(x, x0) + 9, max(y, y0) + 9)  # all the way to the pole
+    for shape in (court, rotate(court, 17), wide):
+        found = reprojected(gpd.GeoDataFrame(geometry=[shape], crs=polar), CRS(4326)).geometry
+        assert found.is_valid.all()
+        fine = shapely.segmentize(found.iloc[0], 0.5)
+        told = abs(polar.get_geod().geometry_area_perimeter(fine)[0])
+        assert told == pytest.approx(measure(np.array([shape]), polar)["area_m2"][0], rel=2e-3)
+        if shape is not wide and away > 1000:
+            assert all(part.bounds[2] - part.bounds[0] < 2 for part in shapely.get_parts(found.iloc[0]))
 
 
 def test_polygons_that_were_cut_stay_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import pickle
 from contextlib import nullcontext
 from dataclasses import replace
@@ -100,6 +101,14 @@ def test_travels_to_another_process(detector: MaskRCNNDetector) -> None:
     assert (there.card, there.wanted, there.digest) == (CARD, "cpu", "d")
     here, afar = detector.predict(chips()[:1]), there.predict(chips()[:1])
     np.testing.assert_array_equal(here[0].boxes, afar[0].boxes)
+
+
+def test_is_given_to_a_process_of_multiprocessings(detector: MaskRCNNDetector) -> None:
+    """Which passes tensors on as open files, and those of a copy were closed before it began."""
+    process = multiprocessing.get_context("spawn").Process(target=len, args=([detector],))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 @pytest.mark.parametrize("name", ["backbone", "rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor"])

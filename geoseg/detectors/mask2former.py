@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -67,9 +68,10 @@ class Mask2FormerDetector:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as tensors on the CPU, and be built anew: transformers hangs functions on a network that has run
-        that cannot be pickled."""
+        that cannot be pickled. As bytes: multiprocessing would pass on tensors as open files, which are closed with
+        copies from a GPU before they arrive."""
         state = {name: tensor.cpu() for name, tensor in self.net.state_dict().items()}
-        return _arrive, (state, self.card, self.wanted, self.digest)
+        return _arrive, (pickle.dumps(state), self.card, self.wanted, self.digest)
 
     @torch.inference_mode()
     def predict(self, chips: list[Chip]) -> Sequence[Instances]:
@@ -147,7 +149,7 @@ def checked_config(config: Mapping[str, Any]) -> None:
                 raise ModelError(f"a config with {key} = {value!r}", allowed="eager, sdpa", remedy="Take it out")
 
 
-def _arrive(state: dict[str, Tensor], card: ModelCard, wanted: str, digest: str) -> Mask2FormerDetector:
+def _arrive(state: bytes, card: ModelCard, wanted: str, digest: str) -> Mask2FormerDetector:
     net = build_mask2former(family_of(card.architecture).config, len(card.classes))
-    net.load_state_dict(state)
+    net.load_state_dict(pickle.loads(state))
     return Mask2FormerDetector.of(net, card, device=wanted, digest=digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -119,8 +120,10 @@ class MaskRCNNDetector(InSteps):
         return self.wanted if asks_for_openvino(self.wanted) else str(self.where)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel by way of the CPU: a client without a GPU may drive workers that have one, and the other way."""
-        return _arrive, (copy.deepcopy(self.net).cpu(), self.card, self.wanted, self.digest)
+        """Travel by way of the CPU: a client without a GPU may drive workers that have one, and the other way. As
+        bytes: multiprocessing would pass on tensors as open files, which are closed with the copy before they arrive.
+        """
+        return _arrive, (pickle.dumps(copy.deepcopy(self.net).cpu()), self.card, self.wanted, self.digest)
 
     def pack(self, chips: list[Chip]) -> list[_Batch]:
         """Chips of one size in one piece each.
@@ -193,8 +196,8 @@ class MaskRCNNDetector(InSteps):
         return own.float().sigmoid()
 
 
-def _arrive(net: MaskRCNN, card: ModelCard, wanted: str, digest: str) -> MaskRCNNDetector:
-    return MaskRCNNDetector.of(net, card, device=wanted, digest=digest)
+def _arrive(net: bytes, card: ModelCard, wanted: str, digest: str) -> MaskRCNNDetector:
+    return MaskRCNNDetector.of(pickle.loads(net), card, device=wanted, digest=digest)
 
 
 def _instances(boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor) -> Instances:

@@ -144,9 +144,12 @@ def _target(image: Labelled, to_image: Affine, void: Tensor) -> tuple[dict[str, 
     # Larger ones first, so that what stands inside or on top of another keeps its pixels.
     order = np.argsort(-shapely.area(seen), kind="stable")
     seen, labels = seen[order], labels[order]
-    masks = _burnt(seen, size)[None] == torch.arange(1, len(seen) + 1, dtype=torch.int32)[:, None, None]
+    burnt = _burnt(seen, size)
+    masks = burnt[None] == torch.arange(1, len(seen) + 1, dtype=torch.int32)[:, None, None]
     boxes = torch.from_numpy(np.asarray(shapely.bounds(seen), np.float32).reshape(-1, 4))
-    there = (masks & ~void).flatten(1).sum(dim=1) > MOSTLY_VALID * masks.flatten(1).sum(dim=1)
+    # Of the numbers that are burnt, not of a mask each: there may be hundreds.
+    pixels, valid = (torch.bincount(each.flatten(), minlength=len(seen) + 1)[1:] for each in (burnt, burnt[~void]))
+    there = valid > MOSTLY_VALID * pixels
     good = there & (boxes[:, 2] - boxes[:, 0] > 1) & (boxes[:, 3] - boxes[:, 1] > 1)
     target = {
         "boxes": boxes[good],

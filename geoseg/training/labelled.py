@@ -68,9 +68,14 @@ class Labelled:
         process with GEOS's index."""
         return () if self.area is None else tuple(shapely.get_parts(self.area))
 
+    @cached_property
+    def parts_tree(self) -> shapely.STRtree:
+        """Spatial index over ``parts``; what it prepares is the place that is asked for."""
+        return shapely.STRtree(self.parts)
+
     def is_labelled(self, xy: tuple[float, float]) -> bool:
         """Whether a place in image pixels lies on labelled ground."""
-        return not self.parts or bool(shapely.contains_xy(self.parts, *xy).any())
+        return not self.parts or len(self.parts_tree.query(shapely.Point(xy), predicate="within")) > 0
 
     @classmethod
     def of_scene(cls, scene: Scene, classes: tuple[str, ...]) -> Labelled:

@@ -17,7 +17,7 @@ from geoseg.detectors.base import ModelCard
 from geoseg.errors import ConfigError
 from geoseg.evaluation.reviewed import is_reviewed
 from geoseg.grid import Grid
-from geoseg.polygons import polygonal, share_inside
+from geoseg.polygons import pieces, polygonal, share_inside
 from geoseg.raster import Scaling, open_raster, source_for
 from geoseg.training.config import TrainConfig
 from geoseg.training.labelled import Labelled, named
@@ -95,14 +95,15 @@ def assembled(windowed: Windowed, marks: Marks, *, area: Any, config: TrainConfi
     if area is not None:
         labelled = share_inside(objects.geometries, area) >= MOSTLY
         outside = shapely.get_parts(shapely.difference(frame, area))
-        ignore = np.concatenate([ignore, objects.geometries[~labelled], outside[shapely.area(outside) > 0]])
+        ignore = np.concatenate([ignore, shapely.get_parts(objects.geometries[~labelled]), outside])
         objects = objects.where(labelled)
     return Labelled(
         pixels=hold(windowed) if size <= config.schedule.hold_mb * 2**20 else windowed,
         polygons=objects.geometries,
         labels=objects.labels,
         gsd_m=windowed.source.grid.gsd_m,
-        ignore=ignore,
+        # A chip then costs what is there, where all that lies between 40,000 parcels is one polygon.
+        ignore=pieces(ignore[shapely.area(ignore) > 0]),
         area=area,
         hard_xy=shapely.get_coordinates(shapely.centroid(wrong[shapely.intersects(wrong, frame)])),
     )

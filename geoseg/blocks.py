@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,11 +21,9 @@ from geoseg.seams import Merged, heard, split
 from geoseg.store import Store
 from geoseg.tiling import Block, Plan, Tile
 from geoseg.vectorize import vectorize
-from geoseg.watch import Aside
+from geoseg.watch import aside
 from geoseg.work import Part, Parts
 from geoseg.work.rows import gaps_of, gaps_table, merged_table, outlines_table
-
-_mine = threading.local()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +121,7 @@ class BlockTask:
         strips, drawing = [], []
         for strip in self.examiner.strips(block):
             strips.append(strip)
-            drawing.append(_outlining().call(self._outlined, strip))
+            drawing.append(aside("outlining").call(self._outlined, strip))
         if self.store is not None and self._reached(self.store):
             self.store.write(block, together(strips))
         return strips, [each.result() for each in drawing]
@@ -196,11 +193,3 @@ def _summed(strips: Sequence[Predictions], lost: Sequence[tuple[Tile, str]]) -> 
 def _part(counts: Counts, gaps: list[Gap], closed: Merged, still_open: Outlines) -> Part:
     tables = {"closed": merged_table(closed), "open": outlines_table(still_open), "gaps": gaps_table(gaps)}
     return Part(facts={"counts": asdict(counts)}, tables=tables)
-
-
-def _outlining() -> Aside:
-    """The thread that draws for this one."""
-    if not hasattr(_mine, "outlining"):
-        _mine.outlining = Aside()
-    found: Aside = _mine.outlining
-    return found

@@ -28,6 +28,11 @@ def _rebuild(kind: type[GeosegError], got: str, allowed: str, remedy: str) -> Ge
     return kind(got, allowed=allowed, remedy=remedy)
 
 
+def in_a_line(text: object, most: int = 300) -> str:
+    """What a library says, as part of a message: on one line, ``most`` characters of it."""
+    return " ".join(str(text).split())[:most]
+
+
 class ConfigError(GeosegError):
     """Settings, arguments or an AOI that cannot be used."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,9 +18,7 @@ from geoseg.predicting import Cause, Failure, Health, predict
 from geoseg.predictions import Predictions, quantised
 from geoseg.raster import Source, reader
 from geoseg.tiling import Block, Tile
-from geoseg.watch import Aside
-
-_mine = threading.local()
+from geoseg.watch import aside
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,11 +43,11 @@ class Examiner:
             GeosegError: the detector returns what is no set of instances, or fails again and again.
         """
         rows = list(rows_of(block, at_least=self.batch))
-        ahead = _reading().call(self._read, rows[0])
+        ahead = aside("reading").call(self._read, rows[0])
         for number, tiles in enumerate(rows, start=1):
             chips, gaps = ahead.result()
             if number < len(rows):
-                ahead = _reading().call(self._read, rows[number])
+                ahead = aside("reading").call(self._read, rows[number])
             yield self._seen(tiles, chips, gaps)
 
     def _read(self, tiles: Sequence[Tile]) -> tuple[list[Chip], list[Gap]]:
@@ -120,14 +117,6 @@ def asked(tiles: Sequence[Tile], aoi: shapely.Geometry | None) -> NDArray[np.boo
     found = np.zeros(len(tiles), np.bool_)
     # A tree's query prepares the AOI for itself: one of a million vertices costs as much for all tiles as for one.
     found[shapely.STRtree(cores).query(aoi, predicate="intersects")] = True
-    return found
-
-
-def _reading() -> Aside:
-    """The thread that reads for this one, with the raster open."""
-    if not hasattr(_mine, "reading"):
-        _mine.reading = Aside()
-    found: Aside = _mine.reading
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -18,9 +18,8 @@ from geoseg.detectors.base import ModelCard
 from geoseg.errors import ModelError
 from geoseg.grid import Grid
 from geoseg.measures import measure
-from geoseg.outlines import Outlines
 from geoseg.polygons import valid
-from geoseg.window import Window
+from geoseg.seams import Merged
 
 COLUMNS: dict[str, str] = {
     "id": "str",
@@ -55,22 +54,6 @@ _STEP = 1 / 256
 """Outlines are rounded to this many pixels before they are hashed: ids survive noise of the last bits."""
 
 
-class Objects(Protocol):
-    """What the merge of seams gives: whole objects in grid pixels."""
-
-    @property
-    def outlines(self) -> Outlines:
-        """One row per object."""
-
-    @property
-    def n_tiles(self) -> NDArray[np.int32]:
-        """``(n,)`` tiles that saw it."""
-
-    @property
-    def agreement(self) -> NDArray[np.float64]:
-        """``(n,)`` IoU of its pieces where tiles overlap; NaN where one tile saw it."""
-
-
 def empty(crs: CRS) -> geopandas.GeoDataFrame:
     """The table of no footprints, with all columns and dtypes."""
     return _table({}, np.empty(0, dtype=object), crs)
@@ -86,42 +69,6 @@ class Keys:
     """``(n,)`` likewise."""
     shape: NDArray[np.uint64]
     """``(n,)`` digest of the outline: tells twins apart."""
-
-
-def assemble(
-    merged: Objects,
-    *,
-    grid: Grid,
-    area: Window,
-    card: ModelCard,
-    raster: str,
-    raster_key: str = "",
-    acquired: datetime | None = None,
-    run: str = "",
-    cut: NDArray[np.bool_] | None = None,
-) -> geopandas.GeoDataFrame:
-    """Objects in grid pixels to footprints on the ground.
-
-    A pure function of the set of rows: rows come out by the top, then the left of their outline, and ids
-    depend on the raster's content, the label and the outline alone (equal twins are numbered).
-
-    Args:
-        merged: the objects.
-        grid: the grid that the model saw.
-        area: the part of it that was examined.
-        card: of the model; names the labels.
-        raster: name of the raster.
-        raster_key: of its content, which ids are made from; empty: its name.
-        acquired: when it was taken; without a time zone it is UTC.
-        run: id of the run.
-        cut: ``(n,)`` True for objects that touch ground known to be invalid.
-
-    Raises:
-        ModelError: a label that the card does not name.
-    """
-    told = Told(card=card, raster=raster, raster_key=raster_key, acquired=acquired, run=run)
-    table, _ = drawn(merged, grid=grid, area=area, told=told, cut=cut)
-    return numbered(table)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,10 +87,20 @@ class Told:
     """Id of the run."""
 
 
-def drawn(
-    merged: Objects, *, grid: Grid, area: Window, told: Told, cut: NDArray[np.bool_] | None = None
-) -> tuple[geopandas.GeoDataFrame, Keys]:
-    """As :func:`assemble`, of some of the rows: in order, with what they are ordered by; twins have equal ids still.
+def drawn(merged: Merged, *, grid: Grid, told: Told, cut: NDArray[np.bool_]) -> tuple[geopandas.GeoDataFrame, Keys]:
+    """Objects in grid pixels to footprints on the ground.
+
+    A function of each row alone, and of their set: rows come out by the top, then the left of their outline, and ids
+    depend on the raster's content, the label and the outline (equal twins have one id, until a stream numbers them).
+
+    Args:
+        merged: the objects.
+        grid: the grid that the model saw.
+        told: what is the same for all of them.
+        cut: ``(n,)`` True for objects that ground that was not examined cuts.
+
+    Returns:
+        The rows, and what they are ordered by.
 
     Raises:
         ModelError: a label that the card does not name.
@@ -159,7 +116,6 @@ def drawn(
     keys = _keys(pixel)
     order = np.lexsort((keys.shape, merged.n_tiles, -outlines.scores, ids, keys.left, keys.top))
     pixel, ids, labels = pixel[order], ids[order], labels[order]
-    edge = at_edge(pixel, grid, area)
     ground = on_ground(pixel, grid)
     columns: dict[str, Any] = {
         "id": ids,
@@ -173,7 +129,7 @@ def drawn(
         "run": told.run,
         "n_tiles": merged.n_tiles[order],
         "agreement": merged.agreement[order],
-        "cut_by_edge": edge if cut is None else edge | np.asarray(cut, bool)[order],
+        "cut_by_edge": at_edge(pixel, grid) | cut[order],
     }
     keys = Keys(top=keys.top[order], left=keys.left[order], shape=keys.shape[order])
     return _table(columns, ground, grid.crs), keys
@@ -247,30 +203,8 @@ def _keys(pixel: NDArray[Any]) -> Keys:
     return Keys(top=top, left=left, shape=np.frombuffer(b"".join(digests), ">u8").astype(np.uint64))
 
 
-def numbered(table: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
-    """A table in order, in which the second and later twins of an id have got a number."""
-    return table.assign(id=pd.Series(_distinct(table["id"].to_numpy(object)), index=table.index, dtype=COLUMNS["id"]))
-
-
-def _distinct(ids: NDArray[Any]) -> NDArray[Any]:
-    series = pd.Series(ids, dtype=object)
-    rank = series.groupby(series).cumcount().to_numpy()
-    again = rank > 0
-    ids = ids.copy()
-    ids[again] = [f"{name}-{count + 1}" for name, count in zip(ids[again], rank[again], strict=True)]
-    return ids
-
-
-def at_edge(pixel: NDArray[Any], grid: Grid, area: Window) -> NDArray[np.bool_]:
-    """True where an outline comes to an edge of the examined area that is the raster's own edge."""
+def at_edge(pixel: NDArray[Any], grid: Grid) -> NDArray[np.bool_]:
+    """``(n,)`` True where an outline in grid pixels comes to the raster's edge."""
     left, top, right, bottom = shapely.bounds(pixel).T
-    near = np.zeros(len(pixel), np.bool_)
-    if area.col_off == 0:
-        near |= left <= EDGE_PX
-    if area.row_off == 0:
-        near |= top <= EDGE_PX
-    if area.col_end == grid.width:
-        near |= right >= grid.width - EDGE_PX
-    if area.row_end == grid.height:
-        near |= bottom >= grid.height - EDGE_PX
-    return near
+    near = (left <= EDGE_PX) | (top <= EDGE_PX)
+    return np.asarray(near | (right >= grid.width - EDGE_PX) | (bottom >= grid.height - EDGE_PX), np.bool_)

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import shapely
 
 Reason = Literal["unreadable", "nodata", "suspect_missing", "outside_aoi", "failed"]
+EXPECTED: tuple[Reason, ...] = ("nodata", "outside_aoi")
+"""Reasons that are no fault of a run."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,4 +31,4 @@ class Gap:
     @property
     def expected(self) -> bool:
         """True where the gap is no fault: nodata, or ground that the user's AOI leaves out."""
-        return self.reason in ("nodata", "outside_aoi")
+        return self.reason in EXPECTED

@@ -57,7 +57,7 @@ class Ground:
             drafts: of the same rows, where they are known.
 
         Returns:
-            Rows in order, twins not numbered yet, and what they are ordered by.
+            Rows in order, and what they are ordered by.
         """
         cut = self._cut(merged.outlines.geometry)  # by what was seen, not by what is drawn
         drafts = drafts or drafted(merged.outlines, self.shaping)
@@ -67,7 +67,7 @@ class Ground:
         wanted = self._wanted(merged.outlines.geometry)
         scope = self.scope
         told = Told(card=scope.card, raster=scope.name, raster_key=scope.key, acquired=scope.acquired, run=self.run)
-        table, keys = drawn(merged.take(wanted), grid=scope.grid, area=scope.grid.window, told=told, cut=cut[wanted])
+        table, keys = drawn(merged.take(wanted), grid=scope.grid, told=told, cut=cut[wanted])
         large = table["area_m2"].to_numpy() >= self.settings.vectorize.min_area_m2
         if not large.all():
             table = table[large].reset_index(drop=True)
@@ -91,7 +91,7 @@ class Ground:
     def _cut(self, geometry: NDArray[Any]) -> NDArray[np.bool_]:
         """Where an object comes to ground that was not examined and may go on there."""
         grid = self.scope.grid
-        cut = at_edge(geometry, grid, grid.window)
+        cut = at_edge(geometry, grid)
         if grid.earth is not None:
             cut |= grid.off_earth(grid.geometry_to_world(geometry))
         for gap in self._gaps:

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import shapely
 from pyproj import CRS
 
@@ -20,15 +19,13 @@ from geoseg.config import RasterSettings, Settings
 from geoseg.detectors.base import Detector, ModelCard
 from geoseg.errors import ConfigError, ModelError
 from geoseg.examining import Examiner
-from geoseg.footprints import numbered
 from geoseg.gaps import Gap
-from geoseg.ground import Ground, parse_crs, unseamed
+from geoseg.ground import Ground, parse_crs
 from geoseg.instances import Chip, Instances
 from geoseg.polygons import united
 from geoseg.raster import Access, RasterInfo, Scaling, model_grid, open_raster, source_for
 from geoseg.report import dissolved, versions
 from geoseg.scope import Scope
-from geoseg.seams import Merged
 from geoseg.store import Store
 from geoseg.tiling import Plan, Tiling
 from geoseg.work import Parts
@@ -65,7 +62,7 @@ class Job:
             raise ConfigError(
                 f"a tiling of type {type(tiling).__name__}", allowed="a geoseg.Tiling, e.g. Tiling(core=512, halo=64)"
             )
-        info = raster if isinstance(raster, RasterInfo) else opened(raster, settings)
+        info = raster if isinstance(raster, RasterInfo) else opened(raster, settings.raster)
         grid = model_grid(info, card)
         _ = grid.gsd_xy_m  # a CRS that is tied to no ellipsoid is refused here, not once there is something to measure
         given = None if aoi is None else read_aoi(aoi)
@@ -112,7 +109,8 @@ class Job:
     @property
     def threshold(self) -> float:
         """What scores less is dropped."""
-        return _threshold(self.settings, self.scope.card)
+        asked = self.settings.detect.score_threshold
+        return self.scope.card.score_threshold if asked is None else asked
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -152,11 +150,6 @@ class Job:
         """Of the footprints."""
         asked = self.settings.output.crs
         return parse_crs(asked) if asked else self.scope.grid.crs
-
-    def footprints(self, merged: Merged, gaps: list[Gap]) -> gpd.GeoDataFrame:
-        """All objects of a run as footprints, at once: what a run does by and by."""
-        table, _ = self.ground(gaps).footprints(unseamed(merged))
-        return numbered(table)
 
     @cached_property
     def identity(self) -> str:
@@ -251,16 +244,16 @@ def tiling_of(settings: Settings, card: ModelCard) -> Tiling:
     return Tiling(core=cores.core, halo=(rows, cols) if asked.halo is None else asked.halo, block=block)
 
 
-def opened(raster: str | Path, settings: Settings) -> RasterInfo:
+def opened(raster: str | Path, settings: RasterSettings) -> RasterInfo:
     """A raster's header, read as the settings allow.
 
     Raises:
         RasterError: it is refused.
         ConfigError: the CRS to assume is none, whether it is needed or not.
     """
-    if settings.raster.assume_crs:
-        parse_crs(settings.raster.assume_crs, "raster.assume_crs")
-    return open_raster(raster, access=access_of(settings.raster), assume_crs=settings.raster.assume_crs)
+    if settings.assume_crs:
+        parse_crs(settings.assume_crs, "raster.assume_crs")
+    return open_raster(raster, access=access_of(settings), assume_crs=settings.assume_crs)
 
 
 def access_of(raster: RasterSettings) -> Access:
@@ -286,11 +279,6 @@ def _reach(area: Any, halo: int) -> Any:
     # Part by part: GEOS compares all parts of one geometry with all that it grows.
     parts = shapely.simplify(shapely.get_parts(area), halo / 8)
     return area if area.is_empty else united(shapely.buffer(parts, halo * 9 / 8, quad_segs=2))
-
-
-def _threshold(settings: Settings, card: ModelCard) -> float:
-    asked = settings.detect.score_threshold
-    return card.score_threshold if asked is None else asked
 
 
 def _digest(model: object) -> str:

@@ -18,12 +18,13 @@ from PIL import Image
 from geoseg.config import Settings
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import ConfigError
+from geoseg.gaps import EXPECTED
 from geoseg.grid import Grid
-from geoseg.job import access_of
+from geoseg.job import opened
 from geoseg.paths import distinct, expanded
 from geoseg.picture import Entry, blend, filled, lines, with_legend
 from geoseg.polygons import share_inside
-from geoseg.raster import Reader, Scaling, open_raster, source_for
+from geoseg.raster import Reader, Scaling, source_for
 from geoseg.sinks.atomic import replacing
 from geoseg.sinks.colours import ERROR_COLOURS, GREY, RGB, darker, label_colours
 from geoseg.tiling import Tile
@@ -110,7 +111,7 @@ def _draw_gaps(picture: NDArray[np.float32], gaps: gpd.GeoDataFrame, grid: Grid)
     if "reason" not in gaps:
         raise ConfigError("gaps without a column reason", allowed="those of a run (Extraction.gaps)")
     entries, reasons = [], gaps.reason.to_numpy(str)
-    lost = sorted({*reasons} - {"outside_aoi", "nodata"})
+    lost = sorted({*reasons} - {*EXPECTED})
     for text, which, veil, line in (
         ("outside the AOI", ["outside_aoi"], _TRUTH, _OUTSIDE),
         (f"not examined ({', '.join(lost)})", lost, _LOST, _LOST),
@@ -145,7 +146,7 @@ def read_view(
     the first as grey. What is not 8-bit is stretched between its 2nd and 98th percentiles.
     """
     told = (settings or Settings()).raster
-    info = open_raster(raster, access=access_of(told), assume_crs=told.assume_crs)
+    info = opened(raster, told)
     area = info.grid.window if window is None else window.intersection(info.grid.window)
     if area.empty:
         raise ConfigError(f"a window ({window}) off {info.name}", allowed=f"parts of {info.grid.window}")
@@ -154,7 +155,7 @@ def read_view(
         info,
         ModelCard(classes=("object",)),
         bands=_colour_bands(info.roles, told.bands or {}),
-        scaling=None if info.dtype == "uint8" else Scaling.stretch(2, 98),
+        scaling=None if info.dtype == "uint8" else Scaling(percentiles=(2, 98)),
     )
     height, width = (max(1, round(side * scale)) for side in (info.grid.height, info.grid.width))
     shrunk = info.grid.resized(height=height, width=width)

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from geoseg.errors import ConfigError
 
+_LARGE = 256
+"""Vertices from which an index pays, where a polygon is asked for more than one place."""
+
 
 def as_polygons(geometry: Any) -> NDArray[Any]:
     """``(n,)`` polygons, some of them empty, given as an array, a list or a GeoSeries; without heights.
@@ -66,7 +69,7 @@ def united(areas: NDArray[Any]) -> shapely.Geometry:
     return shapely.disjoint_subset_union_all(shapely.get_parts(areas))
 
 
-def pieces(areas: NDArray[Any], most: int = 256) -> NDArray[Any]:
+def pieces(areas: NDArray[Any], most: int = _LARGE) -> NDArray[Any]:
     """The polygons of valid areas in pixels, cut so that hardly any has more than ``most`` vertices: what is asked of a
     place then costs what is there, and not all of the border. Those that cutting makes no simpler stay as they are."""
     waiting, done = list(shapely.get_parts(areas)), []
@@ -84,6 +87,23 @@ def pieces(areas: NDArray[Any], most: int = 256) -> NDArray[Any]:
         else:
             done.append(area)
     return np.array(done, dtype=object)
+
+
+def come_near(geometry: NDArray[Any], pairs: NDArray[np.int64], distance: Any) -> NDArray[np.bool_]:
+    """``(p,)`` whether the two rows of each pair ``(p, 2)`` are no farther apart than ``distance``, one or ``(p,)``.
+
+    Of two the larger one is asked, by an index of its own: a river among a thousand houses is gone through once, not a
+    thousand times.
+    """
+    size = shapely.get_num_coordinates(geometry)
+    large = np.flatnonzero(size > _LARGE)
+    if large.size:  # copies, see :func:`prepared`
+        geometry = geometry.copy()
+        geometry[large] = shapely.from_wkb(shapely.to_wkb(geometry[large]))
+        shapely.prepare(geometry[large])
+    larger = size[pairs[:, 1]] > size[pairs[:, 0]]
+    one, other = (geometry[pairs[np.arange(len(pairs)), at]] for at in (larger.astype(int), (~larger).astype(int)))
+    return np.asarray(shapely.dwithin(one, other, distance), np.bool_)
 
 
 def share_inside(geometry: NDArray[Any], area: Any) -> NDArray[np.float64]:

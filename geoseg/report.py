@@ -17,15 +17,13 @@ import numpy as np
 import shapely
 from pyproj.exceptions import ProjError
 
-from geoseg.gaps import Gap, Reason
+from geoseg.gaps import EXPECTED, Gap, Reason
 from geoseg.grid import Grid
 from geoseg.measures import measure
-from geoseg.polygons import united
+from geoseg.polygons import polygonal, united
 from geoseg.vectors import LONLAT, reprojected
 
 _VERSIONS = ("geoseg", "numpy", "shapely", "rasterio", "pyproj", "torch", "torchvision")
-EXPECTED: tuple[Reason, ...] = ("nodata", "outside_aoi")
-"""Reasons that are no fault of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +184,7 @@ def dissolved(gaps: Iterable[Gap], *, within: shapely.Geometry | None) -> list[G
         # "failed" comes as whole cores; what of them holds nothing has its own reason already.
         if reason == "failed" and found:
             whole = shapely.difference(whole, shapely.union_all([gap.geometry for gap in found]))
-        whole = shapely.normalize(_polygons(whole))
+        whole = shapely.normalize(polygonal(np.array([whole], dtype=object))[0])
         if whole.area > 0:
             found.append(Gap(geometry=whole, reason=reason, detail="; ".join(sorted(details[reason])[:3])))
     return found
@@ -208,10 +206,3 @@ def gaps_table(gaps: list[Gap], grid: Grid) -> gpd.GeoDataFrame:
         geometry=gpd.GeoSeries(ground, crs=grid.crs),
         crs=grid.crs,
     )
-
-
-def _polygons(geometry: Any) -> Any:
-    """The polygons of it: an overlay may leave lines and points behind."""
-    parts = shapely.get_parts(shapely.get_parts(np.array([geometry], dtype=object)))
-    flat = [part for part in parts if shapely.get_type_id(part) == shapely.GeometryType.POLYGON and part.area > 0]
-    return flat[0] if len(flat) == 1 else shapely.MultiPolygon(flat)

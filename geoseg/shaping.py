@@ -15,7 +15,7 @@ from geoseg.config import ShapesSettings
 from geoseg.detectors.base import ModelCard
 from geoseg.grid import Grid
 from geoseg.outlines import Outlines
-from geoseg.polygons import valid, without_holes
+from geoseg.polygons import come_near, gather, valid, without_holes
 from geoseg.regularize import fit_hulls
 from geoseg.regularize.buildings import reach, redrawn
 from geoseg.regularize.ground import GRID, close_gaps, neighbours, resolve_overlaps, straight_borders, surface
@@ -167,9 +167,7 @@ def _without_specks(geometry: NDArray[Any], share: float) -> NDArray[Any]:
     hit = np.unique(of[speck])
     left = np.isin(of, hit) & ~speck
     geometry = geometry.copy()
-    geometry[hit] = shapely.multipolygons(parts[left], indices=np.unique(of[left], return_inverse=True)[1])
-    single = hit[shapely.get_num_geometries(geometry[hit]) == 1]
-    geometry[single] = shapely.get_geometry(geometry[single], 0)
+    geometry[hit] = gather(parts[left], of[left], len(geometry))[hit]
     return geometry
 
 
@@ -198,10 +196,10 @@ def _in_place(drafts: Drafts, shaping: Shaping) -> NDArray[Any]:
 
 def _beside(after: NDArray[Any], before: NDArray[Any]) -> NDArray[Any]:
     """Drawings without those that take much of another's ground, as where it stands in a notch that they fill."""
-    one, other = shapely.STRtree(before).query(after, predicate="intersects")
-    drawn = _changed(after, before)
-    pair = (one != other) & drawn[one]
-    one, other = one[pair], other[pair]
+    one, other = shapely.STRtree(before).query(after)
+    pairs = np.column_stack([one, other])[(one != other) & _changed(after, before)[one]]
+    met = come_near(np.concatenate([after, before]), pairs + np.array([0, len(after)]), 0.0)
+    one, other = pairs[met].T
     taken = shapely.area(shapely.intersection(after[one], before[other]))
     after = after.copy()
     back = one[taken > MOST_TAKEN * shapely.area(before[other])]

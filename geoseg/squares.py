@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import shapely
 from numpy.typing import NDArray
 
 from geoseg.ground import Ground, unseamed
-from geoseg.neighbourhood import influence, together
+from geoseg.neighbourhood import influence, reached, together
 from geoseg.outlines import Outlines
 from geoseg.seams import Merged, split
 from geoseg.shaping import Shaping, drafted
@@ -175,7 +174,7 @@ class ShapeTask:
                 mine.append(_Objects.of(self.parts.get(child.name("shaped")).tables["waiting"]))
         objects = _Objects.concat(mine)
         drafts = drafted(objects.merged.outlines, self.ground.shaping)
-        higher = self._meets_higher(square, objects.boxes)
+        higher = self._meets_higher(square, objects)
         group = together(drafts, self.ground.shaping, doubtful=higher)
         unsure = np.isin(group, group[higher])
         table, keys = self.ground.footprints(objects.take(~unsure).merged, drafts.take(~unsure))
@@ -191,17 +190,18 @@ class ShapeTask:
         )
         return SquareResult(facts=dict(part.facts), data=self.parts.put(square.name("shaped"), part))
 
-    def _meets_higher(self, square: Square, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which boxes touch one of an object that lives in a higher square."""
-        meets = np.zeros(len(boxes), np.bool_)
+    def _meets_higher(self, square: Square, objects: _Objects) -> NDArray[np.bool_]:
+        """Which objects may have to do with one that lives in a higher square."""
+        meets = np.zeros(len(objects.boxes), np.bool_)
+        if not len(meets):
+            return meets
+        low, high = objects.boxes[:, :2].min(axis=0), objects.boxes[:, 2:].max(axis=0)
         for higher in self.ladder.above(square):
-            theirs = _boxes(self.parts.get(higher.name("merged")).tables["living"])
-            if not (len(boxes) and len(theirs)):
-                continue
-            low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
-            theirs = theirs[((theirs[:, :2] <= high) & (theirs[:, 2:] >= low)).all(axis=1)]
-            rows, _ = shapely.STRtree(shapely.box(*theirs.T)).query(shapely.box(*boxes.T))
-            meets[rows] = True
+            living = self.parts.get(higher.name("merged")).tables["living"]
+            boxes = _boxes(living)
+            here = ((boxes[:, :2] <= high) & (boxes[:, 2:] >= low)).all(axis=1)
+            theirs = merged_of(living.filter(pa.array(here)))
+            meets |= reached(objects.merged.outlines, theirs.outlines, self.ground.shaping)
         return meets
 
 

@@ -69,17 +69,6 @@ class Block:
         first, last = self.tiles[0], self.tiles[-1]
         return TileRange(row=first.row, row_end=last.row + 1, col=first.col, col_end=last.col + 1)
 
-    @property
-    def window(self) -> Window:
-        """The union of its tiles' windows (a rectangle), in grid pixels."""
-        first, last = self.tiles[0].window, self.tiles[-1].window
-        return Window(
-            row_off=first.row_off,
-            col_off=first.col_off,
-            height=last.row_end - first.row_off,
-            width=last.col_end - first.col_off,
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:

@@ -124,6 +124,17 @@ class Aside:
         return future
 
 
+_mine = threading.local()
+
+
+def aside(work: str) -> Aside:
+    """The thread that does one kind of work for this one, and ends with it: what it keeps open is there next time."""
+    asides: dict[str, Aside] = _mine.__dict__
+    if work not in asides:
+        asides[work] = Aside()
+    return asides[work]
+
+
 def _in_turn(asked: queue.SimpleQueue[Any]) -> None:
     while (task := asked.get()) is not None:
         future, function, arguments = task

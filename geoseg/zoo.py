@@ -13,7 +13,7 @@ import numpy as np
 
 from geoseg.detectors import ModelCard, bundled_models
 from geoseg.detectors.cards import SUFFIXES, card_file, card_file_text, read_card, user_folder
-from geoseg.errors import ModelError
+from geoseg.errors import ModelError, in_a_line
 from geoseg.instances import Chip
 from geoseg.paths import expanded
 from geoseg.sinks.atomic import replacing
@@ -195,9 +195,9 @@ def _try(detector: Detector, size: tuple[int, int], bands: int | None, dtype: An
     except ModelError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:300]
         raise ModelError(
-            f"a network that fails on a chip of {count} x {size[0]} x {size[1]} ({type(error).__name__}: {said})",
+            f"a network that fails on a chip of {count} x {size[0]} x {size[1]} ({type(error).__name__}: "
+            f"{in_a_line(error)})",
             remedy="Export it for any size (dynamic axes), or check the card's bands",
         ) from error
 

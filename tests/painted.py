@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import rasterio
 import scipy.ndimage
@@ -131,3 +132,9 @@ def scenes(draw: st.DrawFn) -> NDArray[np.uint8]:
         if kind == "ell":
             pixels[row : row + tall // 2, col : col + wide // 2] = 0
     return pixels
+
+
+def numbered(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """A table of footprints in order with unique ids, as a run's stream gives them: later twins have got a number."""
+    rank = table.groupby("id").cumcount()
+    return table.assign(id=table["id"].where(rank == 0, table["id"] + "-" + (rank + 1).astype(str)))

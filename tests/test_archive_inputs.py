@@ -236,8 +236,11 @@ def test_a_search_in_a_catalogue_beside_the_runs_file(folder: Path, caplog: pyte
     item_collection(found_there, folder / "in" / "items.json")
     asked = {"url": "in/items.json", "ids": ["scene-00", "scene-01"]}
     both = found(folder, stac=asked, paths=["in/a.tif"])
-    assert [scene.name for scene in both] == ["a.tif", "scene-00"]
+    assert [scene.name for scene in both] == ["a.tif", "scene-00", "scene-01"]
+    assert [list(scene.extra) for scene in both if "refused" in scene.extra] == [["refused"]]
     assert both[1].acquired is not None and len(both[1].extra["extent"]) == 4
+    without = configured(folder, input={"stac": asked, "exclude": ["scene-01"]})
+    assert [scene.name for scene in scenes(without)] == ["scene-00"]
     assert "passed by: " in caplog.text and "scene-01" in caplog.text
     for wrong in ({"url": "x", "colections": ["a"]}, {"url": "x", "query": {"n": {"below": 3}}}):
         with pytest.raises(ConfigError, match=r"colections|no comparison"):

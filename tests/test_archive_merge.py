@@ -22,7 +22,7 @@ from geoseg.archive.config import MergeSettings
 from geoseg.archive.merge.merging import merge_scenes
 from geoseg.archive.merge.reading import batches
 from geoseg.archive.merge.spill import Spill
-from geoseg.errors import SinkError
+from geoseg.errors import ConfigError, SinkError
 from geoseg.measures import measure
 from geoseg.sinks import written_run
 
@@ -174,6 +174,15 @@ def test_a_layer_is_made_once_and_again_when_something_changes(tmp_path: Path) -
     assert written_run(tmp_path / "merged.gpkg")["scenes"] == "3"
     assert [written_run(tmp_path / name)["footprints"] for name in ("merged", "merged.gpkg")] == ["7", "7"]
     assert len(gpd.read_parquet(tmp_path / "merged")) == 7  # as one data set, by a reader that is not ours
+
+
+def test_gaps_that_cannot_be_read_are_not_left_out(tmp_path: Path) -> None:
+    by_hand(tmp_path, overlapping(), ".parquet")
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        manifest.update(3, state="parts")
+    (tmp_path / "scenes" / "c.gaps.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ConfigError, match=r"gaps file .*c\.gaps\.parquet, which cannot be read"):
+        merged(tmp_path)
 
 
 def test_a_layer_is_made_again_of_an_output_that_changed_within_its_run(tmp_path: Path) -> None:

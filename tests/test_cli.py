@@ -837,3 +837,11 @@ def test_a_signal_while_the_network_is_at_work(tmp_path: Path, stop: signal.Sign
         _, told = process.communicate(timeout=120)
     assert process.returncode == 130, told
     assert "interrupted" in told and not (tmp_path / "out.gpkg").exists()
+
+
+def test_a_command_in_a_folder_that_is_gone_says_so(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    script = "import os; os.chdir('gone'); os.rmdir('../gone'); from geoseg.cli import main; main()"
+    command = [sys.executable, "-c", script, "status", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 4 and "the folder that this was started in" in done.stderr, done

@@ -11,17 +11,18 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import dask
 import pytest
 from dask.utils import key_split
 from distributed import Client, LocalCluster, Worker
 
-from geoseg.engine import IN_FLIGHT, clusters, map_blocks, memory
+from geoseg.engine import IN_FLIGHT, Engine, clusters, memory
 from geoseg.engine.room import Room
-from geoseg.errors import ModelError, RasterError, ResourceError
+from geoseg.errors import ClusterError, ModelError, RasterError, ResourceError
 from geoseg.tiling import Block, Plan, Tiling
 from geoseg.watch import HungError, Watched
 from geoseg.window import Window
@@ -51,6 +52,14 @@ def cluster() -> Iterator[LocalCluster]:
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60) as started,
     ):
         yield started
+
+
+def map_blocks(
+    function: Callable[[Block], Any], blocks: Iterable[Block], **options: Any
+) -> Generator[tuple[Block, Any], None, None]:
+    """What comes of each block, by workers of its own."""
+    with Engine.open(**options) as engine:
+        yield from engine.map(function, blocks)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -216,7 +225,7 @@ def test_a_raster_that_cannot_be_opened_for_a_while_is_tried_again() -> None:
 def test_a_block_that_hangs_ends_a_run_of_this_process_and_the_process() -> None:
     code = (
         "import threading\n"
-        "from geoseg.engine import map_blocks\n"
+        "from geoseg.engine import Engine\n"
         "from geoseg.errors import ResourceError\n"
         "from geoseg.tiling import Tiling\n"
         "from geoseg.window import Window\n"
@@ -225,7 +234,8 @@ def test_a_block_that_hangs_ends_a_run_of_this_process_and_the_process() -> None
         "def work(block):\n"
         "    if block.col == 1: threading.Event().wait()\n"
         "try:\n"
-        "    list(map_blocks(work, blocks, workers=2, limit_s=0.3))\n"
+        "    with Engine.open(workers=2, limit_s=0.3) as engine:\n"
+        "        list(engine.map(work, blocks))\n"
         "except ResourceError as error:\n"
         "    print(error)\n"
     )
@@ -236,14 +246,15 @@ def test_a_block_that_hangs_ends_a_run_of_this_process_and_the_process() -> None
 def test_a_fork_of_a_process_that_had_workers_is_refused_and_does_not_wait_for_ever() -> None:
     code = (
         "import os, warnings\n"
-        "from geoseg.engine import map_blocks\n"
+        "from geoseg.engine import Engine\n"
         "from geoseg.errors import ResourceError\n"
         "from geoseg.tiling import Tiling\n"
         "from geoseg.window import Window\n"
         "warnings.simplefilter('ignore')\n"  # newer Pythons warn of forks beside threads
         "plan = Tiling(core=4, halo=1, block=1).plan(Window(row_off=0, col_off=0, height=4, width=8))\n"
         "def work():\n"
-        "    return len(list(map_blocks(str, plan.blocks(), workers=1)))\n"
+        "    with Engine.open(workers=1) as engine:\n"
+        "        return len(list(engine.map(str, plan.blocks())))\n"
         "if not os.fork():\n"
         "    os._exit(work())\n"
         "print(os.waitstatus_to_exitcode(os.wait()[1]), work(), flush=True)\n"
@@ -428,6 +439,31 @@ def test_a_scheduler_that_is_not_there_ends_in_an_error() -> None:
     # A client that an error keeps is closed when Python ends, which takes seconds and says so in a traceback.
     gc.collect()
     assert not [each for each in gc.get_objects() if type(each) is Client and id(each) not in before], told
+
+
+@pytest.mark.parametrize(
+    ("address", "settings"),
+    [
+        ("tls://127.0.0.1:9", {"distributed.comm.tls.ca-file": None}),
+        ("tls://127.0.0.1:9", {"distributed.comm.tls.ca-file": "not-there.pem"}),
+        ("tcp://127.0.0.1:9", {"distributed.comm.require-encryption": True}),
+    ],
+)
+def test_a_cluster_with_tls_that_is_not_set_up_here_is_no_fault_of_geoseg(
+    address: str, settings: dict[str, Any]
+) -> None:
+    with dask.config.set(settings), pytest.raises(ClusterError, match="does not answer") as told:
+        list(map_blocks(_place, _plan(1, 2).blocks(), scheduler=address, patience_s=0.5))
+    assert "DASK_DISTRIBUTED__COMM__TLS__CA_FILE" in str(told.value)
+
+
+def test_processes_that_do_not_start_say_why() -> None:
+    with (
+        dask.config.set({"distributed.comm.require-encryption": True}),
+        pytest.raises(ResourceError, match="TLS"),
+        clusters.processes(1, 1),
+    ):
+        raise AssertionError("started")
 
 
 def test_a_failure_without_words_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

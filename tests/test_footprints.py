@@ -14,16 +14,16 @@ import shapely.affinity
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from painted import numbered
 from pyproj import CRS
 
 from geoseg.detectors.base import ModelCard
 from geoseg.errors import ModelError
-from geoseg.footprints import COLUMNS, _base32, assemble, empty
+from geoseg.footprints import COLUMNS, Told, _base32, drawn, empty
 from geoseg.grid import Grid
 from geoseg.measures import measure
 from geoseg.outlines import Outlines
 from geoseg.seams import Merged
-from geoseg.window import Window
 
 GRID = Grid(
     crs=CRS(32645),
@@ -49,8 +49,10 @@ def rows(shapes: list[Any], labels: list[int] | None = None, scores: list[float]
 
 
 def table(merged: Merged, **options: Any) -> Any:
-    settings = {"grid": GRID, "area": GRID.window, "card": CARD, "raster": "a.tif", "run": "r1"}
-    return assemble(merged, **(settings | options))
+    grid, cut = options.pop("grid", GRID), options.pop("cut", np.zeros(len(merged), bool))
+    told = Told(**({"card": CARD, "raster": "a.tif", "run": "r1"} | options))
+    found, _ = drawn(merged, grid=grid, told=told, cut=cut)
+    return numbered(found)
 
 
 SHAPES = [shapely.box(10, 20, 30, 28), shapely.Point(60, 40).buffer(9), shapely.box(70, 60, 90, 75)]
@@ -96,7 +98,7 @@ def test_shells_run_counterclockwise_on_the_ground(mirror: int) -> None:
     transform = Affine.translation(4e5, 3e6) @ Affine.scale(0.4, -0.3 * mirror)
     grid = Grid(crs=GRID.crs, transform=transform, height=80, width=120)
     ring = shapely.box(10, 10, 40, 40).difference(shapely.box(20, 15, 30, 35))
-    polygon = table(rows([ring]), grid=grid, area=grid.window).geometry[0]
+    polygon = table(rows([ring]), grid=grid).geometry[0]
     assert polygon.exterior.is_ccw
     assert not polygon.interiors[0].is_ccw
 
@@ -109,7 +111,7 @@ def test_what_touches_itself_is_valid_on_the_ground(turn: float) -> None:
     house = shapely.Polygon([(0, 0), (6, 2), (8, 8), (2, 6)], [[(3, 1), (4, 5), (3, 4)]])
     shapes = [shapely.affinity.translate(house, 2 * k, 3 * k) for k in range(40)]
     assert shapely.is_valid(shapes).all()
-    ground = table(rows(shapes), grid=grid, area=grid.window).geometry
+    ground = table(rows(shapes), grid=grid).geometry
     assert ground.is_valid.all()
     assert set(ground.geom_type) <= {"Polygon", "MultiPolygon"}
     assert ground.area.to_numpy() == pytest.approx(0.09 * house.area, rel=1e-6)
@@ -172,10 +174,10 @@ def test_ids_are_base_32() -> None:
     assert _base32(b"".join(digests)).tolist() == expected
 
 
-def test_equal_twins_are_numbered() -> None:
-    found = table(rows([SHAPES[0], SHAPES[0], SHAPES[1], SHAPES[0]], scores=[0.1, 0.9, 0.5, 0.4]))
-    first = found["id"][0]
-    assert found["id"].tolist()[:3] == [first, f"{first}-2", f"{first}-3"]
+def test_equal_twins_have_one_id_and_come_by_score() -> None:
+    twins = rows([SHAPES[0], SHAPES[0], SHAPES[1], SHAPES[0]], scores=[0.1, 0.9, 0.5, 0.4])
+    found, _ = drawn(twins, grid=GRID, told=Told(card=CARD, raster="a.tif"), cut=np.zeros(4, bool))
+    assert found["id"].nunique() == 2 and found["id"][:3].nunique() == 1
     assert found["score"].tolist() == pytest.approx([0.9, 0.4, 0.1, 0.5])
 
 
@@ -187,10 +189,8 @@ def test_cut_by_edge() -> None:
     found = table(rows(shapes)).set_index("area_m2")
     by_shape = found["cut_by_edge"].tolist()  # ordered by top: 20, 30, 40, 50, 70
     assert by_shape == [False, True, False, True, True]
-    aoi = Window(row_off=10, col_off=10, height=70, width=100)
-    assert table(rows(shapes), area=aoi)["cut_by_edge"].tolist() == [False, False, False, False, True]
     cut = np.array([False, False, False, True, False])
-    assert table(rows(shapes), area=aoi, cut=cut)["cut_by_edge"].tolist() == [True, False, False, False, True]
+    assert table(rows(shapes), cut=cut)["cut_by_edge"].tolist() == [True, True, False, True, True]
 
 
 def test_a_label_without_a_name_is_refused() -> None:

@@ -13,16 +13,19 @@ import pytest
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from painted import Painted, write_raster
 from pyproj import CRS
 
+from geoseg import Settings, Tiling
 from geoseg.aoi import load_aoi
 from geoseg.archive.manifest import Manifest
-from geoseg.carrying import PieceTask
+from geoseg.carrying import PieceTask, carry_out, open_engine
 from geoseg.gaps import Gap
 from geoseg.grid import Grid
 from geoseg.ground import _Gap
-from geoseg.job import _reach
-from geoseg.polygons import pieces, share_inside
+from geoseg.job import Job, _reach
+from geoseg.picture import filled, lines
+from geoseg.polygons import come_near, pieces, share_inside
 from geoseg.regularize.walls import Walls, join_walls
 from geoseg.report import dissolved
 from geoseg.squares import Square
@@ -143,6 +146,61 @@ def test_what_lies_in_a_ragged_area_is_cut_with_what_is_there_of_it(asked_of: Ca
     assert share_inside(objects, area) == pytest.approx(np.array(expected), abs=1e-12)
     assert max(cut) <= 256
     assert share_inside(objects, shapely.Polygon()).sum() == 0 and not len(share_inside(objects[:0], area))
+
+
+def test_of_two_that_may_come_near_the_larger_one_is_indexed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(8)
+    x, y = rng.uniform((0, -300), (3000, 300), (400, 2)).T
+    shapes = np.array([*shapely.box(x, y, x + 15, y + 9), stairs(3000), stairs(3000).buffer(0)], dtype=object)
+    pairs = np.array(
+        [(i, j) for i in range(400) for j in (400, 401)] + [(j, i) for i in range(399) for j in (400, i + 1)]
+    )
+    distance = rng.uniform(0, 40, len(pairs))
+    one, other = shapes[pairs[:, 0]], shapes[pairs[:, 1]]
+    expected = shapely.distance(one, other) <= distance
+    plain = []
+    real = shapely.dwithin
+
+    def watched(a: NDArray[Any], b: NDArray[Any], *rest: Any) -> Any:
+        unindexed = ~shapely.is_prepared(a)
+        plain.append(max(shapely.get_num_coordinates(each[unindexed]).max(initial=0) for each in (a, b)))
+        return real(a, b, *rest)
+
+    monkeypatch.setattr(shapely, "dwithin", watched)
+    assert np.array_equal(come_near(shapes, pairs, distance), expected) and 0 < expected.sum() < len(pairs)
+    assert plain == [5] and not shapely.is_prepared(shapes).any()  # nothing that others may ask at the same time
+
+
+def test_what_lies_in_the_box_of_a_frame_does_not_wait_for_it(tmp_path: Path) -> None:
+    """A river, a frame, a net of roads has all of a raster in its box: all of it came to one worker at the end."""
+    pixels = np.zeros((260, 200), np.uint8)
+    pixels[2:-2, 2:-2] = 1
+    pixels[8:-8, 8:-8] = 0
+    value = 2
+    for row in range(12, 240, 12):
+        for col in range(12, 180, 12):
+            pixels[row : row + 6, col : col + 6] = value
+            value = value % 250 + 1 + (value % 250 == 0)
+    pixels[9:12, 60:64] = 77  # beside the frame, as near as neighbours are
+    raster = write_raster(tmp_path / "frame.tif", pixels)
+    chosen = Settings.model_validate({"engine": {"workers": 1}})
+    job = Job.of(raster, Painted(), aoi=None, tiling=Tiling(core=16, halo=4, block=2), settings=chosen)
+    parts = WorkFolder(path=tmp_path).parts("run", lasting=False)
+    with open_engine(job) as engine:
+        carried = carry_out(job, parts, None, engine)
+    top = max(carried.squares)
+    waited = {square.level: 0 for square in carried.squares}
+    for square, rows in zip(carried.squares, carried.stream.rows, strict=True):
+        waited[square.level] += rows.count
+    assert len(carried.stream) > 250 and waited[top.level] < 80, waited
+
+
+def test_outlines_are_laid_on_a_picture_together() -> None:
+    grid = Grid(crs=CRS.from_epsg(32645), transform=Affine(1, 0, 350_000, 0, -1, 3_050_000), height=60, width=80)
+    x, y = np.random.default_rng(2).uniform((0, 0), (80, 60), (500, 2)).T
+    discs = shapely.buffer(shapely.points(x, y), 3)
+    for draw in (lambda: filled(discs, grid), lambda: lines(discs, grid, 2.2)):
+        assert calls(draw) < 20 * len(discs)  # each has 33 vertices, and a joint of wide lines takes 15 calls
 
 
 def test_the_scenes_of_a_manifest_are_gone_through_once(tmp_path: Path) -> None:

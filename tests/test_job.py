@@ -59,7 +59,7 @@ def test_objects_on_a_gap_of_many_parts_are_compared_with_the_near_ones_only(
         return intersection(a, b)
 
     monkeypatch.setattr(geoseg.job.shapely, "intersection", watched)
-    found = job.footprints(_merged(shapes), [gap])
+    found, _ = job.ground([gap]).footprints(_merged(shapes))
     assert compared and max(compared) == 1
     assert len(found) == sum(share <= 0.5 + 1e-12 for share in on_gap) < len(shapes)
     assert found["cut_by_edge"].sum() > 0
@@ -88,7 +88,7 @@ def test_a_crs_that_is_tied_to_no_ellipsoid_is_refused_before_any_work(tmp_path:
 
 
 def test_a_raster_that_is_open_is_not_opened_again(raster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info = opened(raster, Settings())
+    info = opened(raster, Settings().raster)
     monkeypatch.setattr(geoseg.job, "open_raster", None)
     assert _job(info).info is info
 

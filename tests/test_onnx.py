@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from networks import EightBit, Queries, Yolo, chips, exported
+from networks import EightBit, Queries, Yolo, chips, exported, left_behind
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 from torch.nn import functional as F
@@ -533,3 +533,10 @@ def test_operators_that_need_other_code_are_refused(domain: str, kind: str) -> N
     )  # fmt: skip
     with pytest.raises(ModelError, match=kind):
         check_onnx(helper.make_model(graph).SerializeToString(), "m.onnx")
+
+
+def test_nobody_is_told_what_is_run(yolo: tuple[Yolo, bytes], tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(yolo[1])
+    script = "from pathlib import Path; from geoseg.detectors.onnx_session import Session"
+    (tmp_path / "home").mkdir()
+    assert left_behind(f"{script}; Session(Path('../m.onnx').read_bytes())", tmp_path / "home") == []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from networks import Yolo, chips, exported
+from networks import Yolo, chips, exported, left_behind
 from torch import nn
 from torchvision.ops import box_iou
 
@@ -204,3 +204,10 @@ def test_bytes_that_are_no_network_are_refused() -> None:
 
     with pytest.raises(ModelError, match="OpenVINO cannot read"):
         OpenVINOSession(b"<net name='x'></net>", "openvino")
+
+
+def test_nobody_is_told_what_is_converted(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    script = "import torch; from geoseg.detectors.openvino_core import traced"
+    made = "traced(torch.nn.Conv2d(3, 4, 3), [torch.rand(1, 3, 8, 8)])"
+    assert left_behind(f"{script}; {made}", tmp_path) == []

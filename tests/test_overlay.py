@@ -21,7 +21,7 @@ from geoseg import overlay
 from geoseg.errors import ConfigError, RasterError
 from geoseg.grid import Grid
 from geoseg.overlay import preview, read_view, to_picture
-from geoseg.picture import Entry, scale_bar, with_legend
+from geoseg.picture import Entry, lines, scale_bar, with_legend
 from geoseg.sinks import write
 from geoseg.sinks.colours import ERROR_COLOURS, GREY, label_colours
 from geoseg.window import Window
@@ -248,6 +248,14 @@ def test_shapes_in_a_hole_are_not_erased(tmp_path: Path) -> None:
     plain = preview(made.path, made.footprints[:0], tmp_path / "b.png", max_side=420)
     changed = tint(shown, plain, HEIGHT) > 12
     assert changed[120, 180] and not changed[120, 150]
+
+
+@pytest.mark.parametrize(("width", "drawn"), [(2.2, 2.25), (1.5, 1.75)])
+def test_outlines_are_as_wide_as_they_should_be_and_half_of_that_at_the_edge(width: float, drawn: float) -> None:
+    grid = Grid(crs=CRS.from_epsg(32645), transform=Affine(1, 0, 350_000, 0, -1, 3_050_000), height=30, width=40)
+    cover = lines(np.array([shapely.box(9.6, 4, 40, 30)], dtype=object), grid, width)
+    assert cover[15, :30].sum() == pytest.approx(drawn, abs=0.01) == cover[:20, 25].sum()
+    assert cover[15, 30:].sum() == pytest.approx((drawn - 0.25) / 2, abs=0.01) == cover[20:, 25].sum()
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

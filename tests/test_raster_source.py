@@ -117,11 +117,11 @@ def test_percentiles_are_measured_once_on_valid_pixels(tmp_path: Path) -> None:
     pixels = texture(3, 1500, 2100, "uint16")
     pixels[:, 1000:] = 60_000
     info = open_raster(write(tmp_path / "a.tif", pixels, nodata=60_000, blockysize=1, photometric="rgb"))
-    scaling = source_for(info, RGB, scaling=Scaling.stretch(2, 98)).scaling
+    scaling = source_for(info, RGB, scaling=Scaling(percentiles=(2, 98))).scaling
     assert scaling is not None and scaling.percentiles is None
     expected = np.percentile(pixels[:, :1000].reshape(3, -1), [2, 98], axis=1)
     np.testing.assert_allclose([scaling.low, scaling.high], expected, rtol=0.03)
-    assert source_for(info, RGB, scaling=Scaling.stretch(2, 98)).scaling == scaling
+    assert source_for(info, RGB, scaling=Scaling(percentiles=(2, 98))).scaling == scaling
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 300))
@@ -145,7 +145,7 @@ def test_percentiles_are_those_of_all_columns(tmp_path: Path, monkeypatch: pytes
     options = {"tiled": True, "blockxsize": 32, "blockysize": 16, "photometric": "rgb"}
     info = open_raster(write(tmp_path / "a.tif", pixels, **options))
     monkeypatch.setattr("geoseg.raster.source._SAMPLE_PIXELS", 1)
-    scaling = source_for(info, RGB, scaling=Scaling.stretch(2, 98)).scaling
+    scaling = source_for(info, RGB, scaling=Scaling(percentiles=(2, 98))).scaling
     assert scaling is not None
     np.testing.assert_allclose(scaling.low, 0.02 * 5120, atol=150)
     np.testing.assert_allclose(scaling.high, 0.98 * 5120, atol=150)
@@ -184,14 +184,14 @@ def _sparse(path: Path) -> Path:
 
 @pytest.mark.parametrize("make", [_masked_beside, _mosaic_with_holes, _sparse])
 def test_percentiles_leave_out_all_that_holds_nothing(tmp_path: Path, make: Callable[[Path], Path]) -> None:
-    source = source_for(open_raster(make(tmp_path / "a.tif")), RAW, scaling=Scaling.stretch(0, 100))
+    source = source_for(open_raster(make(tmp_path / "a.tif")), RAW, scaling=Scaling(percentiles=(0, 100)))
     assert source.scaling is not None and source.scaling.low[0] >= 1000
 
 
 def test_percentiles_of_nothing_are_refused(tmp_path: Path) -> None:
     info = open_raster(write(tmp_path / "a.tif", np.zeros((3, H, W), "uint16"), nodata=0, photometric="rgb"))
     with pytest.raises(RasterError, match="no valid pixel"):
-        source_for(info, RGB, scaling=Scaling.stretch())
+        source_for(info, RGB, scaling=Scaling(percentiles=(2, 98)))
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ import shapely
 from geopandas.testing import assert_geodataframe_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from painted import Painted, write_raster
+from painted import Painted, numbered, write_raster
 
 from geoseg import Settings, Tiling
 from geoseg.blocks import BlockTask
 from geoseg.extraction import run
+from geoseg.ground import unseamed
 from geoseg.job import Job
 from geoseg.outlines import Outlines
 from geoseg.seams import merge
@@ -99,7 +100,8 @@ def _whole(job: Job, raster: Path) -> gpd.GeoDataFrame:
         for strip in job.examiner.strips(block):
             outlines.append(task._outlined(strip).outlines)
             gaps += strip.gaps
-    return job.footprints(merge(Outlines.concat(outlines), job.plan, least=job.threshold), job.gaps(gaps))
+    merged = unseamed(merge(Outlines.concat(outlines), job.plan, least=job.threshold))
+    return numbered(job.ground(job.gaps(gaps)).footprints(merged)[0])
 
 
 @settings(max_examples=6, deadline=None)

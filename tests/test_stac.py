@@ -396,6 +396,23 @@ def test_links_in_a_circle_are_walked_once(tmp_path: Path) -> None:
     assert names(search(StacSettings(url=str(tmp_path / "a.json")))) == ["scene-01"]
 
 
+def test_an_item_that_is_linked_and_not_there_or_is_none_is_passed_by(catalogue: Path) -> None:
+    (catalogue.parent / "a" / "scene-01" / "scene-01.json").unlink()
+    for number, text in enumerate(("", "[]", "{}"), start=3):
+        (catalogue.parent / "b" / f"scene-0{number}" / f"scene-0{number}.json").write_text(text)
+    with web_server(catalogue.parent) as server:
+        for url, access in ((str(catalogue), Access()), (f"{server.url}/catalog.json", REMOTE)):
+            told: list[str] = []
+            found = search(StacSettings(url=url), access, passed_by=lambda name, _: told.append(name[-13:]))  # noqa: B023
+            assert names(found) == ["scene-00", "scene-02"]
+            assert sorted(told) == ["scene-01.json", "scene-03.json", "scene-04.json", "scene-05.json"]
+            with pytest.raises(ConfigError, match="scene-01"):
+                list(search(StacSettings(url=url), access))
+    (catalogue.parent / "b" / "collection.json").unlink()  # of which nobody knows what it held
+    with pytest.raises(ConfigError, match=r"collection\.json"):
+        list(search(StacSettings(url=str(catalogue)), passed_by=lambda *_: None))
+
+
 @pytest.mark.parametrize("text", ["", "<html>", "[]", "{}", '{"type": "FeatureCollection"}', "[" * 100_000])
 def test_what_is_no_catalogue(text: str, tmp_path: Path) -> None:
     path = tmp_path / "it.json"

@@ -331,7 +331,7 @@ def _judged(monkeypatch: pytest.MonkeyPatch, *figures: tuple[float, float]) -> N
 
     def judge(self: Validator, net: object) -> Validated:
         f1, ap50 = next(given)
-        return Validated(f1=f1, ap50=ap50, score_threshold=0.5, looks=())
+        return Validated(f1=f1, ap50=ap50, score_threshold=0.5)
 
     monkeypatch.setattr(Validator, "__call__", judge)
 

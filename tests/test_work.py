@@ -13,11 +13,12 @@ import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from painted import numbered
 from pyproj import CRS
 
 from geoseg.detectors import ModelCard
 from geoseg.errors import SinkError
-from geoseg.footprints import Told, drawn, numbered
+from geoseg.footprints import Told, drawn
 from geoseg.gaps import Gap
 from geoseg.grid import Grid
 from geoseg.outlines import Outlines
@@ -128,7 +129,7 @@ def _stream(tmp_path: Path, groups: list[Merged]) -> Stream:
     parts, rows = WorkFolder(path=tmp_path).parts("run", lasting=False), []
     told = Told(card=CARD, raster="a.tif", run="r")
     for at, merged in enumerate(groups):
-        table, keys = drawn(merged, grid=GRID, area=GRID.window, told=told)
+        table, keys = drawn(merged, grid=GRID, told=told, cut=np.zeros(len(merged), bool))
         if not len(table):
             continue
         parts.put(f"p{at}", Part(tables={"rows": footprints_table(table, keys)}))
@@ -155,7 +156,7 @@ def test_a_stream_is_in_order_however_its_rows_lie_in_parts(
     corners = rng.integers(0, 12, (count, 2)) * 20  # many tops, and whole twins, are equal
     shapes = [shapely.box(x, y, x + w, y + 9) for (x, y), w in zip(corners, rng.integers(5, 8, count), strict=True)]
     whole = _merged(shapes, rng.choice([0.5, 0.75], count))
-    table, _ = drawn(whole, grid=GRID, area=GRID.window, told=Told(card=CARD, raster="a.tif", run="r"))
+    table, _ = drawn(whole, grid=GRID, told=Told(card=CARD, raster="a.tif", run="r"), cut=np.zeros(count, bool))
     expected = numbered(table)
     of = rng.integers(0, groups, count)
     stream = _stream(tmp_path_factory.mktemp("stream"), [whole.take(np.flatnonzero(of == g)) for g in range(groups)])

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from benchmarks.seams.detectors import Seen
+from geoseg.components import components
 from geoseg.outlines import Outlines
 from geoseg.seams import merge
 from geoseg.tiling import Plan
@@ -79,8 +78,7 @@ def masks(seen: Seen, plan: Plan) -> Objects:
     shared = shapely.area(shapely.intersection(table.geometry[i], table.geometry[j]))
     area = shapely.area(table.geometry)
     link = shared >= 0.5 * (area[i] + area[j] - shared)
-    graph = coo_array((np.ones(int(link.sum())), (i[link], j[link])), shape=(len(table), len(table)))
-    _, group = connected_components(graph, directed=False)
+    group = components(len(table), i[link], j[link])
     geometry = [shapely.union_all(table.geometry[group == k]) for k in range(int(group.max()) + 1)]
     return np.array(geometry, object), table.labels[np.unique(group, return_index=True)[1]]
 

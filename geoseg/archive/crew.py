@@ -7,6 +7,7 @@ import pickle
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -59,10 +60,8 @@ class Hand:
 
     def send(self, message: Any) -> None:
         """Tell it something; one that is dead is found out where its answer is awaited."""
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send(message)
-        except (BrokenPipeError, ConnectionResetError):
-            return
 
     def answer(self) -> _Answer:
         """What it says; to be asked when there is something."""

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.archive.manifest import Manifest
-from geoseg.archive.record import Record
+from geoseg.archive.record import WRITTEN, Record
 from geoseg.archive.rules import Rules
 from geoseg.config import RasterSettings, Settings
 from geoseg.detectors import ModelCard, model_card, model_digest, weights_path
 from geoseg.errors import ConfigError, RasterError
-from geoseg.job import access_of
+from geoseg.job import opened
 from geoseg.paths import expanded
-from geoseg.raster import open_raster
 from geoseg.report import Report
 from geoseg.stac.products import Product, relative
 from geoseg.stac.writing import CollectionNote, write_collection, write_item
@@ -112,7 +111,7 @@ def _written(manifest: Manifest, model: _Model, collection: Path) -> Iterator[Pa
     config, versions = manifest.fact("config"), manifest.fact("versions")
     settings = {name: config[name] for name in Settings.model_fields if name in config}
     rules = Rules.told(RasterSettings.model_validate(config["raster"]), manifest.fact("rules") or [])
-    for record in manifest.records("done", "parts"):
+    for record in manifest.records(*WRITTEN):
         output = manifest.folder / record.output
         path = item_path(output)
         if _stands(path, output, record):
@@ -120,7 +119,7 @@ def _written(manifest: Manifest, model: _Model, collection: Path) -> Iterator[Pa
             continue
         raster = rules.raster(record.href)
         try:
-            info = open_raster(record.href, access=access_of(raster), assume_crs=raster.assume_crs)
+            info = opened(record.href, raster)
             if info.key != record.key:
                 raise RasterError(f"{info.name}, which has changed since it was done", remedy="Run the archive again")
         except RasterError as error:

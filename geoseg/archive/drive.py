@@ -75,6 +75,9 @@ class Drive:
         record = self.manifest.next()
         if record is None:
             return False
+        if reason := record.extra.get("refused"):
+            self._finish(record.id, "refused", error=reason, code=2)
+            return True
         now = signature(record.href)
         if not self._settled(record, now):
             self._start(record, now)

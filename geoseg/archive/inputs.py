@@ -22,6 +22,7 @@ from geoseg.errors import ConfigError, GeosegError
 from geoseg.job import access_of
 from geoseg.raster.access import is_remote, name_of
 from geoseg.stac.filters import on_earth
+from geoseg.stac.reach import shown
 from geoseg.stac.scene import Scene
 from geoseg.stac.search import search
 from geoseg.stac.settings import StacSettings
@@ -60,7 +61,7 @@ def _named(config: RunConfig) -> Iterator[Scene]:
     if given.index is not None:
         yield from _indexed(config.path(given.index), given.index_column, config)
     if given.stac is not None:
-        yield from search(_rooted(given.stac, config), access_of(config.raster), passed_by=_passed_by)
+        yield from _searched(_rooted(given.stac, config), config)
 
 
 def at(path: str, config: RunConfig, **known: Any) -> Scene:
@@ -133,8 +134,18 @@ def _rooted(wanted: StacSettings, config: RunConfig) -> StacSettings:
     return wanted.model_copy(update=moved)
 
 
-def _passed_by(item: str, error: GeosegError) -> None:
-    log.warning("passed by: %s", error)
+def _searched(wanted: StacSettings, config: RunConfig) -> Iterator[Scene]:
+    """What a search finds; the items that are wanted and give no scene last, as scenes that are refused: their ground
+    is not examined, which the run has to say."""
+    passed: list[Scene] = []
+
+    def passed_by(item: str, error: GeosegError) -> None:
+        log.warning("passed by: %s", error)
+        name = item or f"item {len(passed)}"
+        passed.append(Scene(href=f"{shown(wanted.url)}/{name}", name=name, extra={"refused": str(error)}))
+
+    yield from search(wanted, access_of(config.raster), passed_by=passed_by)
+    yield from passed
 
 
 def _extents(table: Any) -> list[list[float] | None]:

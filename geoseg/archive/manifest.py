@@ -134,12 +134,17 @@ class Manifest:
             )
             return
         (number,) = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM scene").fetchone()
-        name = distinct(named(template, scene, number), _Taken(self._db))
+        # One that is refused already takes no name from what it may be once it is mended: that has another href.
+        refused = "refused" in scene.extra
+        name = f".{number}" if refused else distinct(named(template, scene, number), self._taken)
         self._db.execute(
             "INSERT INTO scene (id, href, name, output, folded, round, state, acquired, extra)"
             " VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?)",
             (number, href, cells.told(scene.name), f"{OUTPUTS}/{name}{suffix}", folded(name), turn, date, extra),
         )
+
+    def _taken(self, name: str) -> bool:
+        return self._db.execute("SELECT 1 FROM scene WHERE folded = ?", (name,)).fetchone() is not None
 
     def next(self) -> Record | None:
         """The first scene that is left."""
@@ -239,16 +244,6 @@ class Manifest:
         query = f"SELECT {', '.join(_FIELDS)} FROM scene WHERE {where}"
         for row in self._db.execute(query, values).fetchall():
             yield Record(**{name: cells.value(name, held) for name, held in zip(_FIELDS, row, strict=True)})
-
-
-class _Taken:
-    """The names of outputs that are taken, asked of the manifest."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self.db = db
-
-    def __contains__(self, name: object) -> bool:
-        return self.db.execute("SELECT 1 FROM scene WHERE folded = ?", (name,)).fetchone() is not None
 
 
 def _check(db: sqlite3.Connection, path: Path, *, create: bool) -> None:

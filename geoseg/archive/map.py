@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from geoseg.archive.manifest import Manifest
-from geoseg.archive.record import BAD, Record, State
+from geoseg.archive.record import BAD, WRITTEN, Record, State
 
 DRAWN = 5_000
 """Scenes that the map draws, the worst first."""
@@ -150,7 +150,7 @@ def _outline(record: Record, pixels: NDArray[np.float64]) -> str:
     pixels = pixels + np.sign(pixels - pixels.mean(axis=0)) * least
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
     said = [f"{record.name}: {WORDS[record.state]}"]
-    if record.state in ("done", "parts") and record.footprints is not None:
+    if record.state in WRITTEN and record.footprints is not None:
         said.append(f"{record.footprints:,} footprints")
     if record.seen:
         said.append(f"of {record.seen:%Y-%m-%d}")

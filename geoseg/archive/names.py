@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 import unicodedata
 import zlib
-from collections.abc import Container
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from geoseg.stac.scene import Scene
@@ -65,20 +65,20 @@ def plain(text: str) -> str:
     return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text)
 
 
-def distinct(name: str, taken: Container[str]) -> str:
-    """``name``, or with a number behind it where that is taken; ``taken`` holds names in :func:`folded` form.
+def distinct(name: str, taken: Callable[[str], bool]) -> str:
+    """``name``, or with a number behind it where that is taken; ``taken`` is asked in :func:`folded` form.
 
     The number is looked for by doubling and halving: of the many scenes that are called the same in folders of their
     own, each would else ask for all before it.
     """
-    if folded(name) not in taken:
+    if not taken(folded(name)):
         return name
     known, free = 1, 2
-    while folded(f"{name}-{free}") in taken:
+    while taken(folded(f"{name}-{free}")):
         known, free = free, 2 * free
     while free - known > 1:
         middle = (known + free) // 2
-        known, free = (middle, free) if folded(f"{name}-{middle}") in taken else (known, middle)
+        known, free = (middle, free) if taken(folded(f"{name}-{middle}")) else (known, middle)
     return f"{name}-{free}"
 
 

@@ -9,8 +9,9 @@ from typing import Any, TextIO
 
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.map import COLOURS, WORDS, legend, write_map
-from geoseg.archive.record import BAD, Record
+from geoseg.archive.record import BAD, WRITTEN, Record
 from geoseg.durations import duration
+from geoseg.gaps import EXPECTED
 from geoseg.raster.access import is_remote
 from geoseg.stac.reach import shown
 
@@ -78,7 +79,7 @@ def _write_head(out: TextIO, title: str, head: Mapping[str, Any]) -> None:
         out.write(f"<p>{escape(str(head['stopped']))}</p>\n")
     out.writelines(f"<p>Warning: {escape(str(warning))}</p>\n" for warning in head["warnings"])
     counts: Mapping[str, int] = head["counts"]
-    worked = sum(counts.get(state, 0) for state in ("done", "parts")) - head["unchanged"]
+    worked = sum(counts.get(state, 0) for state in WRITTEN) - head["unchanged"]
     figures = {
         "scenes": f"{head['scenes_total']:,}",
         "footprints": f"{head['footprints']:,}",
@@ -145,15 +146,12 @@ def _bad_row(record: Record) -> list[str]:
 
 def _parts_row(record: Record) -> list[str]:
     gaps = record.figures.get("gaps_m2", {})
-    lost = ", ".join(f"{escape(why)} {area:,.0f} m&sup2;" for why, area in gaps.items() if why not in _FINE)
+    lost = ", ".join(f"{escape(why)} {area:,.0f} m&sup2;" for why, area in gaps.items() if why not in EXPECTED)
     return [_named(record), _number(record.footprints), lost]
 
 
-_FINE = ("nodata", "outside_aoi")
-
-
 def _row(record: Record) -> list[str]:
-    whole = record.state in ("done", "parts")
+    whole = record.state in WRITTEN
     return [
         _named(record),
         _state(record) + (" (unchanged)" if record.unchanged else ""),

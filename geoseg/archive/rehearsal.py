@@ -48,7 +48,7 @@ def rehearse(config: RunConfig, *, model: Detector | None = None) -> Rehearsal:
         for record in manifest.records("pending"):
             unchanged += plan.untouched(record, config.folder)
             if len(first) < SHOWN:
-                first.append((record.href, record.output))
+                first.append((record.href, "refused" if "refused" in record.extra else record.output))
         return Rehearsal(
             model=f"{orders.card.name} {orders.card.version}",
             folder=str(config.folder),

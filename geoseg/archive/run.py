@@ -25,6 +25,7 @@ from geoseg.archive.manifest import OUTPUTS, Manifest
 from geoseg.archive.merge import merge_scenes
 from geoseg.archive.outcome import INTERRUPTED, Outcome, verdict
 from geoseg.archive.plan import Plan
+from geoseg.archive.record import WRITTEN
 from geoseg.archive.summary import write_summary
 from geoseg.archive.worker import Orders
 from geoseg.detectors import Detector, model_card, model_digest, weights_path
@@ -211,7 +212,7 @@ def _facts(config: RunConfig, orders: Orders, plan: Plan) -> dict[str, Any]:
 
 
 def _merged(config: RunConfig, manifest: Manifest) -> Path | None:
-    if config.merge.output is None or not manifest.count("done", "parts"):
+    if config.merge.output is None or not manifest.count(*WRITTEN):
         return None  # where nothing came of any scene, an earlier layer stays
     return merge_scenes(manifest, config.merge, merged_path(config))
 
@@ -224,7 +225,7 @@ def merged_path(config: RunConfig) -> Path:
 
 def _described(config: RunConfig, manifest: Manifest, orders: Orders, merged: Path | None) -> None:
     """Tell of what was produced as STAC, where that is asked for and there is something."""
-    if not config.stac.write or not manifest.count("done", "parts"):
+    if not config.stac.write or not manifest.count(*WRITTEN):
         return
     model = orders.model if isinstance(orders.model, str) else orders.card
     outputs = {} if merged is None else {"merged": merged}

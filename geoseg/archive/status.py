@@ -14,6 +14,7 @@ import psutil
 
 from geoseg.archive.beat import SILENT_S, last_beat
 from geoseg.archive.manifest import Manifest
+from geoseg.archive.record import BAD
 from geoseg.errors import ConfigError
 from geoseg.paths import expanded
 
@@ -75,7 +76,7 @@ def archive_status(folder: str | Path) -> Status:
         left = counts.get("pending", 0)
         bad = [
             {"name": record.name, "state": record.state, "error": record.error}
-            for record, _ in zip(manifest.records("refused", "locked", "failed"), range(100), strict=False)
+            for record, _ in zip(manifest.records(*BAD), range(100), strict=False)
         ]
         return Status(
             folder=str(folder),

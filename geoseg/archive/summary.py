@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.outcome import Outcome
 from geoseg.archive.page import write_page
-from geoseg.archive.record import Record
+from geoseg.archive.record import WRITTEN, Record
 from geoseg.raster.access import is_remote
 from geoseg.sinks.atomic import replacing
 from geoseg.stac.reach import shown
@@ -21,7 +20,8 @@ JSON, HTML = "summary.json", "summary.html"
 
 
 def write_summary(manifest: Manifest, outcome: Outcome) -> tuple[Path, Path]:
-    """Write ``summary.json`` and ``summary.html``, both or none; scenes go out one by one.
+    """Write ``summary.json`` and ``summary.html``, both or none; scenes go out one by one, each
+    on a line of its own.
 
     Raises:
         SinkError: they cannot be written.
@@ -42,7 +42,7 @@ def write_summary(manifest: Manifest, outcome: Outcome) -> tuple[Path, Path]:
 
 def _head(manifest: Manifest, outcome: Outcome) -> dict[str, Any]:
     gaps, megapixels, tiles = Counter[str](), 0.0, Counter[str]()
-    for record in manifest.records("done", "parts"):
+    for record in manifest.records(*WRITTEN):
         gaps.update(record.figures.get("gaps_m2", {}))
         megapixels += record.figures.get("megapixels", 0.0)
         names = ("tiles_planned", "tiles_examined", "tiles_empty", "tiles_unreadable", "tiles_failed")
@@ -86,41 +86,31 @@ def _shown(values: Any) -> Any:
 
 def scene_values(record: Record) -> dict[str, Any]:
     """One scene as the summary has it; what does not apply is left out."""
+    written = record.state in WRITTEN
     values: dict[str, Any] = {
         "id": record.id,
         "name": record.name,
         "path": shown(record.href) if is_remote(record.href) else record.href,
         "state": record.state,
-        "output": record.output if record.state in ("done", "parts") else None,
+        "output": record.output if written else None,
         "unchanged": record.unchanged or None,
-        "footprints": record.footprints if record.state in ("done", "parts") else None,
+        "footprints": record.footprints if written else None,
         "seconds": record.seconds,
         "started": _iso(record.started),
         "ended": _iso(record.ended),
         "acquired": _iso(record.seen or record.acquired),
         "extent": record.extent,
-        "run": record.run if record.state in ("done", "parts") else None,
+        "run": record.run if written else None,
         "raster_key": record.key,
         "same_as": record.same_as,
         "code": record.code,
         "error": record.error,
         "tries": record.tries if record.tries > 1 else None,
     }
-    if record.state in ("done", "parts"):
+    if written:
         kept = ("megapixels", "tiles_planned", "tiles_examined", "tiles_unreadable", "tiles_failed", "gaps_m2")
         values |= {name: record.figures.get(name) for name in (*kept, "warnings", "devices")}
     return {name: value for name, value in values.items() if value is not None}
-
-
-def read_scenes(path: Path) -> Iterator[dict[str, Any]]:
-    """The scenes of a ``summary.json``, one by one: each has a line of its own."""
-    with path.open(encoding="utf-8") as lines:
-        inside = False
-        for line in lines:
-            if line.startswith('  "scenes": ['):
-                inside = True
-            elif inside and line.startswith("    {"):
-                yield json.loads(line.strip().rstrip(","))
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -164,7 +164,7 @@ def _loaded(orders: Orders) -> Detector:
 def _look(task: Task, orders: Orders) -> tuple[RasterInfo, Looked]:
     """Open a raster and find out which run it would be."""
     settings = task.settings(orders)
-    info = opened(task.href, settings)
+    info = opened(task.href, settings.raster)
     if task.checksum is not None and os.path.isfile(info.path):
         check_file(info.path, task.checksum)
     if task.acquired is not None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from geoseg.errors import in_a_line
+
 Status = Literal["ok", "warn", "broken"]
 
 _PACKAGES = (
@@ -203,7 +205,7 @@ def _proj() -> Iterator[Check]:
         yield Check(
             name="proj",
             status="broken",
-            found=_line(str(error)),
+            found=in_a_line(error),
             remedy=f"Unset {' and '.join(strangers)}" if strangers else "Reinstall pyproj",
         )
         return
@@ -227,7 +229,7 @@ def _models() -> Iterator[Check]:
 
         names = [f"{card.name} {card.version}" for card in bundled_models()]
     except Exception as error:
-        yield Check(name="models", status="broken", found=_line(str(error)), remedy="Install geoseg again")
+        yield Check(name="models", status="broken", found=in_a_line(error), remedy="Install geoseg again")
         return
     yield Check(
         name="models",
@@ -267,10 +269,10 @@ def _probe(code: str, *arguments: str) -> tuple[dict[str, Any] | None, str]:
         if done.returncode == 0:
             return json.loads(done.stdout.strip().splitlines()[-1]), ""
     except (subprocess.TimeoutExpired, OSError, ValueError, IndexError) as error:
-        return None, _line(str(error))
+        return None, in_a_line(error)
     if done.returncode < 0:
         return None, f"the process was killed by signal {-done.returncode}"
-    return None, _line(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no answer")
+    return None, in_a_line(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no answer")
 
 
 def _version(package: str) -> str | None:
@@ -278,7 +280,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:300]

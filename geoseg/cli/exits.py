@@ -24,7 +24,7 @@ import typer
 from typer.core import TyperGroup
 
 from geoseg.cli.console import err, log
-from geoseg.errors import GeosegError, exit_code
+from geoseg.errors import GeosegError, ResourceError, exit_code
 from geoseg.signals import stoppable
 
 ENVIRONMENT = 4
@@ -46,6 +46,7 @@ class Commands(TyperGroup):
         """Run the command that was asked for."""
         try:
             with stoppable():
+                _check_here()
                 return super().invoke(ctx)
         except (_UsageError, typer.Exit, typer.Abort):
             raise
@@ -69,6 +70,16 @@ def leave(code: int) -> NoReturn:
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def _check_here() -> None:
+    """Relative paths, and libraries that are still to be loaded, are looked for from the folder that this runs in."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ResourceError(
+            "the folder that this was started in, which is not there any more", remedy="Start it in one that is (cd /)"
+        ) from None
 
 
 def _tell(error: Exception) -> None:

@@ -42,7 +42,7 @@ def export(
 
     start(verbose=verbose)
     distinct([output], [footprints, raster])
-    info = opened(raster, settings_with(None, {"raster": {"assume_crs": assume_crs}}))
+    info = opened(raster, settings_with(None, {"raster": {"assume_crs": assume_crs}}).raster)
     coco = coco_of(reviewed(read_table(footprints, "footprints")), info.grid, info.name, form=masks.value)
     for warning in coco.warnings:
         log.warning("%s", warning)

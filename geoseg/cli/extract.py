@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, flag, log, start
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
 from geoseg.cli.options import (
     Again,
     Aoi,
     AssumeCrs,
     Config,
     Core,
+    DryRun,
     Force,
     Halo,
     KeepOverlaps,
@@ -79,9 +80,7 @@ def extract(
     keep_overlaps: KeepOverlaps = False,
     force: Force = False,
     again: Again = False,
-    dry_run: Annotated[
-        bool, flag("--dry-run", help="Check everything, say what would be done; write nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     report: ReportFile = None,
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,
@@ -113,7 +112,7 @@ def extract(
         check_place(report)
     # What is refused is refused at once, before the network is loaded.
     weights_path(model)
-    info = opened(raster, settings)
+    info = opened(raster, settings.raster)
     with nullcontext() if dry_run else output_lock(output):
         if not again:
             job = sketched(info, model, aoi=aoi, settings=settings)
@@ -164,7 +163,9 @@ def _describe(job: Job, output: Path) -> None:
 
 def summarise(done: Report, output: Path) -> None:
     """The run in a line, what is missing in another, and where the output is on stdout."""
-    lost = {reason: area for reason, area in done.gaps_m2.items() if reason not in ("nodata", "outside_aoi")}
+    from geoseg.gaps import EXPECTED
+
+    lost = {reason: area for reason, area in done.gaps_m2.items() if reason not in EXPECTED}
     if lost:
         areas = ", ".join(f"{area:,.0f} m2 {reason}" for reason, area in lost.items())
         fields = {"unreadable": done.tiles_unreadable, "failed": done.tiles_failed}

@@ -115,7 +115,7 @@ def tile_polygons(job: Job) -> dict[str, gpd.GeoDataFrame]:
     return layers
 
 
-def write_tiles(layers: dict[str, gpd.GeoDataFrame], output: Path, *, force: bool = False) -> None:
+def write_tiles(layers: dict[str, gpd.GeoDataFrame], output: Path, *, force: bool) -> None:
     """Write the layers; formats of one layer get both in it, told apart by ``kind``.
 
     Raises:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, flag, log, start
-from geoseg.cli.options import Scheduler
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
+from geoseg.cli.options import DryRun, Scheduler
 from geoseg.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ def run(
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="The run (TOML); configs/runs/archive.toml has every key.")
     ],
-    dry_run: Annotated[
-        bool, flag("--dry-run", help="Check everything, say what would be done; write nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     scheduler: Scheduler = None,
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,

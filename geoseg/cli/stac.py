@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, start
+from geoseg.cli.options import RunFolder
 
 
 def stac(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder of a run of `geoseg run`.")],
+    folder: RunFolder,
     model: Annotated[
         str | None, typer.Option("--model", metavar="MODEL", help="The run's model, where its weights have moved.")
     ] = None,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geoseg.cli.console import Verbose, flag, start
+from geoseg.cli.options import RunFolder
 from geoseg.durations import duration
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _STATES = {
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder of a run of `geoseg run`.")],
+    folder: RunFolder,
     as_json: Annotated[bool, flag("--json", help="Print one JSON object.")] = False,
     verbose: Verbose = False,
 ) -> None:

@@ -50,7 +50,7 @@ def coco_of(footprints: gpd.GeoDataFrame, grid: Grid, file_name: str, *, form: F
     seen = np.flatnonzero(~shapely.is_missing(pixels) & shapely.intersects(pixels, frame))
     inside = shapely.intersection(shapely.make_valid(pixels[seen]), frame)
     labels = column_of(footprints, "label", _NO_LABEL).astype(str)
-    classes = {number: name for number, name in enumerate(sorted(set(labels.tolist()) or {_NO_LABEL}), 1)}
+    classes = dict(enumerate(sorted(set(labels.tolist()) or {_NO_LABEL}), 1))
     numbers = {name: number for number, name in classes.items()}
     scores, ignore = _scores(footprints), ignored(footprints)
     annotations: list[Annotation] = []

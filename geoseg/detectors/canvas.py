@@ -46,10 +46,20 @@ class Canvas:
     model: str
     """Name of the model, for messages."""
 
+    @classmethod
+    def of(cls, chip: Chip, size: tuple[int, int], card: ModelCard) -> Canvas:
+        """Of a chip that a model was shown on a canvas of ``(rows, columns)``."""
+        return cls(tile=chip.tile, height=size[0], width=size[1], classes=len(card.classes), model=card.name)
+
     @property
     def chip_size(self) -> tuple[int, int]:
         """Rows and columns of the chip."""
         return self.tile.window.height, self.tile.window.width
+
+    def clipped(self, boxes: Tensor) -> Tensor:
+        """``(n, 4)`` xyxy boxes, cut at the chip's edges."""
+        height, width = self.chip_size
+        return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
 
 
 def by_canvas(

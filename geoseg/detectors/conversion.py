@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from geoseg.detectors.cards import opened
-from geoseg.errors import ModelError, ResourceError
+from geoseg.errors import ModelError, ResourceError, in_a_line
 
 NESTED = ("model", "state_dict", "model_state_dict")
 """Under which of its keys a training's checkpoint holds the network's tensors."""
@@ -85,7 +85,7 @@ def read_mask2former(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
-        raise ModelError(f"{folder}, which transformers cannot load ({' '.join(str(error).split())[:300]})") from error
+        raise ModelError(f"{folder}, which transformers cannot load ({in_a_line(error)})") from error
     lost = sorted(map(str, [*said["missing_keys"], *said["mismatched_keys"]]))
     if lost:
         raise ModelError(f"{folder}, without usable tensors for {', '.join(lost[:3])} ({len(lost)} in all)")
@@ -102,7 +102,7 @@ def _unpickled(path: Path) -> Any:
         # Around the cause torch tells how to read it unsafely.
         said = str(error).rpartition("WeightsUnpickler error:")[2].partition(". ")[0]
         raise ModelError(
-            f"{path}, which holds more than tensors or is damaged ({' '.join(said.split())[:200]})",
+            f"{path}, which holds more than tensors or is damaged ({in_a_line(said, 200)})",
             allowed="a state dict: torch.save(net.state_dict(), FILE)",
         ) from error
 

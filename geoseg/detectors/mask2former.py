@@ -13,7 +13,7 @@ from geoseg.detectors.base import ModelCard
 from geoseg.detectors.canvas import FLOOR, Canvas, by_canvas, prepared
 from geoseg.detectors.device import pick_device, reduced_precision
 from geoseg.detectors.families import Mask2FormerArchitecture, family_of
-from geoseg.errors import ModelError, ResourceError
+from geoseg.errors import ModelError, ResourceError, in_a_line
 from geoseg.instances import Chip, Instances
 
 BACKBONES = ("swin", "resnet", "convnext")
@@ -83,7 +83,7 @@ class Mask2FormerDetector:
         for size, members in by_canvas(chips, stride=self.architecture.stride).items():
             classes, masks = self._logits(prepared([chips[i] for i in members], size, self.card, self.device))
             for i, *outputs in zip(members, classes, masks, strict=True):
-                found[i] = self.architecture.head.decode(outputs, self._canvas(chips[i], size))
+                found[i] = self.architecture.head.decode(outputs, Canvas.of(chips[i], size, self.card))
         return [found[i] for i in range(len(chips))]
 
     def _logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,11 +92,6 @@ class Mask2FormerDetector:
         with reduced_precision(self.device) if self.device.type == "cuda" else torch.no_grad():
             out = self.net(pixel_values=images, output_auxiliary_logits=False)
         return out.class_queries_logits.float(), out.masks_queries_logits.float()
-
-    def _canvas(self, chip: Chip, size: tuple[int, int]) -> Canvas:
-        return Canvas(
-            tile=chip.tile, height=size[0], width=size[1], classes=len(self.card.classes), model=self.card.name
-        )
 
 
 def build_mask2former(config: Mapping[str, Any], classes: int) -> nn.Module:
@@ -123,7 +118,7 @@ def build_mask2former(config: Mapping[str, Any], classes: int) -> nn.Module:
             raise ModelError(f"a card with {classes} class(es) for a network with {settings.num_labels}")
         return Mask2FormerForUniversalSegmentation(settings)
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"a Mask2Former config that cannot be built ({' '.join(str(error).split())[:300]})") from error
+        raise ModelError(f"a Mask2Former config that cannot be built ({in_a_line(error)})") from error
 
 
 def checked_config(config: Mapping[str, Any]) -> None:

@@ -122,7 +122,7 @@ class OnnxDetector(InSteps):
             for at in range(0, len(members), most or len(members)):
                 some = members[at : at + (most or len(members))]
                 images = prepared([chips[i] for i in some], size, self.card, CPU).numpy()
-                canvases = [self._canvas(chips[i], size) for i in some]
+                canvases = [Canvas.of(chips[i], size, self.card) for i in some]
                 batches.append(_Batch(members=some, canvases=canvases, images=images))
         return batches
 
@@ -147,11 +147,6 @@ class OnnxDetector(InSteps):
         """
         found = {each.member: self.architecture.head.decode(each.outputs, each.canvas) for each in seen}
         return [found[i] for i in range(len(found))]
-
-    def _canvas(self, chip: Chip, size: tuple[int, int]) -> Canvas:
-        return Canvas(
-            tile=chip.tile, height=size[0], width=size[1], classes=len(self.card.classes), model=self.card.name
-        )
 
     def _run(self, images: NDArray[np.float32]) -> list[list[Tensor]]:
         """The outputs of each image, without the batch's dimension."""

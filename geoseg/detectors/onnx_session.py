@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg.detectors.onnx_file import missing
-from geoseg.errors import ModelError, ResourceError
+from geoseg.errors import ModelError, ResourceError, in_a_line
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -62,6 +63,8 @@ class Session:
             ModelError: onnxruntime refuses the network, or it takes anything but one image tensor.
             ResourceError: no such device here, or no onnxruntime.
         """
+        # From its import on 1.31 tells its maker what it runs, and notes an id of the machine.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             import onnxruntime as ort
         except ImportError as error:
@@ -77,7 +80,7 @@ class Session:
         try:
             self._session: Any = ort.InferenceSession(data, options, providers=providers)
         except Exception as error:  # onnxruntime's own errors have no common base
-            raise ModelError(f"a network that onnxruntime refuses ({_line(error)})") from error
+            raise ModelError(f"a network that onnxruntime refuses ({in_a_line(error)})") from error
         first = providers[0][0]
         if first not in self._session.get_providers():
             raise ResourceError(
@@ -158,7 +161,3 @@ def output_names(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
             remedy="Set outputs in the card's [architecture.head]",
         )
     return list(wanted) or list(names)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geoseg.detectors.device import cpu_has_bf16
-from geoseg.errors import ModelError, ResourceError
+from geoseg.errors import ModelError, ResourceError, in_a_line
 
 DEVICES = ("openvino", "openvino:f32", "openvino:bf16")
 """What asks for it: with a precision, or with the one that the CPU multiplies fastest."""
@@ -50,7 +51,7 @@ class Program:
         try:
             self.model = _core().compile_model(model, "CPU", settings)
         except RuntimeError as error:
-            raise ModelError(f"a network that OpenVINO cannot run ({_line(error)})") from error
+            raise ModelError(f"a network that OpenVINO cannot run ({in_a_line(error)})") from error
         self._request = self.model.create_infer_request()
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -89,7 +90,7 @@ def parsed(data: bytes) -> Any:
         frontend = FrontEndManager().load_by_framework("onnx")
         return frontend.convert(frontend.load(io.BytesIO(data)))
     except RuntimeError as error:
-        raise ModelError(f"a network that OpenVINO cannot read ({_line(error)})") from error
+        raise ModelError(f"a network that OpenVINO cannot read ({in_a_line(error)})") from error
 
 
 @cache
@@ -98,12 +99,11 @@ def _core() -> Any:
 
 
 def _openvino() -> Any:
+    # Its converter sends what it is given to do, and on what machine, to its maker by way of Google Analytics; without
+    # this package it uses the stub that it has for that case.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:
         raise ResourceError("no openvino", remedy="pip install 'geoseg[openvino]', or use --device cpu") from error
     return openvino
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

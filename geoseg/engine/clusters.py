@@ -46,6 +46,11 @@ _OPTIONS = {
 # Spans, for dashboards, keep a note of every task that ever was; workers' extensions report to them, and nothing else.
 _SCHEDULER = {"extensions": {name: each for name, each in DEFAULT_EXTENSIONS.items() if name != "spans"}}
 _WORKER: dict[str, Any] = {"extensions": {}}
+_START = "Start one (dask scheduler), or leave the scheduler out to work in this process"
+_TLS = (
+    "Look after the scheduler, and after dask's settings for TLS where you start this: tls://, and files that are "
+    "there, in DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ..._TLS__CLIENT__CERT and ..._TLS__CLIENT__KEY"
+)
 _LOCK, _HUSHED, _wanted = threading.Lock(), ExitStack(), 0
 
 
@@ -60,13 +65,13 @@ def remote(address: str, patience_s: float) -> Iterator[Client]:
     log.info("connecting to the dask scheduler at %s, for %g s at most", address, patience_s)
     try:
         client = Client(address, timeout=patience_s, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
+    except Exception as error:  # of many kinds: a TypeError where TLS is not set up, a RuntimeError where it has to be
         said = str(error) or type(error).__name__
     if said:  # out here the half-made client is gone: with the error's frames it would live on, and end in a traceback
         raise ClusterError(
             f"a dask scheduler at {address} that does not answer ({said})",
             allowed="the address of a running scheduler, such as tcp://host:8786",
-            remedy="Start one (dask scheduler), or leave the scheduler out to work in this process",
+            remedy=_TLS if address.startswith("tls:") or "encryption" in said else _START,
         )
     try:
         try:
@@ -102,7 +107,7 @@ def processes(count: int, threads: int) -> Iterator[Client]:
             )
         except (OSError, TimeoutError, RuntimeError) as error:
             raise ResourceError(
-                f"{count} processes that could not be started ({error})",
+                f"{count} processes that could not be started ({_root(error)})",
                 remedy="Take fewer ([engine] processes), or none: threads of this process then do the work. In a "
                 'script of your own the call has to stand under if __name__ == "__main__":, for they import it',
             ) from error
@@ -172,12 +177,19 @@ def threads(count: int) -> Iterator[Client]:
             )
         except RuntimeError as error:  # whatever the scheduler or the worker met while it started
             raise ResourceError(
-                f"threads of this process that could not be started ({error})",
+                f"threads of this process that could not be started ({_root(error)})",
                 remedy="Look after the folder for temporary files: TMPDIR, or temporary-directory in dask's settings",
             ) from error
         with cluster, Client(cluster, set_as_default=False) as client:
             client.sync(_quieten)
             yield client
+
+
+def _root(error: BaseException) -> BaseException:
+    """What is behind an error of dask's, which says of itself only that something failed."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 async def _quieten() -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from distributed import Client
 from distributed.comm.core import CommClosedError
@@ -18,7 +18,6 @@ from geoseg.engine.memory import give_back, spared
 from geoseg.engine.room import Room
 from geoseg.engine.troubles import gone
 from geoseg.errors import GeosegError, ResourceError
-from geoseg.tiling import Block
 from geoseg.watch import Watched
 
 Result = TypeVar("Result")
@@ -136,19 +135,6 @@ class Engine:
                 if isinstance(error, CommClosedError) or self.client.status != "running":
                     raise gone() from error
                 raise
-
-
-def map_blocks(
-    function: Callable[[Block], Result],
-    blocks: Iterable[Block],
-    *,
-    scheduler: str | None = None,
-    workers: int | None = None,
-    **limits: Any,
-) -> Generator[tuple[Block, Result | Exception], None, None]:
-    """:meth:`Engine.map` over blocks, with workers of its own; further arguments as of :meth:`Engine.open`."""
-    with Engine.open(scheduler=scheduler, workers=workers, **limits) as engine:
-        yield from engine.map(function, blocks)
 
 
 def _check_not_forked() -> None:

@@ -9,10 +9,12 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
+from geoseg.components import components
 from geoseg.errors import ConfigError
+from geoseg.polygons import come_near
 
 # An IoU is a quotient of computed areas: one that is exactly the threshold on paper may miss it by rounding.
 _ROUNDING = 1e-9
@@ -95,17 +97,15 @@ def candidates(pred: NDArray[Any], truth: NDArray[Any], *, iou: float) -> Matche
 def overlaps(pred: NDArray[Any], truth: NDArray[Any]) -> Overlaps:
     """What predictions and truth share, exactly, polygon by polygon. Arguments as in :func:`match`."""
     pred, truth = np.asarray(pred, dtype=object), np.asarray(truth, dtype=object)
-    if not len(pred) or not len(truth):
-        return _overlaps(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
-    left, right = shapely.STRtree(truth).query(pred, predicate="intersects")
+    pairs = shapely.STRtree(truth).query(pred).T
+    met = come_near(np.concatenate([pred, truth]), pairs + np.array([0, len(pred)]), 0.0)
+    left, right = pairs[met].T
     shared = shapely.area(shapely.intersection(pred[left], truth[right]))
     return _overlaps(left, right, shared, shapely.area(pred)[left] + shapely.area(truth)[right])
 
 
 def box_overlaps(pred: NDArray[np.float64], truth: NDArray[np.float64]) -> Overlaps:
     """What boxes share: ``(n, 4)`` and ``(m, 4)`` left, bottom, right, top in one frame."""
-    if not len(pred) or not len(truth):
-        return _overlaps(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
     left, right = shapely.STRtree(shapely.box(*truth.T)).query(shapely.box(*pred.T))
     one, other = pred[left], truth[right]
     sides = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
@@ -142,13 +142,10 @@ def assign(pairs: Matches) -> Matches:
     return pairs.take(index[np.argsort(pairs.pred[index], kind="stable")])
 
 
-def _groups(pairs: Matches) -> NDArray[np.int32]:
+def _groups(pairs: Matches) -> NDArray[np.int64]:
     """The connected component of each pair, where pairs that share an object are connected."""
     n_pred, n_truth = int(pairs.pred.max()) + 1, int(pairs.truth.max()) + 1
-    size = n_pred + n_truth
-    graph = coo_array((np.ones(len(pairs)), (pairs.pred, pairs.truth + n_pred)), shape=(size, size))
-    _, component = connected_components(graph, directed=False)
-    return np.asarray(component[pairs.pred], np.int32)
+    return components(n_pred + n_truth, pairs.pred, pairs.truth + n_pred)[pairs.pred]
 
 
 def best_choice(pairs: Matches, index: NDArray[np.int64]) -> NDArray[np.int64]:

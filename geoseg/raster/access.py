@@ -18,7 +18,7 @@ from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
-from geoseg.errors import ConfigError, RasterError
+from geoseg.errors import ConfigError, RasterError, in_a_line
 from geoseg.paths import expanded
 
 CACHE_BYTES = 64 * 2**20
@@ -255,4 +255,4 @@ def one_line(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     text = getattr(error, "errmsg", "") or str(error)
-    return " ".join(str(text).split())[:300]
+    return in_a_line(text)

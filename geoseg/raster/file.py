@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -131,17 +131,11 @@ def _halves(window: Window, block: tuple[int, int]) -> list[Window]:
         return [window]
     if rows >= cols:
         cut = (first[0] + rows // 2) * block[0]
-        return [_between(window, rows=(window.row_off, cut)), _between(window, rows=(cut, window.row_end))]
+        upper = replace(window, height=cut - window.row_off)
+        return [upper, replace(window, row_off=cut, height=window.height - upper.height)]
     cut = (first[1] + cols // 2) * block[1]
-    return [_between(window, cols=(window.col_off, cut)), _between(window, cols=(cut, window.col_end))]
-
-
-def _between(window: Window, *, rows: tuple[int, int] | None = None, cols: tuple[int, int] | None = None) -> Window:
-    (top, bottom), (left, right) = (
-        rows or (window.row_off, window.row_end),
-        cols or (window.col_off, window.col_end),
-    )
-    return Window(row_off=top, col_off=left, height=bottom - top, width=right - left)
+    left = replace(window, width=cut - window.col_off)
+    return [left, replace(window, col_off=cut, width=window.width - left.width)]
 
 
 def _joined(window: Window, halves: Sequence[Window], parts: Sequence[Raw]) -> Raw:

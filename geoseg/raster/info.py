@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pyproj import CRS
@@ -223,7 +222,12 @@ def _check_pixels(dataset: DatasetReader, name: str) -> None:
 def _grid(dataset: DatasetReader, name: str, assume_crs: str | None) -> Grid:
     transform = dataset.transform
     if transform.is_identity:
-        raise RasterError(f"{name}, which {_unplaced(dataset)}", **_PLACING)
+        raise RasterError(
+            f"{name}, which {_unplaced(dataset)}",
+            allowed="a raster with a geotransform",
+            remedy="Warp it first, e.g. gdalwarp in.tif out.tif (add -rpc for RPCs, or gdal_translate -a_ullr and "
+            "-a_srs where you know the corners)",
+        )
     crs = dataset.crs.to_wkt(version="WKT2_2019") if dataset.crs else assume_crs
     if not crs:
         raise RasterError(
@@ -246,13 +250,6 @@ def _grid(dataset: DatasetReader, name: str, assume_crs: str | None) -> Grid:
             f"{name} with a CRS{given} that cannot be understood ({str(error)[:200]})",
             remedy="Name it as EPSG:..., WKT or PROJ text" if given else "Set it with gdal_edit -a_srs",
         ) from error
-
-
-_PLACING: dict[str, Any] = {
-    "allowed": "a raster with a geotransform",
-    "remedy": "Warp it first, e.g. gdalwarp in.tif out.tif (add -rpc for RPCs, or gdal_translate -a_ullr and "
-    "-a_srs where you know the corners)",
-}
 
 
 def _unplaced(dataset: DatasetReader) -> str:

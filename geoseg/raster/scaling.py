@@ -20,7 +20,7 @@ class Scaling:
     """Values from ``low`` to ``high`` spread over 0 to 255, the same for every tile of a raster.
 
     Either a range is given, ``Scaling(low=(0,), high=(3000,))``, or percentiles to be measured once per
-    raster, ``Scaling.stretch(2, 98)``.
+    raster when its source is made, ``Scaling(percentiles=(2, 98))``.
 
     Raises:
         ConfigError: neither or both, or values that make no range.
@@ -45,11 +45,6 @@ class Scaling:
             raise ConfigError(f"a scaling from {self.low} to {self.high}", allowed="as many of each, low < high")
         if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise ConfigError(f"a stretch between percentiles {self.percentiles}", allowed="0 <= low < high <= 100")
-
-    @classmethod
-    def stretch(cls, low_percentile: float = 2.0, high_percentile: float = 98.0) -> Scaling:
-        """Percentiles measured once per raster when its source is made."""
-        return cls(percentiles=(float(low_percentile), float(high_percentile)))
 
     def for_bands(self, count: int) -> Scaling:
         """The same range, spelled out for ``count`` bands.

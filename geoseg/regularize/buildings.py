@@ -9,11 +9,12 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.components import components
 from geoseg.errors import ConfigError
 from geoseg.polygons import gather, without_holes
 from geoseg.regularize.cells import rebuild
 from geoseg.regularize.frame import Floats, apart, dominant_angles, turned
-from geoseg.regularize.ground import close_gaps, closed, clusters, neighbours, resolve_overlaps
+from geoseg.regularize.ground import close_gaps, closed, neighbours, resolve_overlaps
 from geoseg.regularize.straight import straighten
 from geoseg.regularize.walls import Walls, find_walls, join_walls
 from geoseg.seams.overlaps import iou
@@ -212,7 +213,7 @@ def _right_angled(upright: NDArray[Any], walls: Walls, tolerance: float) -> tupl
 def _common_angles(angle: Floats, weight: Floats, pairs: NDArray[np.int64]) -> tuple[Floats, NDArray[np.bool_]]:
     """One direction for neighbours that nearly agree, and which pairs do."""
     agree = apart(angle[pairs[:, 0]], angle[pairs[:, 1]]) <= ONE_FRAME
-    group = clusters(len(angle), pairs[agree])
+    group = components(len(angle), *pairs[agree].T)
     mean = np.bincount(group, weight * np.cos(4 * angle)) + 1j * np.bincount(group, weight * np.sin(4 * angle))
     common = (np.angle(mean) / 4 % (np.pi / 2))[group]
     # A long curved row may have drifted too far from its mean: those keep their own direction.

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from geoseg.components import components
 from geoseg.errors import ConfigError
-from geoseg.polygons import as_polygons, valid
+from geoseg.polygons import as_polygons, come_near, valid
 
 GRID = 2.0**-10
 """Coordinates of neighbours are rounded to this step, so that shared borders are equal to the last bit."""
@@ -28,14 +27,8 @@ def neighbours(geometry: NDArray[Any], distance: float) -> NDArray[np.int64]:
     reach = shapely.bounds(geometry).reshape(-1, 4) + distance * np.array([-1.0, -1.0, 1.0, 1.0])
     one, other = shapely.STRtree(geometry).query(shapely.box(*reach.T))
     pairs = np.column_stack([one, other])[one < other]
-    pairs = pairs[shapely.dwithin(geometry[pairs[:, 0]], geometry[pairs[:, 1]], distance)]
+    pairs = pairs[come_near(geometry, pairs, distance)]
     return np.asarray(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))], np.int64)
-
-
-def clusters(n: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``(n,)`` number of the connected group of each row."""
-    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 
 def resolve_overlaps(
@@ -83,7 +76,7 @@ def resolve_overlaps(
 def _grouped(order: NDArray[np.int64], pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows in connected groups of two or more, group by group, within each in the given order of rows; and the number
     (0, 1, ...) of the group of each."""
-    group = clusters(len(order), pairs)
+    group = components(len(order), *pairs.T)
     order = order[np.bincount(group)[group[order]] > 1]
     order = order[np.argsort(group[order], kind="stable")]
     return order, np.unique(group[order], return_inverse=True)[1]
@@ -125,7 +118,7 @@ def close_gaps(
     large = shapely.area(slivers) > GRID  # drops lines and points too
     slivers, of = slivers[large], of[large]
     touching = shapely.buffer(slivers, 4 * GRID, join_style="mitre")
-    sliver, member = shapely.STRtree(geometry[rows]).query(touching, predicate="intersects").reshape(2, -1)
+    member, sliver = shapely.STRtree(touching).query(geometry[rows], predicate="intersects").reshape(2, -1)
     own = of[sliver] == group[member]
     sliver, member = sliver[own], rows[member[own]]
     contact = shapely.area(shapely.intersection(touching[sliver], geometry[member]))
@@ -199,7 +192,7 @@ def _partition(members: NDArray[Any], sliver: float) -> NDArray[Any]:
     Members that do not come near each other do not change a bit of each other's result.
     """
     faces, inside = _faces(members)
-    face, member = shapely.STRtree(members).query(inside, predicate="intersects")
+    member, face = shapely.STRtree(inside).query(members, predicate="intersects")  # so members are indexed
     owner = np.full(len(faces), len(members))
     np.minimum.at(owner, face, member)
     lost = np.unique(member[member != owner[face]])

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.components import components
 from geoseg.regularize.frame import Floats, edges
-from geoseg.regularize.ground import clusters
 
 _SLANT = np.radians(30.0)
 """Edges farther than this from both axes (rounded corners, bevels) belong to no wall."""
@@ -106,7 +106,7 @@ def join_walls(walls: Walls, pairs: NDArray[np.int64], tolerance: float) -> Floa
         tolerance: how far apart walls that are one may lie.
     """
     one, other = _one_wall(walls, pairs, tolerance)
-    group = clusters(len(walls.owner), np.column_stack([one, other]))
+    group = components(len(walls.owner), one, other)
     total = np.bincount(group, walls.length, len(group))
     mean = np.bincount(group, walls.length * walls.offset, len(group)) / np.where(total > 0, total, 1)
     return np.asarray(mean[group], np.float64)

@@ -22,8 +22,6 @@ class Berth:
     """Origin at one end of the edge, u along it, v into the water."""
     length_m: float
     """Length of the edge, metres."""
-    boats_only: bool = False
-    """A pontoon or a jetty for boats, not for ships."""
 
 
 @dataclass(frozen=True, kw_only=True)

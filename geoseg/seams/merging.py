@@ -10,6 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.outlines import Outlines
+from geoseg.polygons import without_holes
 from geoseg.seams.areas import simple
 from geoseg.seams.bridges import REACH
 from geoseg.seams.objects import Judged, Objects, objects_of
@@ -204,26 +205,7 @@ def united(pieces: NDArray[Any], group: NDArray[np.int64]) -> NDArray[Any]:
     """The union of the pieces of each group (0, 1, ... in order), without pinholes."""
     out = union(pieces, group)
     several_rings = np.flatnonzero(~simple(out))
-    out[several_rings] = _without_pinholes(out[several_rings])
-    return out
-
-
-def _without_pinholes(polygons: NDArray[Any]) -> NDArray[Any]:
-    out = polygons.copy()
-    parts, of_part = shapely.get_parts(out, return_index=True)
-    rings, of_ring = shapely.get_rings(parts, return_index=True)
-    hole = np.zeros(len(rings), np.bool_)
-    hole[1:] = of_ring[1:] == of_ring[:-1]
-    pinhole = hole & (shapely.area(shapely.polygons(rings)) < PINHOLE)
-    hit = np.unique(of_part[of_ring[pinhole]])  # unions to be put together anew
-    ring = np.isin(of_part[of_ring], hit) & ~pinhole
-    filled = shapely.polygons(rings[ring], indices=np.unique(of_ring[ring], return_inverse=True)[1])
-    of_filled = of_part[np.isin(of_part, hit)]
-    alone = np.bincount(of_filled, minlength=len(out))[of_filled] == 1
-    out[of_filled[alone]] = filled[alone]
-    several = of_filled[~alone]
-    at = np.unique(several)
-    out[at] = shapely.multipolygons(filled[~alone], indices=np.searchsorted(at, several))
+    out[several_rings] = without_holes(out[several_rings], PINHOLE)
     return out
 
 

@@ -21,16 +21,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from geoseg.components import components
 from geoseg.outlines import Outlines
 from geoseg.seams.bridges import Spans, bridges, open_ends
-from geoseg.seams.pairs import CERTAIN, Doubts, Pairs, pairs_of
+from geoseg.seams.pairs import CERTAIN, Doubts, Index, Pairs, pairs_of
 from geoseg.seams.views import Views, inside
 from geoseg.tiling import Plan
-
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,12 +84,6 @@ class Objects:
     """Number of the object that the outline belongs to, or -1 where it is dropped."""
     shapes: NDArray[np.bool_]
     """True where the outline is (a part of) the shape of its object."""
-
-
-def components(n: int, i: Index, j: Index) -> Index:
-    """Number of the connected component of each of n rows, given links between rows."""
-    links = coo_array((np.ones(len(i)), (i, j)), shape=(n, n))
-    return np.asarray(connected_components(links, directed=False)[1], np.int64)
 
 
 def objects_of(judged: Judged) -> Objects:

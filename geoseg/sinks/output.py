@@ -68,7 +68,7 @@ def write_with_siblings(write_layer: Callable[[Path, str, tables.Table], None], 
         for draft, (name, table) in zip(drafts, layers.items(), strict=False):
             with naming_the_column(name, table):
                 write_layer(draft, name, table)
-            tables.check_count(draft, layer=None, expected=len(table))
+            tables.check_count(draft, expected=len(table))
         if output.run is not None:
             drafts[-1].write_text(json.dumps(dict(tables.run_items(output.run)), indent=2) + "\n", encoding="utf-8")
 

@@ -53,7 +53,7 @@ def _is_whole(target: Path) -> bool:
     """
     with gdal_name(target.absolute()) as name:
         count = pyogrio.read_info(name)["features"]  # for which GDAL parses all of a GeoJSON, but only an .fgb's head
-        return target.suffix.lower() != ".fgb" or bool(count == tables.read_count(Path(name), None))
+        return target.suffix.lower() != ".fgb" or bool(count == tables.read_count(Path(name)))
 
 
 def _of_gpkg(target: Path) -> dict[str, str | None]:

@@ -223,19 +223,19 @@ def run_date(run: Mapping[str, Any] | None) -> datetime:
     return _utc(date)
 
 
-def read_count(path: Path, layer: str | None) -> int:
+def read_count(path: Path, layer: str | None = None) -> int:
     """How many rows a reader that is not ours (pyogrio, as geopandas calls it) gets out of a layer."""
     _, ids, _, _ = pyogrio.raw.read(path, layer=layer, columns=[], read_geometry=False, return_fids=True)
     return len(ids)
 
 
-def check_count(path: Path, *, layer: str | None, expected: int) -> None:
+def check_count(path: Path, *, expected: int) -> None:
     """Refuse an output from which a reader gets another number of rows than went in.
 
     Raises:
         SinkError: the numbers differ.
     """
-    found = read_count(path, layer)
+    found = read_count(path)
     if found != expected:
         raise SinkError(f"{expected} rows were written but {found} are read back", remedy="Check the disk")
 

@@ -20,9 +20,9 @@ from pystac_client.stac_api_io import StacApiIO
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from geoseg.errors import ConfigError, ResourceError
+from geoseg.errors import ConfigError, ResourceError, in_a_line
 from geoseg.stac.filters import Wanted
-from geoseg.stac.reach import Reach, origin, shown
+from geoseg.stac.reach import DocumentError, Reach, origin, shown
 from geoseg.stac.settings import StacSettings
 
 MAX_BYTES = 256 * 2**20
@@ -110,6 +110,8 @@ class Web(StacApiIO):
             said = f"{shown(href)}: status {answer.status_code}{self._said(text)}"
             if answer.status_code in _PASSING:
                 raise ResourceError(said, remedy="Try again later")
+            if answer.status_code in (404, 410):
+                raise DocumentError(said, remedy="Check url and filters")
             remedy = "The server wants a token: name the variable that holds one as token_env"
             raise ConfigError(said, remedy=remedy if answer.status_code in (401, 403) else "Check url and filters")
         return text
@@ -121,7 +123,7 @@ class Web(StacApiIO):
             said = str(content.get("description") or content.get("detail") or "")
         except (ValueError, AttributeError):
             return ""
-        said = " ".join(said.split())[:200]
+        said = in_a_line(said, 200)
         return f" ({said.replace(self._token, '***') if self._token else said})" if said else ""
 
 

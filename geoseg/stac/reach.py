@@ -19,6 +19,10 @@ _REMOTE = (*_WEB, "s3", "gs", "az")
 _PORTS = {"http": 80, "https": 443}
 
 
+class DocumentError(ConfigError):
+    """A document of the catalogue that is not there, or is none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reach:
     """Where a catalogue lies, and what hrefs in it may therefore lead to.

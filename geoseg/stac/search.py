@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("geoseg")
 
 PassedBy = Callable[[str, GeosegError], None]
-"""Called with the id of an item that gives no scene, and why."""
+"""Called with the id of an item that gives no scene (of one that cannot be read, with its path or URL), and why."""
 
 
 def search(
@@ -36,7 +36,7 @@ def search(
         settings: where, and what is wanted.
         access: whether anything remote may be reached, and which folders besides a local catalogue's own.
         passed_by: called for an item that is wanted and gives no scene (no asset, several, or one that may not be
-            reached); None: the search ends with that error.
+            reached; an item that is linked and not there, or is none); None: the search ends with that error.
 
     Raises:
         ConfigError: settings that cannot be used, a catalogue that is none, or one that leads where it may not.
@@ -50,7 +50,13 @@ def search(
 
 def _scenes(reach: Reach, wanted: Wanted, web: Web | None, passed_by: PassedBy | None) -> Iterator[Scene]:
     seen: set[tuple[str, str]] = set()
-    for item, base in _items(reach, wanted, web):
+
+    def unread(href: str, error: GeosegError) -> None:
+        if passed_by is None:
+            raise error
+        passed_by(href, error)
+
+    for item, base in _items(reach, wanted, web, unread):
         try:
             identity = _identity(item, base)
             if identity in seen:
@@ -66,11 +72,11 @@ def _scenes(reach: Reach, wanted: Wanted, web: Web | None, passed_by: PassedBy |
             yield scene
 
 
-def _items(reach: Reach, wanted: Wanted, web: Web | None) -> Iterator[tuple[Any, str]]:
+def _items(reach: Reach, wanted: Wanted, web: Web | None, unread: PassedBy) -> Iterator[tuple[Any, str]]:
     """Every item that may be wanted, with the path or URL of the document that it stands in."""
     start = read_document(reach.home, web)
     if web is None or "conformsTo" not in start:
-        yield from walk(start, reach, web)
+        yield from walk(start, reach, web, unread)
         return
     from geoseg.stac.client import api_pages
 

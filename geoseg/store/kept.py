@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +24,6 @@ MARKER = "zarr.json"
 """The object that a block stands or falls with: the description of its group."""
 _TRIES = 3
 """A block that another process replaces while it is read is read again, so many times in all."""
-
-_ARRAY = re.compile(r"\d+\.\d+/[a-z]+-[0-9a-f]{16}(?=/)")
 
 Marker = dict[str, Any]
 
@@ -51,14 +49,6 @@ class Kept:
     def name(self) -> str:
         """Of its group."""
         return f"{self.block.row}.{self.block.col}"
-
-    def there(self) -> bool:
-        """True where all of its objects are there, in the length that they should have."""
-        try:
-            marker = self._marker()
-        except StoreError:
-            return False
-        return marker is not None and self._complete(marker)
 
     def read(self) -> Predictions | None:
         """The predictions; None where there are none.
@@ -185,18 +175,6 @@ class Kept:
             f"block ({self.block.row}, {self.block.col}) of {self.place.path}, which cannot be used: {said}",
             remedy="Run again: the block is then predicted again",
         )
-
-
-def leftovers(place: Place, keys: Sequence[str]) -> list[str]:
-    """Arrays among a store's objects that no block names: what killed writers left."""
-    arrays = {match[0] for key in keys if (match := _ARRAY.match(key))}
-    named: set[str] = set()
-    for block in {array.split("/")[0] for array in arrays}:
-        found = place.get(f"{block}/{MARKER}")
-        with suppress(ValueError, KeyError, TypeError, AttributeError):  # a damaged block names nothing
-            marker = json.loads(found or "{}")["attributes"]
-            named |= {f"{block}/{name}-{marker['token']}" for name in marker["arrays"]}
-    return sorted(arrays - named)
 
 
 def _sound(name: str, described: Mapping[str, Any]) -> bool:

@@ -106,13 +106,6 @@ class Place:
         except FileNotFoundError:
             return None
 
-    def listed(self, prefix: str = "") -> list[str]:
-        """All objects whose key starts with ``prefix`` (a folder, ending in a slash, or nothing)."""
-        try:
-            return run(_listed(self.reading.list_prefix(prefix)))[0]
-        except FileNotFoundError:
-            return []
-
     def names(self) -> list[str]:
         """What lies at the top: objects and folders."""
         try:
@@ -123,10 +116,6 @@ class Place:
     def remove(self, folder: str) -> None:
         """Remove all objects under a key, as far as they are there."""
         run(self.writing.delete_dir(folder))
-
-    def delete(self, key: str) -> None:
-        """Remove one object."""
-        run(self.writing.delete(key))
 
 
 def run(*work: Coroutine[Any, Any, T]) -> list[T]:

@@ -6,20 +6,17 @@ import hashlib
 import json
 import logging
 import os
-import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from geoseg.errors import StoreError, StoreWriteError
 from geoseg.predictions import Predictions
-from geoseg.store.kept import FORMAT, MARKER, Kept, leftovers
+from geoseg.store.kept import FORMAT, MARKER, Kept
 from geoseg.store.places import Place
 from geoseg.tiling import Block
 
 log = logging.getLogger("geoseg")
-
-_NAME = re.compile(r"(\d+)\.(\d+)/zarr\.json")
 
 
 class Store:
@@ -104,31 +101,6 @@ class Store:
             )
         return dict(found["header"])
 
-    def blocks(self) -> set[tuple[int, int]]:
-        """Row and column of all blocks that were written; :meth:`has` tells whether one still is whole.
-
-        Raises:
-            StoreError: the place cannot be read.
-        """
-        self._check()
-        try:
-            found = [_NAME.fullmatch(key) for key in self._place.listed()]
-        except Exception as error:
-            raise self._unread(error) from error
-        return {(int(match[1]), int(match[2])) for match in found if match}
-
-    def has(self, block: Block) -> bool:
-        """True where a block is there, with all its objects in the length they should have: a few cheap requests.
-
-        Raises:
-            StoreError: the store itself is not there, or the place cannot be read.
-        """
-        self._check()
-        try:
-            return self._kept(block).there()
-        except Exception as error:
-            raise self._unread(error) from error
-
     def read(self, block: Block) -> Predictions:
         """The predictions of a block: what ``quantised()`` of those that were written is, to the bit.
 
@@ -179,26 +151,6 @@ class Store:
             raise
         except Exception as error:
             raise self._unwritten(error) from error
-
-    def tidy(self) -> int:
-        """Remove what killed writers left, and return how many arrays that were. Only while nobody writes.
-
-        Raises:
-            StoreError: the place cannot be read.
-            StoreWriteError: or not be written to.
-        """
-        self._check()
-        try:
-            keys = self._place.listed()
-            folders = leftovers(self._place, keys)
-            for folder in folders:
-                self._place.remove(folder)
-            for key in keys:
-                if key.endswith(".partial") and not key.startswith(tuple(folders)):
-                    self._place.delete(key)
-        except Exception as error:
-            raise self._unwritten(error) from error
-        return len(folders)
 
     def _kept(self, block: Block) -> Kept:
         return Kept(place=self._place, key=self.key, block=block)

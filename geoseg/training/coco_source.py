@@ -16,9 +16,9 @@ from geoseg.coco import Annotation, Image, read_coco
 from geoseg.errors import ConfigError, RasterError
 from geoseg.training.config import TrainConfig
 from geoseg.training.keeping import Kept
-from geoseg.training.labelled import Labelled
+from geoseg.training.labelled import Labelled, named
 from geoseg.training.pixels import Held
-from geoseg.training.rasters import Marks, assembled, inside, named, raster_window
+from geoseg.training.rasters import Marks, assembled, inside, raster_window
 from geoseg.training.source_config import CocoSource
 
 _log = logging.getLogger(__name__)

@@ -92,3 +92,19 @@ class Labelled:
             labels=np.array([classes.index(label) + 1 for label in scene.labels], np.int64),
             gsd_m=scene.gsd_m,
         )
+
+
+def named(values: list[Any], classes: tuple[str, ...], ignore_labels: tuple[str, ...], what: str) -> NDArray[np.int64]:
+    """Class indices from 1, and 0 for labels in which nothing is punished.
+
+    Raises:
+        ConfigError: labels that are neither.
+    """
+    number = {name: 0 for name in ignore_labels} | {name: i for i, name in enumerate(classes, 1)}
+    if unknown := sorted({str(value) for value in values} - set(number)):
+        raise ConfigError(
+            f"{what} with the labels {', '.join(unknown[:8])}",
+            allowed=f"the model's classes ({', '.join(classes)})",
+            remedy="Name those that are no class of the model in ignore_labels, or add them to its classes",
+        )
+    return np.array([number[str(value)] for value in values], np.int64)

@@ -20,7 +20,7 @@ from geoseg.grid import Grid
 from geoseg.polygons import polygonal, share_inside
 from geoseg.raster import Scaling, open_raster, source_for
 from geoseg.training.config import TrainConfig
-from geoseg.training.labelled import Labelled
+from geoseg.training.labelled import Labelled, named
 from geoseg.training.pixels import Windowed, hold
 from geoseg.training.review import judged
 from geoseg.training.source_config import RasterSource, ReviewSource
@@ -164,22 +164,6 @@ def _classes(table: gpd.GeoDataFrame, source: RasterSource, classes: tuple[str, 
             remedy='Give them one or take them out, or put "" into ignore_labels: nothing is punished where they lie',
         )
     return named(values, classes, source.ignore_labels, source.labels)
-
-
-def named(values: list[Any], classes: tuple[str, ...], ignore_labels: tuple[str, ...], what: str) -> NDArray[np.int64]:
-    """Class indices from 1, and 0 for labels in which nothing is punished.
-
-    Raises:
-        ConfigError: labels that are neither.
-    """
-    number = {name: 0 for name in ignore_labels} | {name: i for i, name in enumerate(classes, 1)}
-    if unknown := sorted({str(value) for value in values} - set(number)):
-        raise ConfigError(
-            f"{what} with the labels {', '.join(unknown[:8])}",
-            allowed=f"the model's classes ({', '.join(classes)})",
-            remedy="Name those that are no class of the model in ignore_labels, or add them to its classes",
-        )
-    return np.array([number[str(value)] for value in values], np.int64)
 
 
 def _area(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid) -> Any:

@@ -12,6 +12,7 @@ from geoseg.coco.writing import column_of
 from geoseg.errors import ConfigError
 from geoseg.evaluation.frame import scores_of
 from geoseg.sinks.review import text, verdicts
+from geoseg.training.labelled import named
 from geoseg.training.source_config import ReviewSource
 
 _log = logging.getLogger(__name__)
@@ -54,11 +55,4 @@ def judged(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, ..
 def _labels(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, ...]) -> NDArray[np.int64]:
     """Class of each feature; one that was drawn without a label is of the first class."""
     names = [text(value) or classes[0] for value in column_of(table, "label", "")]
-    number = {name: 0 for name in source.ignore_labels} | {name: i for i, name in enumerate(classes, 1)}
-    if unknown := sorted(set(names) - set(number)):
-        raise ConfigError(
-            f"{source.footprints} with the labels {', '.join(unknown[:8])}",
-            allowed=f"the model's classes ({', '.join(classes)})",
-            remedy="Name those that are no class of the model in ignore_labels, or add them to its classes",
-        )
-    return np.array([number[name] for name in names], np.int64)
+    return named(names, classes, source.ignore_labels, source.footprints)

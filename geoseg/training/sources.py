@@ -117,26 +117,21 @@ def _pool(source: Source, config: TrainConfig) -> Pool:
     if isinstance(source, GeneratedSource):
         # Of the one class that such scenes show, in each.
         counts = np.tile([name == _CLASS_OF[source.scene] for name in classes], (source.scenes, 1)).astype(np.int64)
-        return Pool(image=_Scenes(source, classes), counts=counts)
+        return Pool(image=_scenes(source, classes), counts=counts)
     if isinstance(source, CocoSource):
         images = CocoImages(source, config)
         return Pool(image=images, counts=images.counts)
     return Pool.of_one(labelled_raster(source, config), len(classes))
 
 
-class _Scenes:
+def _scenes(source: GeneratedSource, classes: tuple[str, ...]) -> Kept:
     """Generated scenes, each made once while :data:`SCENES_BYTES` hold them; then those longest not drawn go."""
 
-    def __init__(self, source: GeneratedSource, classes: tuple[str, ...]) -> None:
-        self.source, self.classes = source, classes
-        self.kept = Kept(self._make, most=max(1, SCENES_BYTES // (3 * source.height * source.width)))
+    def made(number: int) -> Labelled:
+        seed = source.first_seed + number
+        gsd_m = float(np.random.default_rng(seed).uniform(*source.gsd_m))
+        make = town if source.scene == "town" else harbour
+        scene = make(seed, height=source.height, width=source.width, gsd_m=gsd_m)
+        return Labelled.of_scene(scene, classes)
 
-    def __call__(self, number: int) -> Labelled:
-        return self.kept(number)
-
-    def _make(self, number: int) -> Labelled:
-        seed = self.source.first_seed + number
-        gsd_m = float(np.random.default_rng(seed).uniform(*self.source.gsd_m))
-        make = town if self.source.scene == "town" else harbour
-        scene = make(seed, height=self.source.height, width=self.source.width, gsd_m=gsd_m)
-        return Labelled.of_scene(scene, self.classes)
+    return Kept(made, most=max(1, SCENES_BYTES // (3 * source.height * source.width)))

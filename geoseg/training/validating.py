@@ -53,8 +53,6 @@ class Validated:
     """The threshold that gives it."""
     ap50: float
     """Average precision at IoU 0.5; 0 where nothing was found."""
-    looks: tuple[Look, ...]
-    """The chips."""
 
 
 class Validator:
@@ -99,7 +97,7 @@ def judged(looks: list[Look]) -> Validated:
     best = curve(scenes).best
     ap50 = average_precision(scenes).ap50
     threshold, f1 = best or (0.5, 0.0)
-    return Validated(f1=_number(f1), score_threshold=float(threshold), ap50=_number(ap50), looks=tuple(looks))
+    return Validated(f1=_number(f1), score_threshold=float(threshold), ap50=_number(ap50))
 
 
 def _number(value: float) -> float:

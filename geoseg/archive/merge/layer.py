@@ -17,14 +17,13 @@ import shapely
 from pyproj import CRS
 
 from geoseg.archive.manifest import Manifest
-from geoseg.archive.merge.reading import gaps_of
-from geoseg.archive.record import Record
+from geoseg.archive.record import BAD, WRITTEN, Record
 from geoseg.footprints import COLUMNS, empty
+from geoseg.gaps import EXPECTED
 from geoseg.measures import measure
-from geoseg.report import EXPECTED
 from geoseg.sinks import write, write_stream
 from geoseg.sinks.dataset import check_dataset, finish, is_dataset
-from geoseg.vectors import reprojected
+from geoseg.vectors import read_gaps, reprojected
 from geoseg.work.rows import rows_schema, wkb
 
 _Rows = Iterator[tuple[Record, gpd.GeoDataFrame]]
@@ -42,8 +41,8 @@ def write_layer(target: Path, rows: _Rows, *, manifest: Manifest, crs: CRS, run:
         "model": manifest.fact("model"),
         "model_version": manifest.fact("model_version"),
         "started": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "scenes": manifest.count("done", "parts"),
-        "complete": not manifest.count("parts", "refused", "locked", "failed"),
+        "scenes": manifest.count(*WRITTEN),
+        "complete": not manifest.count("parts", *BAD),
         "versions": manifest.fact("versions"),
     }
     gaps = gaps_table(manifest, crs)
@@ -80,13 +79,13 @@ def gaps_table(manifest: Manifest, crs: CRS) -> gpd.GeoDataFrame:
     """
     tables = []
     for record in manifest.records("parts"):
-        found = gaps_of(manifest.folder / record.output)
+        found = read_gaps(manifest.folder / record.output)
         if found is not None:
             found = found[~found["reason"].isin(EXPECTED)]
             facts = {name: found[name].to_numpy() for name in ("reason", "detail", "area_m2")}
             shapes = gpd.GeoDataFrame(facts, geometry=found.geometry.to_numpy(), crs=found.crs)
             tables.append(reprojected(shapes.assign(raster=record.name), crs))
-    lost = [_lost(record) for record in manifest.records("refused", "locked", "failed")]
+    lost = [_lost(record) for record in manifest.records(*BAD)]
     tables += [reprojected(table, crs) for table in lost if table is not None]
     if tables:
         return gpd.GeoDataFrame(pd.concat(tables, ignore_index=True), geometry="geometry", crs=crs)

@@ -31,8 +31,9 @@ from geoseg.archive.merge.overlaps import Pieces, order, same, settled
 from geoseg.archive.merge.reading import batches, crs_of
 from geoseg.archive.merge.spill import Spill
 from geoseg.archive.merge.uniting import put_together
-from geoseg.archive.record import Record
+from geoseg.archive.record import WRITTEN, Record
 from geoseg.ground import parse_crs
+from geoseg.polygons import valid
 from geoseg.report import versions
 from geoseg.sinks import written_run
 from geoseg.sinks.atomic import write_failed
@@ -53,6 +54,7 @@ def merge_scenes(manifest: Manifest, settings: MergeSettings, target: Path) -> P
         The path written: a file, or a folder of GeoParquet parts where ``target`` has no suffix.
 
     Raises:
+        ConfigError: the gaps of an output cannot be read.
         SinkError: an output cannot be read, or the layer not be written; the one that stands there is intact then.
     """
     run, outputs = _identity(manifest, settings), _outputs(manifest, target)
@@ -103,10 +105,6 @@ def _outputs(manifest: Manifest, target: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _scenes(manifest: Manifest) -> Iterator[Record]:
-    yield from manifest.records("done", "parts")
-
-
 def _compare(manifest: Manifest, settings: MergeSettings, spill: Spill) -> None:
     """Find the footprints that are not kept, and those that are parts of one object."""
     _deal(manifest, spill)
@@ -127,9 +125,9 @@ def _compare(manifest: Manifest, settings: MergeSettings, spill: Spill) -> None:
 
 def _deal(manifest: Manifest, spill: Spill) -> None:
     """Deal out the footprints on ground that another scene covers, too."""
-    coverage = Coverage(_scenes(manifest))
+    coverage = Coverage(manifest.records(*WRITTEN))
     start = 0
-    for record in _scenes(manifest):
+    for record in manifest.records(*WRITTEN):
         time = np.nan if record.seen is None else record.seen.timestamp()
         ground = ground_of(record) if coverage.crossed(record.id) else None
         for table in batches(manifest.folder / record.output):
@@ -154,7 +152,7 @@ def _deal(manifest: Manifest, spill: Spill) -> None:
 def _kept(manifest: Manifest, spill: Spill, crs: CRS) -> Iterator[tuple[Record, gpd.GeoDataFrame]]:
     """The rows that are kept, in the order of scenes and of their outputs."""
     start = 0
-    for record in _scenes(manifest):
+    for record in manifest.records(*WRITTEN):
         for table in batches(manifest.folder / record.output):
             end = start + len(table)
             table = put_together(table, ((number - start, parts) for number, parts in spill.joined(start, end)))
@@ -168,7 +166,7 @@ def _kept(manifest: Manifest, spill: Spill, crs: CRS) -> Iterator[tuple[Record, 
 def _common_crs(manifest: Manifest) -> CRS:
     """The CRS of all outputs, or else EPSG:4326."""
     found: CRS | None = None
-    for record in _scenes(manifest):
+    for record in manifest.records(*WRITTEN):
         crs = crs_of(manifest.folder / record.output)
         if found is None:
             found = crs
@@ -187,6 +185,4 @@ def in_degrees(table: gpd.GeoDataFrame) -> NDArray[Any]:
         geometry[across] = shapely.transform(
             geometry[across], lambda xy: np.column_stack([np.where(xy[:, 0] < 0, xy[:, 0] + 360, xy[:, 0]), xy[:, 1]])
         )
-    broken = ~shapely.is_valid(geometry)
-    geometry[broken] = shapely.make_valid(geometry[broken], method="structure", keep_collapsed=False)
-    return first_turn(geometry, 360.0)
+    return first_turn(valid(geometry), 360.0)

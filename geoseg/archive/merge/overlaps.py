@@ -21,8 +21,9 @@ from typing import Any, Literal
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from geoseg.components import components
+from geoseg.polygons import come_near
 
 _CHUNK = 50_000
 """Pairs that are intersected at a time."""
@@ -51,10 +52,11 @@ class Pieces:
 def same(pieces: Pieces, *, iou: float, cover: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """``(n, 2)`` rows of ``pieces`` that are one object, the lower row first; and which of these are parts of it."""
     geometry, cut = pieces.geometry, pieces.cut
-    first, second = shapely.STRtree(geometry).query(geometry, predicate="intersects")
+    first, second = shapely.STRtree(geometry).query(geometry)
     meant = (first < second) & (pieces.scene[first] != pieces.scene[second])
     meant &= pieces.label[first] == pieces.label[second]
-    first, second = first[meant], second[meant]
+    pairs = np.column_stack([first, second])[meant]
+    first, second = pairs[come_near(geometry, pairs, 0.0)].T
     area = shapely.area(geometry)
     one, parts = np.zeros((2, len(first)), np.bool_)
     for start in range(0, len(first), _CHUNK):
@@ -114,8 +116,7 @@ def settled(
     """
     count = len(rank)
     first, second = pairs[parts].T
-    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(count, count))
-    _, group = connected_components(graph, directed=False)
+    group = components(count, first, second)
     best = np.full(count, count, np.int64)
     np.minimum.at(best, group, rank)
     leader = best[group]

@@ -52,25 +52,6 @@ def crs_of(path: Path) -> CRS | None:
     return None if table is None or table.crs is None else CRS.from_user_input(table.crs)
 
 
-def gaps_of(path: Path) -> gpd.GeoDataFrame | None:
-    """The gaps that were written with an output; None where there are none."""
-    if path.suffix.lower() == ".gpkg":
-        source, options = path, {"layer": "gaps"}
-    else:
-        source, options = path.with_name(f"{path.stem}.gaps{path.suffix}"), {}
-    if not source.exists():
-        return None
-    try:
-        if source.suffix == ".parquet":
-            table = gpd.read_parquet(source)
-        else:
-            with gdal_name(source.absolute()) as name:
-                table = gpd.read_file(name, **options)
-    except (OSError, ValueError, IndexError, pa.ArrowException, *GDAL_ERRORS):
-        return None
-    return table if isinstance(table, gpd.GeoDataFrame) and len(table) else None
-
-
 def _parquet(path: Path, rows: int) -> Iterator[gpd.GeoDataFrame]:
     with pq.ParquetFile(path) as file:
         if file.metadata.num_rows == 0:

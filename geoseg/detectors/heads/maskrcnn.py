@@ -47,9 +47,7 @@ class MaskRCNNHead(HeadSettings):
             ModelError: outputs that are not those of such a network, or scores above 1.
         """
         boxes, labels, scores, masks = self._checked(outputs, canvas)
-        height, width = canvas.chip_size
-        limit = torch.tensor([width, height, width, height], dtype=boxes.dtype)
-        seen = torch.minimum(boxes.clamp(min=0), limit)
+        seen = canvas.clipped(boxes)
         good = torch.where((scores >= FLOOR) & of_this_tile(seen, canvas.tile))[0]
         boxes, crops = self._crops(boxes[good], seen[good], masks, good, canvas)
         found = Instances(

@@ -63,9 +63,7 @@ class YoloHead(HeadSettings):
         if len(good) >= self.detections:
             warn_full(canvas.model, self.detections, canvas.tile)
             good = good[: self.detections]
-        height, width = canvas.chip_size
-        limit = torch.tensor([width, height, width, height], device=boxes.device, dtype=boxes.dtype)
-        boxes = torch.minimum(boxes.clamp(min=0), limit)
+        boxes = canvas.clipped(boxes)
         good = good[of_this_tile(boxes[good], canvas.tile)]
         boxes = boxes[good]
         step = (canvas.height / prototypes.shape[1], canvas.width / prototypes.shape[2])

@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geoseg import errors
+    from geoseg import archive, config, errors, extraction, neighbourhood, regularize, scenes, signals, stac  # noqa: F401
     from geoseg.archive import RunConfig, Scene, archive_status, read_run_config, run_archive
     from geoseg.config import Settings, read_settings
     from geoseg.detectors import Detector, ModelCard, bundled_models, load_model
@@ -68,6 +68,11 @@ __all__ = [
     "write",
 ]
 
+_MODULES = (
+    *("archive", "config", "errors", "extraction", "neighbourhood"),
+    *("regularize", "scenes", "signals", "stac"),
+)
+"""Modules that the documents name: they, too, are there without an import of their own."""
 _HOMES = {
     "archive": ("RunConfig", "Scene", "archive_status", "read_run_config", "run_archive"),
     "config": ("Settings", "read_settings"),
@@ -90,7 +95,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("geoseg")
-    if name in ("errors", "signals"):
+    if name in _MODULES:
         return importlib.import_module(f"geoseg.{name}")
     for home, names in _HOMES.items():
         if name in names:
@@ -99,4 +104,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -26,6 +26,7 @@ from pydantic_core import PydanticCustomError
 from geoseg.errors import ConfigError
 from geoseg.tomls import checked, listed, read_toml
 
+Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, le=1024)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
@@ -159,7 +160,7 @@ class ScalingSettings(Section):
 class RasterSettings(Section):
     """What a raster may be, and what is said about it that its file does not say."""
 
-    assume_crs: str | None = None
+    assume_crs: Text | None = None
     """CRS of a raster that carries none, such as EPSG:32645. Unset: such a raster is refused."""
     bands: dict[str, Annotated[int, Field(ge=1)]] | None = None
     """Band number (from 1) of each role, such as {red = 3, green = 2, blue = 1}. Unset: as the file says."""
@@ -221,7 +222,7 @@ class EngineSettings(Section):
 class StoreSettings(Section):
     """Where predictions are kept. Changes nothing in the result."""
 
-    folder: Annotated[str, Field(min_length=1)] | None = None
+    folder: Text | None = None
     """Folder or URL (s3://...) in which predictions are kept and found again, one store for each raster, model, AOI
     and tiling, named by its key. Unset: beside the output, until that stands."""
 
@@ -229,7 +230,7 @@ class StoreSettings(Section):
 class OutputSettings(Section):
     """What the output is like."""
 
-    crs: str | None = None
+    crs: Text | None = None
     """CRS of the output, such as EPSG:4326. Unset: the raster's. Measures are in metres either way."""
 
 

@@ -10,17 +10,19 @@ import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS
-from pyproj.exceptions import CRSError
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError, ProjError
 
 from geoseg.config import Settings
 from geoseg.errors import ConfigError
 from geoseg.footprints import EDGE_PX, Keys, Told, at_edge, drawn, on_ground
 from geoseg.gaps import Gap
+from geoseg.grid import Grid
 from geoseg.polygons import pieces, prepared
 from geoseg.scope import Scope
 from geoseg.seams import Merged
 from geoseg.shaping import Drafts, Shaping, drafted, settled
+from geoseg.turns import geographic
 from geoseg.vectors import reprojected
 
 STRAIGHT_PX = 1e-6
@@ -111,12 +113,38 @@ def parse_crs(text: str, setting: str = "output.crs") -> CRS:
     """The CRS that a setting names.
 
     Raises:
-        ConfigError: it names none.
+        ConfigError: it names none, or one of heights or of places within the earth.
     """
     try:
-        return CRS.from_user_input(text)
+        crs = CRS.from_user_input(text)
     except CRSError as error:
         raise ConfigError(f"{setting} = {text!r}", allowed="a CRS such as EPSG:4326") from error
+    if geographic(crs) is None:
+        raise ConfigError(f"{setting} = {text!r} ({crs.type_name})", allowed="a geographic or projected CRS")
+    return crs
+
+
+def check_output_crs(settings: Settings, grid: Grid) -> None:
+    """Refuse an output CRS in which nothing on a grid has a place.
+
+    Raises:
+        ConfigError: it is so, or it is none.
+    """
+    if settings.output.crs is None:
+        return
+    rows, cols = np.meshgrid(np.linspace(0, grid.height, 9), np.linspace(0, grid.width, 9))
+    x, y = grid.to_world(rows.ravel(), cols.ravel())
+    try:
+        move = Transformer.from_crs(grid.crs, parse_crs(settings.output.crs), always_xy=True)
+        reached = bool(np.isfinite(move.transform(x, y)).all(axis=0).any())
+    except ProjError:
+        reached = False
+    if not reached:
+        raise ConfigError(
+            f"output.crs = {settings.output.crs!r}, in which no place of a raster in {grid.crs.name} lies",
+            allowed="a CRS of the raster's part of the earth",
+            remedy="Leave it out to keep the raster's own",
+        )
 
 
 def unseamed(merged: Merged) -> Merged:

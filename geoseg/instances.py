@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from geoseg.errors import AnswerError, ModelError
 from geoseg.tiling import Tile
@@ -62,6 +62,17 @@ class Instances:
     masks: Sequence[NDArray[Any]] = ()
     """``n`` box-local crops, 2-D of any size: probabilities in [0, 1] or bool. Cell (r, c) of an (h, w) crop
     covers that fraction of the box."""
+
+    if TYPE_CHECKING:  # what may be given, of which the fields are made
+
+        def __init__(
+            self,
+            *,
+            boxes: ArrayLike = ...,
+            scores: ArrayLike = ...,
+            labels: ArrayLike = ...,
+            masks: Iterable[ArrayLike] = (),
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         boxes, scores = _numbers(self.boxes, "boxes"), _numbers(self.scores, "scores")

@@ -20,7 +20,7 @@ from geoseg.detectors.base import Detector, ModelCard
 from geoseg.errors import ConfigError, ModelError
 from geoseg.examining import Examiner
 from geoseg.gaps import Gap
-from geoseg.ground import Ground, parse_crs
+from geoseg.ground import Ground, check_output_crs, parse_crs
 from geoseg.instances import Chip, Instances
 from geoseg.polygons import united
 from geoseg.raster import Access, RasterInfo, Scaling, model_grid, open_raster, source_for
@@ -65,6 +65,7 @@ class Job:
         info = raster if isinstance(raster, RasterInfo) else opened(raster, settings.raster)
         grid = model_grid(info, card)
         _ = grid.gsd_xy_m  # a CRS that is tied to no ellipsoid is refused here, not once there is something to measure
+        check_output_crs(settings, grid)
         given = None if aoi is None else read_aoi(aoi)
         area, warnings = (None, []) if given is None else load_aoi(given, grid)
         reach = None if area is None else _reach(area, max(tiling.halo_yx))
@@ -96,9 +97,8 @@ class Job:
             StoreError: the store says too little of them.
             ConfigError: an output CRS that is none.
         """
-        if settings.output.crs:
-            parse_crs(settings.output.crs)
         scope = Scope.of_header(store.header)
+        check_output_crs(settings, scope.grid)
         return cls(scope=scope, settings=settings.model_copy(update={"raster": scope.raster}), examiner=None, info=None)
 
     @property

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,10 @@ def preview(
     if target.suffix.lower() != ".png":
         raise ConfigError(f"a picture {target.name!r}", allowed="a name that ends in .png")
     distinct([target], [raster])
-    if max_side < 1:
-        raise ConfigError(f"a picture of {max_side} pixels", allowed="1 or more")
+    if not isinstance(max_side, Real) or not max_side >= 1:
+        raise ConfigError(f"a picture of {max_side!r} pixels", allowed="1 or more")
+    if not isinstance(window, Window | None):
+        raise ConfigError(f"a window of type {type(window).__name__}", allowed="a geoseg.Window")
     for name, table in (("footprints", footprints), ("truth", truth), ("gaps", gaps)):
         if not (table is None and name != "footprints"):
             check_table(table, name)
@@ -93,7 +96,7 @@ def preview(
         entries.append(Entry(text=f"{name} ({len(places):,})", colour=colour, framed=False))
     _say_if_apart("footprints", len(footprints), drawn)
     if truth is not None:
-        places = to_picture(_ground(truth, "truth"), grid, "truth")
+        places = to_picture(_ground(truth, "truth").geometry, grid, "truth")
         _say_if_apart("truth", len(truth), len(places))
         blend(picture, lines(places, grid, _TRUTH_LINE + 1.2), (0, 0, 0), 0.55)
         blend(picture, lines(places, grid, _TRUTH_LINE), _TRUTH, 1.0)
@@ -198,16 +201,18 @@ def _scaled(area: Window, grid: Grid, shrunk: Grid) -> Window:
     )
 
 
-def _ground(table: gpd.GeoDataFrame, name: str) -> gpd.GeoSeries:
+def _ground(table: gpd.GeoDataFrame, name: str) -> gpd.GeoDataFrame:
+    """Its rows with a shape. They go by their place from here on: names in the index may be there twice."""
     from_table(table, name)  # refused where it has no CRS
-    return table.geometry[~(table.geometry.isna() | table.geometry.is_empty)]
+    return table[~(table.geometry.isna() | table.geometry.is_empty).to_numpy()]
 
 
 def _by_label(table: gpd.GeoDataFrame) -> Iterable[tuple[str, RGB, gpd.GeoSeries]]:
     """Name, colour and shapes of each label, or kind of error; one group where there are no labels."""
-    shapes = _ground(table, "footprints")
+    table = _ground(table, "footprints")
+    shapes = table.geometry
     if "kind" in table.columns and set(table.kind) <= set(ERROR_COLOURS):  # as ``geoseg evaluate --errors`` writes them
-        kinds = table.kind.loc[shapes.index].to_numpy(str)
+        kinds = table.kind.to_numpy(str)
         for kind, colour in ERROR_COLOURS.items():
             if (kinds == kind).any():
                 yield kind, colour, shapes[kinds == kind]
@@ -215,9 +220,7 @@ def _by_label(table: gpd.GeoDataFrame) -> Iterable[tuple[str, RGB, gpd.GeoSeries
     if "label" not in table.columns:
         yield "footprints", label_colours(["building"])["building"], shapes
         return
-    labels = (
-        table.label.loc[shapes.index].astype(object).where(lambda column: column.notna(), "").astype(str).to_numpy()
-    )
+    labels = table.label.astype(object).where(lambda column: column.notna(), "").astype(str).to_numpy()
     for label, colour in label_colours(set(labels) - {""}).items():
         yield label, colour, shapes[labels == label]
     if (labels == "").any():

@@ -15,8 +15,10 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         ConfigError: no such user, or one without a home folder, as in a container with a user id of its own; or a
-            character 0, which no path has.
+            character 0, which no path has; or what is no path at all, such as None or an open file.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"a path of type {type(path).__name__}", allowed="text, or a pathlib.Path")
     text = os.path.expanduser(os.fspath(path))  # Path.expanduser raises a RuntimeError, of a file ~name, too
     if "\0" in text:
         raise ConfigError(f"the path {text!r}, with a character 0 in it", allowed="any other character")

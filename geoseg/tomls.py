@@ -65,13 +65,15 @@ def said(problem: ErrorDetails) -> str:
     """What pydantic says of a value, without what it puts before the words of our own rules."""
     if problem["type"] == "model_type":
         return "a table of keys and values"
+    if problem["type"] == "union_tag_not_found":
+        return f"a table with a key {problem['ctx']['discriminator']}"
     return problem["msg"].removeprefix("Value error, ")
 
 
 def explained(error: ValidationError, path: str, text: str, kind: type[BaseModel]) -> ConfigError:
     """The first thing that is wrong, with its line; how many more there are. Without a ``path`` it is of no file."""
     # An unknown key first: a misspelt name also leaves the true one missing.
-    problems = sorted(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
+    problems = sorted(_own(error.errors(include_url=False)), key=lambda found: found["type"] != "extra_forbidden")
     first = problems[0]
     keys, section = _place(first["loc"], kind)
     line = _line_of(text, keys)
@@ -85,6 +87,11 @@ def explained(error: ValidationError, path: str, text: str, kind: type[BaseModel
             allowed=listed(section),
             remedy=f"Did you mean {_where_is(near[0], section, kind)}?" if near else "Take the line out",
         )
+    if first["type"] == "missing" and isinstance(keys[-1], int):  # of a list that ends too early
+        ends = [each for each in problems if each["type"] == "missing" and each["loc"][:-1] == first["loc"][:-1]]
+        more = f" (and {len(problems) - len(ends)} more)" if len(problems) > len(ends) else ""
+        wanted = max(int(each["loc"][-1]) for each in ends) + 1
+        return ConfigError(f"{where}{name} = {first['input']!r:.200}{more}", allowed=f"a list of {wanted}")
     if first["type"] == "missing":
         return ConfigError(f"{where}{name} is missing{more}", remedy="It has no default: say it")
     rule = said(first)
@@ -95,9 +102,19 @@ def explained(error: ValidationError, path: str, text: str, kind: type[BaseModel
     return ConfigError(f"{where}{got}{first['input']!r:.200}{more}", allowed=allowed)
 
 
+def _own(problems: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without lists that pydantic calls too short because it left out the tables in them that are wrong themselves."""
+    places = [problem["loc"] for problem in problems]
+    return [
+        problem
+        for problem, place in zip(problems, places, strict=True)
+        if problem["type"] != "too_short" or not any(other[:-1][: len(place)] == place for other in places)
+    ]
+
+
 def listed(section: type[BaseModel]) -> str:
     """The names that a table may hold."""
-    return ", ".join(section.model_fields)
+    return ", ".join(name for name, field in section.model_fields.items() if not field.exclude)
 
 
 def _place(loc: tuple[int | str, ...], kind: type[BaseModel]) -> tuple[Keys, type[BaseModel]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from pyogrio.util import vsi_path
 from pyproj import CRS
 from pyproj.exceptions import CRSError, ProjError
 
+from geoseg.bends import bending
 from geoseg.errors import ConfigError
 from geoseg.grid import Grid
 from geoseg.paths import expanded
@@ -30,6 +31,8 @@ LONLAT = CRS.from_epsg(4326)
 _JOINT_PX = 1e-6
 """Pixels to which parts that abut are rounded before they become one: what reprojection leaves between them."""
 _HEAD = 64 * 1024  # more than GDAL looks at
+POLYGONS, PLACES = ("Polygon",), ("Polygon", "Point")
+"""Layers of a GeoPackage by what they hold: polygons, or also points where a place is all that is asked for."""
 _ALLOWED = "a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet file, or a folder that geoseg wrote"
 PARTS, RUN_FILE = "part-*.parquet", "_run.json"
 """Files of a dataset: its rows, and the note of its run, which tells it from any other folder."""
@@ -123,10 +126,13 @@ def _unreached(shapes: Shapes, grid: Grid, why: str) -> ConfigError:
 def reprojected(table: geopandas.GeoDataFrame, crs: CRS) -> geopandas.GeoDataFrame:
     """A table of polygons in another CRS. One that reaches round to the other end of it (degrees, Mercator) is cut at
     180 degrees into a MultiPolygon: else it would lie around the earth. One that moving its vertices alone would make
-    invalid (a hole that touches a wall between two of them) is repaired."""
+    invalid (a hole that touches a wall between two of them) is repaired. Long edges that the other CRS bends
+    get vertices (:func:`geoseg.bends.bending`)."""
+    if table.crs == crs:
+        return table.to_crs(crs)
+    fine = bending(table.geometry.to_numpy(), CRS(table.crs), crs)
+    table = table.set_geometry(geopandas.GeoSeries(fine, table.index, table.crs))
     moved = table.to_crs(crs)
-    if moved.crs == table.crs:
-        return moved
     west, _, east, _ = moved.geometry.bounds.to_numpy().T
     geod = crs.get_geod()
     radius = geod.a / crs.axis_info[0].unit_conversion_factor if geod else np.inf
@@ -141,16 +147,16 @@ def reprojected(table: geopandas.GeoDataFrame, crs: CRS) -> geopandas.GeoDataFra
     return moved.set_geometry(geopandas.GeoSeries(shapes, moved.index, moved.crs))
 
 
-def read_shapes(path: str | Path, kind: str = "vector") -> Shapes:
+def read_shapes(path: str | Path, kind: str = "vector", *, forms: Sequence[str] = POLYGONS) -> Shapes:
     """The geometries of :func:`read_table`; the same arguments and errors.
 
     Raises:
         ConfigError: also where it has no CRS.
     """
-    return from_table(read_table(path, kind), _what(path, kind))
+    return from_table(read_table(path, kind, forms=forms), _what(path, kind))
 
 
-def read_table(path: str | Path, kind: str = "vector") -> geopandas.GeoDataFrame:
+def read_table(path: str | Path, kind: str = "vector", *, forms: Sequence[str] = POLYGONS) -> geopandas.GeoDataFrame:
     """A vector file, told by its first bytes; text that names other files (an OGR VRT) is never opened.
 
     Of a GeoPackage the layer ``footprints``, or else its one layer of polygons; of a dataset all files.
@@ -158,6 +164,7 @@ def read_table(path: str | Path, kind: str = "vector") -> geopandas.GeoDataFrame
     Args:
         path: a local file, or the folder of a dataset.
         kind: what to call it in messages: ``the {kind} file ...``.
+        forms: which layers of a GeoPackage are looked at, :data:`POLYGONS` or :data:`PLACES`.
 
     Raises:
         ConfigError: absent, of another kind, broken, or with several layers to choose from.
@@ -172,7 +179,7 @@ def read_table(path: str | Path, kind: str = "vector") -> geopandas.GeoDataFrame
         return _opened(geopandas.read_parquet, path, what)
     driver = _driver(head)
     if driver:
-        options = {"layer": _layer(path, what)} if driver == "GPKG" else {}
+        options = {"layer": _layer(path, what, forms)} if driver == "GPKG" else {}
         return _opened(geopandas.read_file, path, what, **options)
     found = "an empty file" if not head else "XML" if head.lstrip().startswith(b"<") else "of another kind"
     raise ConfigError(f"{what}, which is {found}", allowed=_ALLOWED, remedy="Convert it, e.g. ogr2ogr new.gpkg <it>")
@@ -286,17 +293,18 @@ def _opened(read: Any, path: str, what: str, **options: Any) -> Any:
     return table
 
 
-def _layer(path: str, what: str) -> str:
+def _layer(path: str, what: str, forms: Sequence[str]) -> str:
     """The layer of a GeoPackage that is meant."""
     layers = _layers(path, what)
     if "footprints" in (name for name, _ in layers):
         return "footprints"
-    names = [str(name) for name, kind in layers if kind and ("Polygon" in kind or kind == "Unknown")]
+    names = [str(name) for name, kind in layers if kind and any(form in kind for form in (*forms, "Unknown"))]
+    sought = " or ".join(f"{form.lower()}s" for form in forms)
     if not names:
-        raise ConfigError(f"{what} without polygons", allowed="one layer of polygons, or one named footprints")
+        raise ConfigError(f"{what} without {sought}", allowed=f"one layer of {sought}, or one named footprints")
     if len(names) > 1:
         raise ConfigError(
-            f"{what} with {len(names)} layers of polygons ({', '.join(names[:5])})",
+            f"{what} with {len(names)} layers of {sought} ({', '.join(names[:5])})",
             allowed="one layer, or one named footprints",
             remedy="Save the layer you mean to a file of its own",
         )

@@ -189,7 +189,7 @@ def _try(detector: Detector, size: tuple[int, int], bands: int | None, dtype: An
     count = len(card.mean or card.bands or ()) or bands or 3
     whole = Window(row_off=0, col_off=0, height=size[0], width=size[1])
     [tile] = Tiling(core=max(size), halo=0).plan(whole).tiles()
-    noise = np.random.default_rng(0).integers(0, 255, (count, *size)).astype(np.uint8 if card.mean else dtype)
+    noise = np.random.default_rng(0).integers(0, 255, (count, *size), np.uint8).astype(np.uint8 if card.mean else dtype)
     try:
         detector.predict([Chip(tile=tile, pixels=noise, valid=np.ones(size, bool))])
     except ModelError:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,9 +30,13 @@ def test_every_listed_name_resolves() -> None:
         getattr(geoseg, name)
 
 
-def test_modules_that_the_documents_name_resolve() -> None:
-    code = "import geoseg; print(geoseg.errors.__name__, geoseg.signals.__name__)"
-    assert _fresh(code) == "geoseg.errors geoseg.signals"
+def test_what_the_documents_name_is_there_after_import_geoseg() -> None:
+    """In a new interpreter, where nothing else has imported the modules."""
+    root = Path(__file__).parent.parent
+    texts = [path.read_text(encoding="utf-8") for path in [root / "README.md", *sorted((root / "docs").glob("*.md"))]]
+    named = sorted({name for text in texts for name in re.findall(r"(?<![\w/.-])geoseg\.[a-z]\w*\.\w+", text)})
+    assert {"geoseg.config.json_schema", "geoseg.signals.stoppable"} <= set(named)
+    assert _fresh(f"import geoseg\nfor name in {named}: eval(name)\nprint('all')") == "all"
 
 
 def test_a_name_that_is_none_is_an_attribute_error() -> None:

@@ -366,7 +366,11 @@ def test_items_of_a_search_that_give_no_scene_are_refused_scenes_and_the_exit_co
     item_collection(items, tmp_path / "in" / "items.json")
     one = run_archive(config, model=BOXES)
     assert (one.exit_code, dict(one.counts)) == (1, {"done": 1, "refused": 1})
-    bad = next(each for each in read_scenes(tmp_path / "out" / "summary.json") if each["state"] == "refused")
+    bad = next(
+        each
+        for each in json.loads((tmp_path / "out" / "summary.json").read_text())["scenes"]
+        if each["state"] == "refused"
+    )
     assert bad["name"] == "scene-01" and "'image', 'second'" in bad["error"] and bad["code"] == 2
     del items[1]["assets"]["second"]
     item_collection(items, tmp_path / "in" / "items.json")

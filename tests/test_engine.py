@@ -120,6 +120,14 @@ def _few() -> None:
     memory.NAMES = 20
 
 
+def test_no_scheduler_and_no_worker_outlives_its_run() -> None:
+    """Dask holds them by the methods that it noted, for good: in a notebook all of every run."""
+    list(map_blocks(_place, _plan(2, 3).blocks(), workers=2))
+    gc.collect()
+    kinds = (clusters._OfflineScheduler, clusters._OfflineWorker)
+    assert not [each for each in gc.get_objects() if isinstance(each, kinds)]
+
+
 class _Leaves:
     itself: object
 

@@ -7,6 +7,7 @@ import json
 import math
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import ConfigError
-from geoseg.evaluation import Matches, compare, evaluate, judge, match, sweep
+from geoseg.evaluation import Matches, compare, curve, evaluate, judge, match, sweep
 from geoseg.evaluation.matching import best_choice
 
 UTM = 32645
@@ -288,6 +289,16 @@ def test_sweep_finds_the_best_threshold() -> None:
         assert at[t].to_dict() == pytest.approx(alone.to_dict())
 
 
+def test_a_sweep_prefers_no_threshold_that_leaves_nothing_to_count() -> None:
+    """Without a true object its best was one above all scores, with an F1 of 1; the curve said another."""
+    shapes = [shapely.box(20 * i, 0, 20 * i + 10, 10) for i in range(3)]
+    scene = compare(table(shapes, score=[0.9, 0.8, 0.7]), table([]))
+    threshold, best = scene.sweep().best
+    assert (threshold, best.f1) == curve([scene]).best == (0.7, 0.0)
+    nothing = compare(table([], score=[]), table([])).sweep()
+    assert nothing.best[1].n_pred == 0 and nothing.best[1].f1 == 1.0
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     shapes = boxes((0, 0, 10, 10))
     with pytest.raises(ConfigError, match="some have none"):
@@ -312,3 +323,10 @@ def test_metres_that_are_said_to_be_degrees_are_refused() -> None:
     for pair in ((found, truth), (truth, found)):
         with pytest.raises(ConfigError, match=r"cannot be laid in one plane.*true CRS"):
             evaluate(*pair)
+
+
+@pytest.mark.parametrize("iou", ["0.5", None, [0.5], 0.0, 1.5, float("nan")])
+def test_a_threshold_that_is_none_is_refused(iou: Any) -> None:
+    one = table(boxes((0, 0, 2, 1)))
+    with pytest.raises(ConfigError, match="an IoU threshold of"):
+        evaluate(one, one, iou=iou)

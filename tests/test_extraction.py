@@ -706,6 +706,15 @@ def test_bad_settings_are_refused_before_any_work(town: Path, tmp_path: Path) ->
     model = Painted()
     with pytest.raises(ConfigError, match="EPSG:nothing"):
         geoseg.extract(town, model, settings=_settings(output={"crs": "EPSG:nothing"}))
+    for crs, why in {
+        "": "at least 1 character",
+        "EPSG:5703": "Vertical CRS",
+        "EPSG:4978": "Geocentric CRS",
+        'LOCAL_CS["site",UNIT["metre",1]]': "Engineering CRS",
+        "+proj=geos +h=35785831 +lon_0=-100": "no place of a raster",  # the other side of the earth
+    }.items():
+        with pytest.raises(ConfigError, match=why):
+            geoseg.extract(town, model, settings=_settings(output={"crs": crs}))
     with pytest.raises(ConfigError, match="halo"):
         geoseg.extract(town, model, settings=_settings(tiling={"core": 10, "halo": 11}))
     with pytest.raises(RasterError):

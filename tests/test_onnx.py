@@ -470,6 +470,12 @@ def test_bands_that_come_last_are_told(shape: list[int | str]) -> None:
         described(["images"], [shape], ["tensor(float)"])
 
 
+@pytest.mark.parametrize("shape", [[1, 3, 10**6, 10**6], ["n", 10**9, "h", "w"], [3, 640, 20_000]])
+def test_images_that_no_machine_has_room_for_are_refused_before_one_is_made(shape: list[int | str]) -> None:
+    with pytest.raises(ModelError, match=r"images of the shape.*16384 rows, columns and bands"):
+        described(["images"], [shape], ["tensor(float)"])
+
+
 def test_a_network_of_8_bit_values_gets_no_wider_ones(yolo: tuple[Yolo, bytes]) -> None:
     """They were wrapped modulo 256: other values with the same answer."""
     data = exported(EightBit(yolo[0]), (HEIGHT, WIDTH), outputs=["output0", "output1"], dtype=torch.uint8)
@@ -507,6 +513,16 @@ def test_files_that_are_no_network_are_refused(tmp_path: Path) -> None:
     for data in (b"", b"<html>not found</html>", pickle.dumps({"a": 1})):
         with pytest.raises(ModelError, match="ONNX file"):
             check_onnx(data, tmp_path / "x.onnx")
+
+
+def test_a_file_of_a_later_onnx_is_refused_with_the_reason(yolo: tuple[Yolo, bytes]) -> None:
+    """onnxruntime tells it after some three hundred letters of where in its own source it noticed."""
+    import onnx
+
+    model = onnx.load_model_from_string(yolo[1])
+    model.ir_version = 99
+    with pytest.raises(ModelError, match="IR version: 99"):
+        Session(model.SerializeToString(), "cpu")
 
 
 def test_tensors_in_other_files_are_refused(yolo: tuple[Yolo, bytes], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -307,3 +308,22 @@ def test_footprints_of_elsewhere_are_told(tmp_path: Path, caplog: pytest.LogCapt
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         f"none of the {len(truth)} {name} lie in the picture" for name in ("footprints", "truth")
     ]
+
+
+def test_rows_of_two_runs_are_drawn_each_in_its_colour(tmp_path: Path) -> None:
+    """Of tables put together with pandas.concat the names in the index are there twice."""
+    one = scene(tmp_path)
+    both = gpd.GeoDataFrame(pd.concat([one.footprints, one.footprints.assign(label="shed")]))
+    plain = preview(one.path, both.reset_index(drop=True), tmp_path / "plain.png")
+    twice = preview(one.path, both, tmp_path / "twice.png", truth=both)
+    assert both.index.has_duplicates and plain.read_bytes() != twice.read_bytes()  # the truth lies on top
+    assert preview(one.path, both, tmp_path / "twice.png").read_bytes() == plain.read_bytes()
+    errors = both.drop(columns="label").assign(kind=["false", "missed"])
+    assert preview(one.path, errors, tmp_path / "errors.png").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"window": (0, 0, 10, 10)}, {"max_side": "800"}, {"max_side": math.nan}])
+def test_arguments_of_another_kind_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    one = scene(tmp_path)
+    with pytest.raises(ConfigError, match=r"a window of type tuple|a picture of"):
+        preview(one.path, one.footprints, tmp_path / "a.png", **wrong)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
+import geopandas as gpd
 import pytest
+import shapely
 from commands import cli
 from rasters import texture, write
 
@@ -23,6 +27,25 @@ def test_home_folders_are_put_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert expanded("~root/a.tif") == Path("~root/a.tif").expanduser()  # the oracle, where there is such a user
     for same in ("a.tif", "/a/~b.tif", "~scan.tif", "", Path("a") / "~"):  # a shell leaves these alone, too
         assert expanded(same) == Path(same)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"a.tif", io.BytesIO()])
+def test_what_is_no_path_is_told_as_such(wrong: Any) -> None:
+    table = gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 2, 1)], crs=32645)
+    for asked in (
+        lambda: geoseg.write(table, wrong),
+        lambda: geoseg.run_store(wrong),
+        lambda: geoseg.read_settings(wrong),
+        lambda: geoseg.archive_status(wrong),
+    ):
+        with pytest.raises(ConfigError, match=f"a path of type {type(wrong).__name__}"):
+            asked()
+
+
+def test_a_path_is_no_settings() -> None:
+    for asked, reader in ((geoseg.run_archive, "read_run_config"), (geoseg.train, "read_train_config")):
+        with pytest.raises(ConfigError, match=rf"of type str.*geoseg\.{reader}\(path\)"):
+            asked("run.toml", *(["w.safetensors"] if asked is geoseg.train else []))  # type: ignore[operator]
 
 
 def test_no_home_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:

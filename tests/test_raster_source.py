@@ -49,6 +49,15 @@ def test_bands_by_role(tmp_path: Path, bands: int, dtype: str, options: dict, ex
     assert source_for(info, RAW).bands == tuple(b for b in range(1, bands + 1) if info.roles[b - 1] != "alpha")
 
 
+def test_a_role_that_is_asked_for_twice_is_given_twice(tmp_path: Path) -> None:
+    """A network of three bands was given one grey band, and another one than it expects of the others."""
+    info = open_raster(write(tmp_path / "a.tif", texture(1, H, W)))
+    gray = ModelCard(classes=("a",), bands=("gray",) * 3)
+    assert source_for(info, gray).bands == source_for(info, RGB, bands=dict.fromkeys(RGB.bands, 1)).bands == (1, 1, 1)
+    info = open_raster(write(tmp_path / "b.tif", texture(3, H, W), photometric="rgb"))
+    assert source_for(info, ModelCard(classes=("a",), bands=("red", "blue", "red"))).bands == (1, 3, 1)
+
+
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 8])
 def test_bands_that_nothing_names_are_refused_or_mapped(tmp_path: Path, bands: int) -> None:
     pixels = texture(bands, H, W)

@@ -34,6 +34,7 @@ from geoseg.training.config import TrainConfig
 from geoseg.training.journal import Journal, read_rows
 from geoseg.training.labelled import Labelled
 from geoseg.training.loop import _Trainer
+from geoseg.training.page import page
 from geoseg.training.pixels import Held
 from geoseg.training.pools import Pool
 from geoseg.training.processes import Crew
@@ -293,6 +294,7 @@ def test_two_processes_train_one_network_as_one_does_with_twice_the_batches(tmp_
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(re.findall("step 2", done.stderr)) == 1  # the first process alone speaks
+    assert done.stdout.split() == [str(out)]
     assert len(read_rows(Path(f"{out}.jsonl"))["training"]) == 1
     assert load_model(out, device="cpu").card.name == "tiny"
     first, second = (load_file(f"{script}.{rank}") for rank in (0, 1))
@@ -317,10 +319,10 @@ def test_the_page_shows_curves_chips_and_seeds_and_the_best_is_kept(tmp_path: Pa
     rows = read_rows(tmp_path / "v.safetensors.jsonl")
     assert [row["step"] for row in rows["validation"]] == [1, 2]
     assert all(0 <= row["f1"] <= 1 for row in rows["validation"])
-    page = (tmp_path / "v.safetensors.html").read_text()
-    assert page.count("<svg") >= 3 and page.count("data:image/png;base64") == 6
-    assert "1000 to 1001" in page and "http" not in page
-    assert 'name="viewport"' in page and page.count('aria-label="') == page.count("<svg")
+    shown = (tmp_path / "v.safetensors.html").read_text()
+    assert shown.count("<svg") >= 3 and shown.count("data:image/png;base64") == 6
+    assert "1000 to 1001" in shown and "http" not in shown
+    assert 'name="viewport"' in shown and shown.count('aria-label="') == shown.count("<svg")
     assert wants is None or list(board.glob("events.out*"))
     assert any("validation at step 1" in line for line in lines)
 
@@ -397,6 +399,19 @@ def test_a_best_whose_weights_were_left_behind_is_forgotten(
     assert any("step 2" in line and "the best starts anew" in line for line in lines)
     assert [line.endswith("(kept)") for line in lines if line.startswith("validation")] == [True, False]
     assert load_model(out, device="cpu").card.name == "tiny" and out.read_bytes() not in (older, best)
+
+
+def test_a_tiny_learning_rate_is_told(tmp_path: Path) -> None:
+    """To six places it was 0, and its labels began beyond the chart."""
+    path = tmp_path / "x.jsonl"
+    Journal(path).row("training", 50, {"learning_rate": 3.14159265e-7, "loss": 1234.56789})
+    rows = read_rows(path)
+    assert rows["training"] == [{"step": 50, "learning_rate": 3.14159e-7, "loss": 1234.57}]
+    rows["training"][0]["learning_rate"] = 4.15e-4
+    text = page(read_train_config(tiny(tmp_path, 1)), State(step=1), rows, {})
+    ends = re.findall(r'<text x="(\d+)" y="[\d.]+" text-anchor="end">([\d.e-]+)</text>', text)
+    assert "0.000415" in [label for _, label in ends]
+    assert all(8 * len(label) <= int(x) for x, label in ends)  # pixels: 12 px digits are some 7 wide
 
 
 def test_a_line_cut_short_spoils_no_other(tmp_path: Path) -> None:

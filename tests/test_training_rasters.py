@@ -179,6 +179,24 @@ def test_points_and_lines_are_no_labels(tmp_path: Path, caplog: pytest.LogCaptur
         assert told == f"labels.geojson: {3 - objects} of 3 features are points or lines, not polygons, and left out"
 
 
+@pytest.mark.parametrize("name", ["wrong.gpkg", "wrong.geojson", "wrong.shp", "wrong.fgb"])
+def test_places_of_what_was_wrongly_found_may_be_points(tmp_path: Path, name: str) -> None:
+    """Those of a GeoPackage were refused for not being polygons, and its changes went unseen."""
+    square(tmp_path, *PLACES["degrees"])
+    places = [shapely.Point(10 + i * 2e-4, 59.9998) for i in range(1, 4)]
+    gpd.GeoSeries(places, crs=4326).to_file(tmp_path / name)
+    config = settings(tmp_path, more=f'hard = "{name}"\n')
+    image = labelled_raster(config.sources[0], config)  # type: ignore[arg-type]
+    assert len(image.hard_xy) == 3
+    before = config.fingerprint()
+    gpd.GeoSeries(places[1:], crs=4326).to_file(tmp_path / name)
+    assert config.fingerprint() != before
+    if name == "wrong.gpkg":  # regions are of ground, though
+        config = settings(tmp_path, more=f'ignore = "{name}"\n')
+        with pytest.raises(ConfigError, match="without polygons"):
+            labelled_raster(config.sources[0], config)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", ["none.gpkg", "none.geojson"])
 @pytest.mark.parametrize("more", ["", 'label_column = "kind"\n'])
 def test_a_layer_without_features_is_ground_without_objects(tmp_path: Path, name: str, more: str) -> None:

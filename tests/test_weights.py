@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from safetensors.torch import save_file
 
 from geoseg.detectors import ModelCard, load_model, model_card, model_digest
 from geoseg.detectors.network import build
-from geoseg.detectors.weights import read_weights, save_weights
+from geoseg.detectors.weights import check_fit, read_weights, save_weights
 from geoseg.errors import ModelError
 
 TINY = {"fpn_channels": 16, "box_head": 16, "mask_head": [8]}
@@ -103,6 +105,19 @@ def test_wrong_classes_are_refused(tmp_path: Path) -> None:
         load_model(path)
 
 
+def test_what_does_not_fit_is_told_from_both_sides() -> None:
+    """Names of the network alone, where the file has them under another prefix, told nobody which."""
+    net = build(TINY, 2)
+    state = {name: tensor for name, tensor in net.state_dict().items() if "num_batches_tracked" not in name}
+    check_fit(net, state, "w")
+    renamed = {f"{'a.' if 'rpn' in name else ''}{name}": tensor for name, tensor in state.items()}
+    with pytest.raises(ModelError, match=r"without rpn\.\S+, rpn\.\S+ and \d+ more; with a\.rpn\.\S+, a\.rpn"):
+        check_fit(net, renamed, "w")
+    whole = {name: (tensor * 9).to(torch.int8) for name, tensor in state.items()}
+    with pytest.raises(ModelError, match=r"of torch\.int8 for \("):
+        check_fit(net, whole, "w")
+
+
 def test_no_card_is_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(2)}, tmp_path / "bare.safetensors")
     with pytest.raises(ModelError, match="without a model card"):
@@ -117,6 +132,25 @@ def test_what_is_no_name_is_told_as_such(wrong: Any) -> None:
 
 def test_a_device_of_torch_will_do(weights: Path) -> None:
     assert load_model(weights, device=torch.device("cpu")).card == load_model(weights, device="cpu").card
+
+
+def test_a_fork_of_a_process_that_had_loaded_a_model_is_refused_and_does_not_wait_for_ever() -> None:
+    code = (
+        "import os, signal, torch, geoseg, warnings\n"
+        "warnings.simplefilter('ignore')\n"  # newer Pythons warn of forks beside threads
+        "torch.set_num_threads(2)\n"
+        "geoseg.load_model('ships', device='cpu')\n"
+        "if not os.fork():\n"
+        "    signal.alarm(100)\n"
+        "    try:\n"
+        "        geoseg.load_model('ships', device='cpu')\n"
+        "    except geoseg.errors.ResourceError as error:\n"
+        "        print(error, flush=True)\n"
+        "    os._exit(0)\n"
+        "print(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "forked" in done.stdout and "spawn" in done.stdout and done.stdout.endswith("\n0\n")
 
 
 def test_unknown_model_names_the_nearest() -> None:
@@ -150,6 +184,9 @@ def test_architectures_that_cannot_be_built_are_named(wrong: dict[str, object]) 
         {"core": -5},
         {"halo": 600},
         {"mean": (1, 2)},
+        {"bands": ()},
+        {"bands": ("red", "red"), "mean": (1, 2), "std": (1, 2)},
+        {"bands": None, "mean": (), "std": ()},
         {"std": (1, 0, 1)},
         {"mean": None},
         {"gsd_m": 0.0},
@@ -174,6 +211,8 @@ def test_a_question_needs_no_full_stop() -> None:
     [
         {"classes": "building"},
         {"bands": "red"},
+        {"bands": []},
+        {"classes": None},
         {"classes": [1, 2]},
         {"classes": ["a\x1b[31m"]},
         {"notes": "\x1b]0;a title\x07"},

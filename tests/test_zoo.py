@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import geopandas as gpd
 import pytest
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 
 from geoseg.detectors import added_models, load_model, model_card, model_digest, weights_path
 from geoseg.detectors.cards import user_folder
-from geoseg.detectors.conversion import read_state
+from geoseg.detectors.conversion import read_mask2former, read_state
 from geoseg.detectors.network import build
 from geoseg.detectors.weights import write_weights
 from geoseg.errors import ModelError
@@ -129,7 +130,7 @@ def test_a_state_dict_becomes_a_model(tmp_path: Path, state: dict[str, torch.Ten
     assert (folder / "compact.safetensors").stat().st_size > 4 * sum(t.numel() for t in state.values()) - 10_000
 
 
-@pytest.mark.parametrize("wrapped", ["model.", "_orig_mod.module.", "model.module._orig_mod."])
+@pytest.mark.parametrize("wrapped", ["model.", "_orig_mod.module.", "model.module._orig_mod.", "net."])
 def test_what_wraps_a_network_is_taken_off_its_names(tmp_path: Path, wrapped: str) -> None:
     """Those of Lightning, and of two wrappers in the other order, were said not to be the network's."""
     tensors = {f"{wrapped}{name}": torch.ones(2) for name in ("backbone.weight", "model.bias")}
@@ -203,6 +204,22 @@ def test_a_pickle_that_is_cut_short_or_holds_other_things_is_refused(tmp_path: P
             read_state(file, pickled=True)
 
 
+def test_a_pickle_that_would_swell_is_refused(tmp_path: Path) -> None:
+    """Some kilobytes came to be as much memory as they said."""
+    numbers = torch.zeros(500, 500)
+    torch.save({"a": numbers}, tmp_path / "plain.pth")
+    with ZipFile(tmp_path / "plain.pth") as plain, ZipFile(tmp_path / "zipped.pth", "w", ZIP_DEFLATED) as zipped:
+        for entry in plain.infolist():
+            zipped.writestr(entry.filename, plain.read(entry))
+    torch.save({"a": numbers[:1, :1].expand(10**6, 10**6)}, tmp_path / "repeated.pth")
+    torch.save({"a": torch.zeros(4, device="meta")}, tmp_path / "meta.pth")
+    assert (tmp_path / "zipped.pth").stat().st_size < 10_000
+    assert torch.equal(read_state(tmp_path / "plain.pth", pickled=True)["a"], numbers)
+    for name, said in (("zipped", "more than its own size"), ("repeated", "no state dict"), ("meta", "no state dict")):
+        with pytest.raises(ModelError, match=said):
+            read_state(tmp_path / f"{name}.pth", pickled=True)
+
+
 def test_a_folder_of_transformers_becomes_a_model(tmp_path: Path) -> None:
     from test_families import tiny_config
 
@@ -218,6 +235,28 @@ def test_a_folder_of_transformers_becomes_a_model(tmp_path: Path) -> None:
     for name, tensor in net.state_dict().items():
         torch.testing.assert_close(detector.net.state_dict()[name], tensor)
     assert len(detector.predict(chips(64, 96))) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("encoder_layers", 0, r"no place for \S+encoder\.layers\.0\."),  # what was learnt there was left out, unsaid
+        ("num_queries", 7, "without usable tensors for .*queries"),
+        ("hidden_dim", "wide", "which transformers cannot load .*hidden_dim"),
+    ],
+)
+def test_a_config_that_is_not_that_of_the_weights_is_refused(tmp_path: Path, key: str, value: Any, said: str) -> None:
+    from test_families import tiny_config
+
+    from geoseg.detectors.mask2former import build_mask2former
+
+    folder = tmp_path / "theirs"
+    net: Any = build_mask2former(tiny_config(), 2)
+    net.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(ModelError, match=said):
+        read_mask2former(folder)
 
 
 def test_names_that_are_taken(tmp_path: Path, yolo: bytes) -> None:

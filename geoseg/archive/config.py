@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from geoseg.archive.names import check_template
-from geoseg.config import Fraction, Names, ScalingSettings, Section, Settings, as_tuple, read_sections
+from geoseg.config import Fraction, Names, ScalingSettings, Section, Settings, Text, as_tuple, read_sections
 from geoseg.errors import ConfigError
 from geoseg.paths import expanded
 from geoseg.stac.settings import StacSettings
@@ -79,16 +79,16 @@ class MergeSettings(Section):
     """Intersection over union from which two footprints are the same object; 0 to 1, no unit."""
     cover: Fraction = 0.5
     """Share of a footprint that its raster's edge cuts which lies in the other: from here they are the same object."""
-    crs: str | None = None
+    crs: Text | None = None
     """CRS of the layer. Unset: that of the outputs where they agree, else EPSG:4326."""
 
 
 class RuleSettings(Section):
     """Rasters that need other settings than those of [raster]: the first rule that fits one holds for it."""
 
-    match: Annotated[str, Field(min_length=1)]
+    match: Text
     """Pattern of their names or, with a slash, of their paths; ** is any number of folders."""
-    assume_crs: str | None = None
+    assume_crs: Text | None = None
     """As in [raster]. Unset, here and below: what [raster] says."""
     bands: dict[str, Annotated[int, Field(ge=1)]] | None = None
     """As in [raster]."""
@@ -113,7 +113,7 @@ class CollectionSettings(Section):
 
     write: bool = False
     """Whether they are written at the end of the run."""
-    licence: Annotated[str, Field(min_length=1)] = "other"
+    licence: Text = "other"
     """Of the outputs: an SPDX identifier, or other."""
     title: str = ""
     """Of the Collection, one line."""

@@ -74,6 +74,12 @@ def run_archive(
             "run_archive called where a script is imported by the processes that run_archive starts",
             allowed='a call under if __name__ == "__main__":',
         )
+    if not isinstance(config, RunConfig):
+        raise ConfigError(
+            f"a run of type {type(config).__name__}",
+            allowed="a geoseg.RunConfig",
+            remedy="Of a file make one with geoseg.read_run_config(path)",
+        )
     config = config.scheduled(scheduler)
     orders = ordered(config, model)
     plan = Plan.of(orders, config)

@@ -39,6 +39,7 @@ def train(
     from geoseg.training import read_train_config
     from geoseg.training import train as run
     from geoseg.training.checkpoint import checkpoint_of
+    from geoseg.training.processes import Crew
 
     config = expanded(config)
     target = expanded(output or f"{config.stem}.safetensors")
@@ -48,4 +49,5 @@ def train(
     except KeyboardInterrupt:
         kept = "training goes on from its checkpoint" if checkpoint_of(target).exists() else "no step is kept yet"
         raise KeyboardInterrupt(kept) from None
-    typer.echo(target)
+    if Crew.here().leads:
+        typer.echo(target)

@@ -70,10 +70,11 @@ class ModelCard:
         for name in ("gsd_m", "score_threshold", "core", "halo"):
             object.__setattr__(self, name, _plain(getattr(self, name)))
         self._check_types()
-        names = {name.strip() for name in self.classes}
-        if not names or "" in names or len(names) < len(self.classes):
-            said = f"a model card with classes {self.classes!r}"
-            raise ModelError(said, allowed="at least one name, each another, none of them empty")
+        for name, values in (("classes", self.classes), ("bands", self.bands)):
+            different = {value.strip() for value in values or ()}
+            if values is not None and (not values or "" in different or len(different) < len(values)):
+                said = f"a model card with {name} {values!r}"
+                raise ModelError(said, allowed="at least one name, each another, none of them empty")
         if self.gsd_m is not None and not 0.001 <= self.gsd_m <= 10_000:
             raise ModelError(f"a model card with gsd_m {self.gsd_m}", allowed="metres on the ground, 0.001 to 10000")
         if not 0.0 <= self.score_threshold <= 1.0:
@@ -115,6 +116,8 @@ class ModelCard:
     def _check_normalisation(self) -> None:
         if (self.mean is None) != (self.std is None):
             raise ModelError("a model card with only one of mean and std", allowed="both or neither")
+        if self.mean == ():
+            raise ModelError("a model card with an empty mean", allowed="a number per band; None: no normalisation")
         mean, std, bands = self.mean or (), self.std or (), self.bands or self.mean or ()
         if not len(mean) == len(std) == len(bands) * bool(mean):
             raise ModelError(f"a model card with {len(mean)} means and {len(std)} deviations for {len(bands)} bands")

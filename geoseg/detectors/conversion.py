@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,6 @@ from geoseg.errors import ModelError, ResourceError, in_a_line
 
 NESTED = ("model", "state_dict", "model_state_dict")
 """Under which of its keys a training's checkpoint holds the network's tensors."""
-PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What wrappers (parallel training, averaging, compilation, Lightning) put before all names, one around the other."""
 
 
 def read_state(path: Path, *, pickled: bool = False) -> dict[str, Tensor]:
@@ -82,17 +81,29 @@ def read_mask2former(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+    except Exception as error:  # what transformers raises at configs that cannot be has no common base
         raise ModelError(f"{folder}, which transformers cannot load ({in_a_line(error)})") from error
     lost = sorted(map(str, [*said["missing_keys"], *said["mismatched_keys"]]))
     if lost:
         raise ModelError(f"{folder}, without usable tensors for {', '.join(lost[:3])} ({len(lost)} in all)")
+    # What was learnt has these names; buffers of other versions of transformers may be there beside it.
+    spare = sorted(name for name in map(str, said["unexpected_keys"]) if name.endswith((".weight", ".bias")))
+    if spare:
+        raise ModelError(
+            f"{folder}, whose config.json has no place for {', '.join(spare[:3])} ({len(spare)} in all)",
+            allowed="the config.json that was saved with the weights",
+        )
     return _named(net.state_dict(), folder), config
 
 
 def _unpickled(path: Path) -> Any:
+    if _swells(path):
+        raise ModelError(
+            f"{path}, a zip file that holds more than its own size", allowed="what torch.save wrote: not compressed"
+        )
     try:
         # Said outright, for the environment could turn the default around.
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -107,8 +118,24 @@ def _unpickled(path: Path) -> Any:
         ) from error
 
 
+def _swells(path: Path) -> bool:
+    """Whether a zip file, as ``torch.save`` writes them, is larger inside: a small one could fill any memory."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return sum(entry.file_size for entry in file.infolist()) > path.stat().st_size
+    except Exception:  # no zip file, or a damaged one: torch says so
+        return False
+
+
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided
+    """A tensor with a number of its own in every place: one that repeats a few may be of any size."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
 
 
 def _named(values: Any, path: Path) -> dict[str, Tensor]:
@@ -127,6 +154,7 @@ def _named(values: Any, path: Path) -> dict[str, Tensor]:
     }
     if not state:
         raise ModelError(f"{path}, which holds no weights", allowed="tensors by name, or those under 'model'")
-    while wrapped := next((each for each in PREFIXES if all(name.startswith(each) for name in state)), ""):
-        state = {name.removeprefix(wrapped): tensor for name, tensor in state.items()}
+    # What wrappers (parallel training, averaging, compilation, Lightning) put before all names, one around the other.
+    while len({name.partition(".")[0] for name in state}) == 1 and all("." in name for name in state):
+        state = {name.partition(".")[2]: tensor for name, tensor in state.items()}
     return state

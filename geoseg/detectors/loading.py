@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from geoseg.detectors.families import TorchvisionArchitecture, family_of
 from geoseg.detectors.maskrcnn import MaskRCNNDetector
 from geoseg.detectors.network import build
 from geoseg.detectors.weights import check_fit, load_state, read_weights
-from geoseg.errors import ModelError
+from geoseg.errors import ModelError, ResourceError
+
+_first: int | None = None
+"""The process that loaded a model first."""
 
 
 def load_model(model: str | Path, device: str | torch.device = "auto") -> Detector:
@@ -32,8 +36,10 @@ def load_model(model: str | Path, device: str | torch.device = "auto") -> Detect
 
     Raises:
         ModelError: no such model, or a file that is damaged, a pickle, or does not fit its card.
-        ResourceError: no such device, or a package that the model's family needs is missing.
+        ResourceError: no such device, a package that the model's family needs is missing, or this process was forked
+            from one that had loaded a model.
     """
+    _check_not_forked()
     device = str(device)
     if not torch.cuda.is_available() or device == "cpu" or device.startswith("openvino"):
         keep_freed()
@@ -42,6 +48,22 @@ def load_model(model: str | Path, device: str | torch.device = "auto") -> Detect
         return _load_onnx(path, device)
     state, card = read_weights(path)
     return detector_of(state, card, path, device=device, digest=model_digest(path))
+
+
+def _check_not_forked() -> None:
+    """Refuse to wait for ever: a fork has its parent's pool of torch's threads, which stayed behind.
+
+    Raises:
+        ResourceError: this process was forked after its parent had loaded a model.
+    """
+    global _first
+    _first = _first or os.getpid()
+    if _first != os.getpid() and torch.get_num_threads() > 1:
+        raise ResourceError(
+            "a model to be loaded in a process that was forked from one that had loaded one",
+            allowed="processes that begin anew, or forks of one that has loaded none yet",
+            remedy='Start them with multiprocessing.get_context("spawn")',
+        )
 
 
 def detector_of(

@@ -117,7 +117,9 @@ def build_mask2former(config: Mapping[str, Any], classes: int) -> nn.Module:
         if settings.num_labels != classes:
             raise ModelError(f"a card with {classes} class(es) for a network with {settings.num_labels}")
         return Mask2FormerForUniversalSegmentation(settings)
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # what transformers raises at configs that cannot be has no common base
         raise ModelError(f"a Mask2Former config that cannot be built ({in_a_line(error)})") from error
 
 

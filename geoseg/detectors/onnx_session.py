@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg.detectors.onnx_file import missing
-from geoseg.errors import ModelError, ResourceError, in_a_line
+from geoseg.errors import ModelError, ResourceError
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -28,6 +28,10 @@ TYPES: dict[str, type[np.generic]] = {
 
 _BANDS_LAST = 16
 """Fewer columns than this no network has: they are bands."""
+_LARGEST = 16_384
+"""Rows, columns or bands, of which no tile has more."""
+_TOLD = 300
+"""Characters of onnxruntime's messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +80,11 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Only what was checked: onnxruntime would also take its own format, if the same bytes could be read as that.
         options.add_session_config_entry("session.load_model_format", "ONNX")
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised, too
         try:
             self._session: Any = ort.InferenceSession(data, options, providers=providers)
         except Exception as error:  # onnxruntime's own errors have no common base
-            raise ModelError(f"a network that onnxruntime refuses ({in_a_line(error)})") from error
+            raise ModelError(f"a network that onnxruntime refuses ({_line(error)})") from error
         first = providers[0][0]
         if first not in self._session.get_providers():
             raise ResourceError(
@@ -136,6 +140,12 @@ def described(names: Sequence[str], shapes: Sequence[Sequence[Any]], types: Sequ
             allowed="(n, bands, rows, columns) or (bands, rows, columns)",
             remedy="Export the network with its bands first (NCHW)",
         )
+    if max(size or 0 for size in sizes[-3:]) > _LARGEST:
+        raise ModelError(
+            f"a network that takes images of the shape {list(shapes[0])}",
+            allowed=f"up to {_LARGEST} rows, columns and bands",
+            remedy="Export the network for smaller images, or for any size",
+        )
     batched = len(sizes) == 4
     return Input(
         name=names[0],
@@ -161,3 +171,9 @@ def output_names(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
             remedy="Set outputs in the card's [architecture.head]",
         )
     return list(wanted) or list(names)
+
+
+def _line(error: Exception) -> str:
+    """The end of what it says: onnxruntime begins with the place in its own source."""
+    said = " ".join(str(error).split())
+    return said if len(said) <= _TOLD else f"... {said[-_TOLD:]}"

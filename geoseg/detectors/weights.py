@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ def write_weights(state: dict[str, Tensor], card: ModelCard, path: str | Path) -
     """Write tensors as they are, contiguous and on the CPU, and the card to ``path``."""
     target = Path(path)
     # Not save_file, which makes a file that only its owner may read.
-    data = save(state, metadata={CARD_KEY: card.to_json(), DIGEST_KEY: _digest(state)})
+    data = save(state, metadata={CARD_KEY: card.to_json(), DIGEST_KEY: tensor_digest(state)})
     target.write_bytes(_ordered(data))
     return target
 
@@ -57,7 +58,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], ModelCard]:
         except SafetensorError as error:
             said = f"{path}, which cannot be read to its end ({error})"
             raise ModelError(said, remedy="Get the file again") from error
-        if (file.metadata() or {}).get(DIGEST_KEY) != _digest(state):
+        if (file.metadata() or {}).get(DIGEST_KEY) != tensor_digest(state):
             raise ModelError(f"{path}, whose tensors differ from their stored SHA-256", remedy="Get the file again")
     return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}, card
 
@@ -79,17 +80,32 @@ def check_fit(net: nn.Module, state: dict[str, Tensor], path: str | Path) -> Non
         ModelError: names or shapes that differ from the network's, named one by one.
     """
     own = {name: t for name, t in net.state_dict().items() if "num_batches_tracked" not in name}
-    wrong = sorted(set(own) ^ set(state)) + [
-        f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}"
-        for name in sorted(set(own) & set(state))
-        if own[name].shape != state[name].shape
+    wrong = [
+        *_some("without", sorted(set(own) - set(state))),
+        *_some("with", sorted(set(state) - set(own))),
+        *(
+            f"{name} {_form(state[name])} for {_form(own[name])}"
+            for name in sorted(set(own) & set(state))
+            if _form(own[name]) != _form(state[name])
+        ),
     ]
     if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ModelError(
-            f"{path}, whose tensors do not fit its card's architecture and classes: {', '.join(wrong[:3])}{more}",
+            f"{path}, whose tensors do not fit its card's architecture and classes: {'; '.join(wrong[:3])}",
             allowed="tensors of exactly the network that the card describes",
         )
+
+
+def _some(how: str, names: Sequence[str]) -> list[str]:
+    """The first of some names, and how many more there are."""
+    if not names:
+        return []
+    return [f"{how} {', '.join(names[:2])}" + (f" and {len(names) - 2} more" if len(names) > 2 else "")]
+
+
+def _form(tensor: Tensor) -> str:
+    """Shape, and whether its numbers are whole ones: what was stored as such for floats is no weight of the network."""
+    return f"{tuple(tensor.shape)}" + ("" if tensor.is_floating_point() else f" of {tensor.dtype}")
 
 
 def _compact(name: str, tensor: Tensor) -> Tensor:
@@ -104,7 +120,8 @@ def _compact(name: str, tensor: Tensor) -> Tensor:
     return compact
 
 
-def _digest(state: dict[str, Tensor]) -> str:
+def tensor_digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 of tensors on the CPU: their names, shapes and bytes."""
     sha = hashlib.sha256()
     for name in sorted(state):
         sha.update(name.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -84,8 +85,8 @@ class Overlaps:
         Raises:
             ConfigError: a threshold out of range.
         """
-        if not 0.0 < iou <= 1.0:
-            raise ConfigError(f"an IoU threshold of {iou}", allowed="above 0, at most 1")
+        if not isinstance(iou, Real) or not 0.0 < iou <= 1.0:
+            raise ConfigError(f"an IoU threshold of {iou!r}", allowed="a number above 0, at most 1")
         return Matches(pred=self.pred, truth=self.truth, iou=self.iou).take(self.iou >= iou - _ROUNDING)
 
 

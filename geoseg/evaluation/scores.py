@@ -88,8 +88,13 @@ class Sweep:
 
     @property
     def best(self) -> tuple[float, Scores]:
-        """The threshold with the highest F1 (the lowest such), and its scores."""
-        index = max(range(len(self.scores)), key=lambda i: self.scores[i].f1)
+        """The threshold with the highest F1 (the lowest such), and its scores. Not one that leaves nothing to count,
+        where there is something at another: its F1 of 1 is of no object."""
+
+        def worth(i: int) -> tuple[bool, float]:
+            return self.scores[i].n_pred + self.scores[i].n_truth > 0, self.scores[i].f1
+
+        index = max(range(len(self.scores)), key=worth)
         return self.thresholds[index], self.scores[index]
 
 

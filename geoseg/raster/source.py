@@ -134,7 +134,7 @@ def _bands(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int]) -> tup
             remedy=f"Say which is which, e.g. --bands {example} (in settings: bands under [raster]; in a training's "
             "under its [[sources]])",
         )
-    return tuple(band for band in found.values() if band is not None)
+    return tuple(band for role in card.bands if (band := found[role]) is not None)  # a role may be asked for twice
 
 
 def _check_mapped(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int]) -> None:

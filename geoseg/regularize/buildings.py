@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -83,8 +84,8 @@ def regularize_buildings(
     Raises:
         ConfigError: a tolerance below 0, and as :func:`resolve_overlaps`.
     """
-    if not 0 <= tolerance < np.inf:
-        raise ConfigError(f"a tolerance of {tolerance}", allowed="0 or more")
+    if not isinstance(tolerance, Real) or not 0 <= tolerance < np.inf:
+        raise ConfigError(f"a tolerance of {tolerance!r}", allowed="a number, 0 or more")
     whole = resolve_overlaps(geometry, priority=priority)
     rows = np.flatnonzero(~shapely.is_empty(whole))
     if not rows.size:

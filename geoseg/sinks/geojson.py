@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
+from geoseg.bends import bending
 from geoseg.errors import ConfigError
 from geoseg.sinks import tables
 from geoseg.sinks.output import Output, write_with_siblings
@@ -107,9 +108,11 @@ class _Ready:
 
 
 def _writable(shapes: NDArray[Any], crs: Any) -> NDArray[Any]:
-    """Longitudes in [-180, 360]: GDAL cuts those at 180 degrees, and empties what lies beyond."""
-    whole = turn(CRS.from_user_input(crs))
-    return _roundable(first_turn(shapes, whole) if whole else shapes, crs)
+    """Longitudes in [-180, 360]: GDAL cuts those at 180 degrees, and empties what lies beyond. Edges as they lie."""
+    source = CRS.from_user_input(crs)
+    whole = turn(source)
+    shapes = first_turn(shapes, whole) if whole else shapes
+    return _roundable(bending(shapes, source, LONLAT), crs)
 
 
 def _roundable(shapes: NDArray[Any], crs: Any) -> NDArray[Any]:

@@ -35,7 +35,7 @@ class Place:
 
         A path is never taken for anything but a path, and nothing is reached before something is read or written.
         """
-        name = os.fspath(path)
+        name = path if isinstance(path, str) else str(expanded(path))
         if name.startswith("file://"):
             name = url2pathname(urlsplit(name).path)
         return cls(name.rstrip("/") if "://" in name else os.path.abspath(expanded(name)))

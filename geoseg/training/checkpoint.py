@@ -8,15 +8,19 @@ takes 4:
 - the logarithm of the second moment in 8 bits, between the extremes of each 256: within a few per cent;
 - the first moment not at all: with AdamW's decay of 0.9 it is that of the last ten steps, and grows again in as many.
 
+The metadata holds a SHA-256 of all that, checked before anything is gone on from: a flipped byte would be a weight.
+
 Blocks of 256 with a scale each are an idea of 8-bit optimisers (T. Dettmers et al., "8-bit Optimizers via Block-wise
 Quantization", ICLR 2022).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,6 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
 
+from geoseg.detectors.cards import DIGEST_KEY
+from geoseg.detectors.weights import tensor_digest
 from geoseg.errors import ConfigError
 from geoseg.sinks.atomic import replacing
 
@@ -75,9 +81,10 @@ def save_checkpoint(path: Path, trained: Trained, state: State, *, settings: str
     Raises:
         SinkError: it cannot be written; the one before is intact.
     """
-    tensors = _compact(trained) if compact else _exact(trained)
+    found = _compact(trained) if compact else _exact(trained)
+    tensors = {name: t.contiguous() for name, t in found.items()}
     meta = json.dumps({"settings": settings, "form": "compact" if compact else "exact", **asdict(state)})
-    data = save({name: t.contiguous() for name, t in tensors.items()}, metadata={_META: meta})
+    data = save(tensors, metadata={_META: meta, DIGEST_KEY: _digest(meta, tensors)})
     with replacing(path) as (draft,):
         draft.write_bytes(data)
 
@@ -86,25 +93,51 @@ def load_checkpoint(path: Path, trained: Trained, *, settings: str) -> State:
     """Put everything back where it was.
 
     Raises:
-        ConfigError: no checkpoint, a damaged one, or one of other settings.
+        ConfigError: no checkpoint, a damaged one, one of other settings, or of another version of geoseg.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {})[_META])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ConfigError(
-            f"the checkpoint {path}, which cannot be read ({error})", remedy="Move it away to start afresh"
-        ) from error
+    meta, tensors = _read(path)
     if meta.pop("settings") != settings:
         raise ConfigError(
             f"the checkpoint {path}, which was made with other settings or other labels",
             allowed="a change of steps, minutes, threads, checkpoints, learning rate, validation or the card's texts",
             remedy="Move it away to start afresh, or give another output",
         )
-    restore = _from_compact if meta.pop("form") == "compact" else _from_exact
-    restore(trained, tensors, meta["step"])
+    form = meta.pop("form")
+    known = {field.name for field in fields(State)}
+    if not known.issuperset(meta) or set(trained.net.state_dict()) != _names(tensors):
+        raise ConfigError(
+            f"the checkpoint {path}, which another version of geoseg or torchvision wrote",
+            allowed="one of a network and a state that this version has",
+            remedy="Go on with the version that began it, or move it away to start afresh",
+        )
+    (_from_compact if form == "compact" else _from_exact)(trained, tensors, meta["step"])
     return State(**meta)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a checkpoint says of itself, and its tensors."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        if _META not in told:
+            raise ValueError("it is no checkpoint of a training")
+        if DIGEST_KEY in told and told[DIGEST_KEY] != _digest(told[_META], tensors):  # older ones state none
+            raise ValueError("its content differs from its stored SHA-256")
+        return json.loads(told[_META]), tensors
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"the checkpoint {path}, which cannot be read ({error})", remedy="Move it away to start afresh"
+        ) from error
+
+
+def _digest(meta: str, tensors: dict[str, Tensor]) -> str:
+    return hashlib.sha256(f"{meta}{tensor_digest(tensors)}".encode()).hexdigest()
+
+
+def _names(tensors: dict[str, Tensor]) -> set[str]:
+    """Those of the network's state, in either form."""
+    return {*_under("net.", tensors), *_under("average.", tensors)}
 
 
 def _moments(trained: Trained) -> list[tuple[str, nn.Parameter, dict[str, Tensor]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationInfo, field_validator, model_validator
 
@@ -15,7 +15,7 @@ from geoseg.errors import ConfigError
 from geoseg.paths import expanded
 from geoseg.tomls import checked, listed, read_toml
 from geoseg.training.imprint import imprint
-from geoseg.training.source_config import Part, Range, Share, Source
+from geoseg.training.source_config import Listed, Part, Range, Share, Source
 
 _FROM_START = ("classes", "gsd_m", "mean", "std", "core", "halo", "score_threshold", "regularize", "architecture")
 
@@ -25,13 +25,13 @@ class ModelPart(Part):
 
     name: str
     version: str = "1"
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Listed]
     gsd_m: float = Field(gt=0, description="ground metres per pixel that the model is trained at")
     card_gsd_m: float | None = Field(
         default=None, gt=0, description="what the card asks for, where another GSD measures better; None: gsd_m"
     )
-    mean: tuple[float, float, float] = (110.0, 110.0, 110.0)
-    std: tuple[float, float, float] = (58.0, 58.0, 58.0)
+    mean: Annotated[tuple[float, float, float], Listed] = (110.0, 110.0, 110.0)
+    std: Annotated[tuple[float, float, float], Listed] = (58.0, 58.0, 58.0)
     core: int = Field(default=512, ge=64, description="tile core in pixels, written to the card")
     halo: int = Field(default=64, ge=0, description="halo in pixels, written to the card")
     score_threshold: float = Field(default=0.5, ge=0, le=1, description="written to the card")
@@ -144,7 +144,7 @@ class Loss(Part):
 class Validation(Part):
     """Chips of ground that is kept out of the training, looked at now and then."""
 
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: Annotated[tuple[Source, ...], Listed] = Field(min_length=1)
     every: int = Field(default=500, ge=1, description="steps")
     chips: int = Field(default=24, ge=1)
     metric: Literal["f1", "ap50"] = Field(default="f1", description="by which the best weights are kept")
@@ -158,14 +158,14 @@ class TrainConfig(Part):
     """
 
     model: ModelPart
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: Annotated[tuple[Source, ...], Listed] = Field(min_length=1)
     schedule: Schedule = Schedule()
     augment: Augment = Augment()
     sampling: Sampling = Sampling()
     loss: Loss = Loss()
     validation: Validation | None = None
-    root: Path = Path(".")
-    """Folder that relative paths start from: the config file's own."""
+    root: Path = Field(default=Path("."), exclude=True)
+    """Folder that relative paths start from: the config file's own. No key of it."""
 
     @model_validator(mode="after")
     def _start_where_it_counts(self) -> Self:
@@ -231,6 +231,8 @@ def read_train_config(path: str | Path) -> TrainConfig:
     remedy = "See configs/train/ for examples"
     if not values:
         raise ConfigError(f"{path}, which holds no settings", allowed=f"{listed(TrainConfig)}", remedy=remedy)
+    if "root" in values:
+        raise ConfigError(f"{path}: root is no setting", allowed=listed(TrainConfig), remedy="Take the line out")
     root = expanded(path).resolve().parent
     if isinstance(model := values.get("model"), dict) and isinstance(model.get("start"), str):
         values["model"] = _completed(model, root)

@@ -12,7 +12,7 @@ import shapely
 from geoseg.errors import ConfigError
 from geoseg.paths import expanded
 from geoseg.training.source_config import Source
-from geoseg.vectors import read_table
+from geoseg.vectors import PLACES, POLYGONS, read_table
 
 _TABLES = ("labels", "footprints", "aoi", "ignore", "hard")
 """Fields of sources that name a vector file."""
@@ -30,8 +30,9 @@ def imprint(source: Source, root: Path) -> dict[str, str]:
     for field in (*_TABLES, "annotations"):
         if name := getattr(source, field, ""):
             path = (root / expanded(name)).resolve()
+            forms = PLACES if field == "hard" else POLYGONS
             try:
-                content = path.read_bytes() if field == "annotations" else _features(read_table(path))
+                content = path.read_bytes() if field == "annotations" else _features(read_table(path, forms=forms))
             except (ConfigError, OSError):
                 content = b""
             found[field] = hashlib.sha256(content).hexdigest() if content else ""

@@ -43,7 +43,7 @@ class Journal:
         """One row: ``kind`` is ``training`` or ``validation``."""
         if self.path is None:
             return
-        rounded = {name: round(value, 6) for name, value in values.items()}
+        rounded = {name: float(f"{value:.6g}") for name, value in values.items()}  # a learning rate may be tiny
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "step": step, **rounded}) + "\n")
         if self._board is not None:

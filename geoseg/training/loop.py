@@ -83,6 +83,12 @@ def train(
         ResourceError: no such device, too little memory, or TensorBoard is not installed.
         SinkError: the weights, the checkpoint or the page at the end cannot be written.
     """
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(
+            f"a training of type {type(config).__name__}",
+            allowed="a geoseg.TrainConfig",
+            remedy="Of a file make one with geoseg.read_train_config(path)",
+        )
     stop = Stop(stop_after_min)
     if config.schedule.threads:
         torch.set_num_threads(config.schedule.threads)

@@ -23,6 +23,12 @@ class Crew:
     size: int = 1
     """How many there are."""
 
+    @classmethod
+    def here(cls) -> Crew:
+        """That of this process, by the environment that ``torchrun`` gave it."""
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        return cls() if size == 1 else cls(rank=int(os.environ["RANK"]), size=size)
+
     @property
     def leads(self) -> bool:
         """Whether this one writes files and speaks."""
@@ -69,18 +75,17 @@ def crew(device: str) -> Iterator[tuple[Crew, torch.device]]:
     Raises:
         ResourceError: no such device.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        yield Crew(), pick_device(device)
+    found = Crew.here()
+    if found.size == 1:
+        yield found, pick_device(device)
         return
-    rank = int(os.environ["RANK"])
     if device in ("auto", "cuda") and torch.cuda.is_available():
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     where = pick_device(device)
     if where.type == "cuda":
         torch.cuda.set_device(where)
-    distributed.init_process_group("nccl" if where.type == "cuda" else "gloo", rank=rank, world_size=size)
+    distributed.init_process_group("nccl" if where.type == "cuda" else "gloo", rank=found.rank, world_size=found.size)
     try:
-        yield Crew(rank=rank, size=size), where
+        yield found, where
     finally:
         distributed.destroy_process_group()

@@ -24,7 +24,7 @@ from geoseg.training.labelled import Labelled, named
 from geoseg.training.pixels import Windowed, hold
 from geoseg.training.review import judged
 from geoseg.training.source_config import RasterSource, ReviewSource
-from geoseg.vectors import from_table, in_pixels, read_layer, read_shapes, read_table
+from geoseg.vectors import PLACES, POLYGONS, from_table, in_pixels, read_layer, read_shapes, read_table
 from geoseg.window import Window
 
 _log = logging.getLogger(__name__)
@@ -126,9 +126,9 @@ def _marks(source: RasterSource | ReviewSource, config: TrainConfig, grid: Grid)
     parts = [Marks(geometries=in_pixels(from_table(table, what), grid), labels=labels)]
     if flat := int(np.isin(shapely.get_dimensions(parts[0].geometries), (0, 1)).sum()):
         _log.warning("%s: %d of %d features are points or lines, not polygons, and left out", what, flat, len(table))
-    for path, label in ((source.ignore, 0), (source.hard, -1)):
+    for path, label, forms in ((source.ignore, 0, POLYGONS), (source.hard, -1, PLACES)):
         if path:
-            moved = in_pixels(read_shapes(config.path(path), kind="region"), grid)
+            moved = in_pixels(read_shapes(config.path(path), kind="region", forms=forms), grid)
             parts.append(Marks(geometries=moved, labels=np.full(len(moved), label, np.int64)))
     both = Marks(
         geometries=np.concatenate([part.geometries for part in parts]),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Listed = Strict(False)
+"""Of a tuple: TOML has it as a list. What is in it stays strict."""
 
 
 def _rising(pair: tuple[float, float]) -> tuple[float, float]:
@@ -16,14 +18,17 @@ def _rising(pair: tuple[float, float]) -> tuple[float, float]:
 
 
 _Positive = Annotated[float, Field(gt=0)]
-Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_rising)]
+_Names = Annotated[tuple[str, ...], Listed]
+Range = Annotated[tuple[_Positive, _Positive], Listed, AfterValidator(_rising)]
 """Two numbers above 0, the smaller first."""
 
 
 class Part(BaseModel):
-    """A table of a training's settings: frozen, and closed to names that it does not know."""
+    """A table of a training's settings: frozen, typed as TOML is, and closed to names that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class _Weighted(Part):
@@ -35,15 +40,15 @@ class _OnRaster(_Weighted):
     bands: dict[str, Annotated[int, Field(ge=1)]] | None = Field(
         default=None, description="band number (from 1) of red, green, blue, where the file does not say"
     )
-    scaling: tuple[float, float] | None = Field(
+    scaling: Annotated[tuple[float, float], Listed] | None = Field(
         default=None, description="raster values that become 0 and 255, where they are not 8-bit"
     )
-    columns: tuple[Share, Share] = Field(
+    columns: Annotated[tuple[Share, Share], Listed] = Field(
         default=(0.0, 1.0), description="the share of the raster's columns to use, e.g. [0.0, 0.75]"
     )
     aoi: str = Field(default="", description="vector file of the ground that is really labelled; empty: all of it")
     ignore: str = Field(default="", description="vector file of regions in which nothing is punished")
-    ignore_labels: tuple[str, ...] = Field(default=(), description="labels whose features are such regions")
+    ignore_labels: _Names = Field(default=(), description="labels whose features are such regions")
     hard: str = Field(default="", description="vector file of places where something was wrongly found")
 
 
@@ -93,7 +98,7 @@ class CocoSource(_Weighted):
         default=None, gt=0, description="ground metres per pixel of the images; None: they are georeferenced"
     )
     label: str = Field(default="", description="class of every object; empty: its category's name")
-    ignore_labels: tuple[str, ...] = Field(default=(), description="categories in which nothing is punished")
+    ignore_labels: _Names = Field(default=(), description="categories in which nothing is punished")
 
 
 class GeneratedSource(_Weighted):

@@ -1,0 +1,79 @@
+"""A checkpoint that is not the one that was written is refused, and told as what it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from geoseg.errors import ConfigError
+from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
+
+_KEY = "geoseg_checkpoint"
+
+
+def trained() -> Trained:
+    torch.manual_seed(1)
+    net, average = torch.nn.Linear(7, 5), torch.nn.Linear(7, 5)
+    return Trained(net=net, average=average, optimiser=torch.optim.AdamW(net.parameters()))
+
+
+def written(path: Path, *, compact: bool = False) -> Path:
+    save_checkpoint(path, trained(), State(step=3), settings="s", compact=compact)
+    return path
+
+
+def rewritten(path: Path, tensors: dict[str, torch.Tensor], **changes: object) -> None:
+    """Sound by its own SHA-256, or rather without one, as another version might have written it."""
+    with safe_open(path, framework="pt") as file:
+        meta = json.loads(file.metadata()[_KEY]) | changes
+    save_file(tensors, path, metadata={_KEY: json.dumps(meta)})
+
+
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), compact=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_flipped_bit_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, place: float, bit: int, compact: bool
+) -> None:
+    path = written(tmp_path_factory.mktemp("flip") / "a.checkpoint", compact=compact)
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 1 << bit
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match="checkpoint"):
+        load_checkpoint(path, trained(), settings="s")
+
+
+def test_a_damaged_weight_is_told_as_damage(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.checkpoint")
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 0x40
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match="SHA-256"):
+        load_checkpoint(path, trained(), settings="s")
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.checkpoint")
+    tensors = load_file(path)
+    rewritten(path, tensors)
+    assert load_checkpoint(path, trained(), settings="s").step == 3  # one without a SHA-256, as they were once
+    rewritten(path, tensors, mood="good")
+    with pytest.raises(ConfigError, match="another version"):
+        load_checkpoint(path, trained(), settings="s")
+    written(path)
+    rewritten(path, {name.replace("weight", "kernel"): tensor for name, tensor in tensors.items()})
+    with pytest.raises(ConfigError, match="another version"):
+        load_checkpoint(path, trained(), settings="s")
+
+
+def test_weights_are_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "a.checkpoint"
+    save_file({"a": torch.zeros(2)}, path)
+    with pytest.raises(ConfigError, match="no checkpoint"):
+        load_checkpoint(path, trained(), settings="s")

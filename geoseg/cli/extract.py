@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, flag, log, start
 from geoseg.cli.options import (
     Again,
     Aoi,
     AssumeCrs,
     Config,
     Core,
-    DryRun,
     Force,
     Halo,
     KeepOverlaps,
@@ -80,7 +79,9 @@ def extract(
     keep_overlaps: KeepOverlaps = False,
     force: Force = False,
     again: Again = False,
-    dry_run: DryRun = False,
+    dry_run: Annotated[
+        bool, flag("--dry-run", help="Check everything, say what would be done; write nothing.")
+    ] = False,
     report: ReportFile = None,
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,

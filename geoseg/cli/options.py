@@ -75,7 +75,6 @@ Halo = Annotated[
 ]
 AssumeCrs = Annotated[str | None, typer.Option(metavar="CRS", help="CRS of a raster that states none: EPSG:32645.")]
 Raster = Annotated[str, typer.Argument(metavar="RASTER", help="GeoTIFF, COG, JPEG 2000, or a VRT of local GeoTIFFs.")]
-DryRun = Annotated[bool, flag("--dry-run", help="Check everything, say what would be done; write nothing.")]
 Again = Annotated[
     bool, flag("--again", help="Work even where the output is whole and comes from this very run already.")
 ]

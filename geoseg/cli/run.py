@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, log, start
-from geoseg.cli.options import DryRun, Scheduler
+from geoseg.cli.console import LogFormat, LogFormatOption, Quiet, Verbose, flag, log, start
+from geoseg.cli.options import Scheduler
 from geoseg.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ def run(
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="The run (TOML); configs/runs/archive.toml has every key.")
     ],
-    dry_run: DryRun = False,
+    dry_run: Annotated[
+        bool, flag("--dry-run", help="Check the settings, name the scenes; open no raster, write nothing.")
+    ] = False,
     scheduler: Scheduler = None,
     log_format: LogFormatOption = LogFormat.text,
     verbose: Verbose = False,

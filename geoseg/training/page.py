@@ -79,7 +79,7 @@ def _facts(config: TrainConfig, state: State) -> list[tuple[str, str]]:
             last = source.first_seed + source.scenes - 1
             rows.append((f"seeds of {source.scene} scenes", f"{source.first_seed} to {last}"))
     if config.validation is not None and state.best >= 0:
-        rows.append((f"best {config.validation.metric}", f"{state.best:.3f} at step {state.best_step:,}"))
+        rows.append((f"best {config.validation.metric.upper()}", f"{state.best:.3f} at step {state.best_step:,}"))
     return rows
 
 

@@ -70,7 +70,7 @@ class ModelCard:
         for name in ("gsd_m", "score_threshold", "core", "halo"):
             object.__setattr__(self, name, _plain(getattr(self, name)))
         self._check_types()
-        for name, values in (("classes", self.classes), ("bands", self.bands)):
+        for name, values in (("classes", self.classes or ()), ("bands", self.bands)):
             different = {value.strip() for value in values or ()}
             if values is not None and (not values or "" in different or len(different) < len(values)):
                 said = f"a model card with {name} {values!r}"

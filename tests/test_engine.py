@@ -474,6 +474,14 @@ def test_processes_that_do_not_start_say_why() -> None:
         raise AssertionError("started")
 
 
+def test_what_dask_logs_of_a_lost_scheduler_is_not_heard(cluster: LocalCluster) -> None:
+    log = logging.getLogger("distributed.client")
+    before = log.level
+    with clusters.remote(cluster.scheduler_address, 5.0):
+        assert not log.isEnabledFor(logging.ERROR)
+    assert log.level == before
+
+
 def test_a_failure_without_words_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*args: object, **options: object) -> None:
         raise TimeoutError

@@ -74,15 +74,16 @@ def remote(address: str, patience_s: float) -> Iterator[Client]:
             allowed="the address of a running scheduler, such as tcp://host:8786",
             remedy=_TLS if address.startswith("tls:") or "encryption" in said else _START,
         )
-    try:
+    with _quiet():  # a scheduler that goes away is told by what ends the run: dask logs it, too, as a traceback
         try:
-            ask(client, lambda: client.wait_for_workers(1, timeout=patience_s), patience_s + ANSWER_S)
-        except TimeoutError:
-            raise no_workers(patience_s) from None
-        yield client
-    finally:
-        with suppress(Exception):  # what ended the run is told, and not that the scheduler does not say goodbye
-            client.close(timeout=ANSWER_S)
+            try:
+                ask(client, lambda: client.wait_for_workers(1, timeout=patience_s), patience_s + ANSWER_S)
+            except TimeoutError:
+                raise no_workers(patience_s) from None
+            yield client
+        finally:
+            with suppress(Exception):  # what ended the run is told, and not that the scheduler does not say goodbye
+                client.close(timeout=ANSWER_S)
 
 
 @contextmanager
@@ -249,16 +250,18 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _hushed() -> Iterator[None]:
     """No log lines of dask's, and no statistical profiler: it walks every thread's stack each 10 ms."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]  # each has a level of its own
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         # Dask has processes give back at once all that they free.
         begun_with = {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in settings().items()}
         with dask_config.set(_OPTIONS | begun_with):
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def cpu_count() -> int:

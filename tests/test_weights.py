@@ -185,7 +185,7 @@ def test_architectures_that_cannot_be_built_are_named(wrong: dict[str, object]) 
         {"halo": 600},
         {"mean": (1, 2)},
         {"bands": ()},
-        {"bands": ("red", "red"), "mean": (1, 2), "std": (1, 2)},
+        {"bands": ("red", ""), "mean": (1, 2), "std": (1, 2)},
         {"bands": None, "mean": (), "std": ()},
         {"std": (1, 0, 1)},
         {"mean": None},

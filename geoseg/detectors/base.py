@@ -70,11 +70,13 @@ class ModelCard:
         for name in ("gsd_m", "score_threshold", "core", "halo"):
             object.__setattr__(self, name, _plain(getattr(self, name)))
         self._check_types()
-        for name, values in (("classes", self.classes or ()), ("bands", self.bands)):
-            different = {value.strip() for value in values or ()}
-            if values is not None and (not values or "" in different or len(different) < len(values)):
-                said = f"a model card with {name} {values!r}"
-                raise ModelError(said, allowed="at least one name, each another, none of them empty")
+        names = {name.strip() for name in self.classes or ()}
+        if not names or "" in names or len(names) < len(self.classes):
+            said = f"a model card with classes {self.classes!r}"
+            raise ModelError(said, allowed="at least one name, each another, none of them empty")
+        if self.bands is not None and not all(band.strip() for band in self.bands or ("",)):
+            said = f"a model card with bands {self.bands!r}"
+            raise ModelError(said, allowed="at least one name, none of them empty; None: all of the raster as they are")
         if self.gsd_m is not None and not 0.001 <= self.gsd_m <= 10_000:
             raise ModelError(f"a model card with gsd_m {self.gsd_m}", allowed="metres on the ground, 0.001 to 10000")
         if not 0.0 <= self.score_threshold <= 1.0:

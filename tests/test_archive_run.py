@@ -390,7 +390,7 @@ def test_two_runs_do_not_write_one_merged_layer(tmp_path: Path) -> None:
     with output_lock(merged), pytest.raises(LockedError, match=r"all\.gpkg"):
         run_archive(config, model=BOXES)
     assert not (tmp_path / "out" / "scenes" / "a.gpkg").exists()
-    elsewhere = configured(tmp_path, merge={"output": "not/there/all.gpkg"})
+    elsewhere = configured(tmp_path, merge={"output": str(tmp_path / "not" / "there" / "all.gpkg")})
     with pytest.raises(ConfigError, match="not/there"):
         run_archive(elsewhere, model=BOXES)
     assert run_archive(config, model=BOXES).merged_footprints == 2

@@ -168,7 +168,7 @@ def _check_merged(config: RunConfig) -> None:
         )
     if target.parent.is_dir():
         check_output(target)
-    elif str(target.parent) != os.path.normpath(config.folder):  # which the run makes, and no other
+    elif not _own(target, config):  # folders in its own one the run makes, and no others
         raise ConfigError(f"[merge] output = {target}, whose folder does not exist", remedy="Create the folder first")
     elif target.suffix:
         check_suffix(target)
@@ -191,12 +191,17 @@ def _aoi(config: RunConfig) -> Area | None:
     return read_aoi(str(config.file(aoi) or aoi))
 
 
+def _own(target: Path, config: RunConfig) -> bool:
+    """Whether a merged layer lies in the run's own folder."""
+    return target.is_relative_to(os.path.normpath(config.folder))
+
+
 @contextmanager
 def _held(folder: Path, config: RunConfig) -> Iterator[None]:
     """Hold what a run writes: its folder, and the merged layer where that lies elsewhere, as another run's may."""
     with ExitStack() as stack:
         stack.enter_context(output_lock(folder / "run"))
-        if config.merge.output and str((target := merged_path(config)).parent) != os.path.normpath(folder):
+        if config.merge.output and not _own(target := merged_path(config), config):
             stack.enter_context(output_lock(target))
         yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from geoseg.detectors.cards import DIGEST_KEY
+from geoseg.detectors.weights import tensor_digest
 from geoseg.errors import ConfigError
 from geoseg.training.checkpoint import State, Trained, load_checkpoint, save_checkpoint
 
@@ -30,10 +33,12 @@ def written(path: Path, *, compact: bool = False) -> Path:
 
 
 def rewritten(path: Path, tensors: dict[str, torch.Tensor], **changes: object) -> None:
-    """Sound by its own SHA-256, or rather without one, as another version might have written it."""
+    """Sound by its own SHA-256, as another version might have written it."""
     with safe_open(path, framework="pt") as file:
         meta = json.loads(file.metadata()[_KEY]) | changes
-    save_file(tensors, path, metadata={_KEY: json.dumps(meta)})
+    told = json.dumps(meta)
+    digest = hashlib.sha256(f"{told}{tensor_digest(tensors)}".encode()).hexdigest()
+    save_file(tensors, path, metadata={_KEY: told, DIGEST_KEY: digest})
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), compact=st.booleans())
@@ -41,7 +46,7 @@ def rewritten(path: Path, tensors: dict[str, torch.Tensor], **changes: object) -
 def test_a_flipped_bit_is_refused_or_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, place: float, bit: int, compact: bool
 ) -> None:
-    """In the name under which the SHA-256 stands it makes a checkpoint without one, as they were once."""
+    """Also one in the name under which the SHA-256 stands: none is as bad as a wrong one."""
     path = written(tmp_path_factory.mktemp("flip") / "a.checkpoint", compact=compact)
     whole, flipped = trained(seed=2), trained(seed=3)
     load_checkpoint(path, whole, settings="s")
@@ -70,7 +75,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.checkpoint")
     tensors = load_file(path)
     rewritten(path, tensors)
-    assert load_checkpoint(path, trained(), settings="s").step == 3  # one without a SHA-256, as they were once
+    assert load_checkpoint(path, trained(), settings="s").step == 3
     rewritten(path, tensors, mood="good")
     with pytest.raises(ConfigError, match="another version"):
         load_checkpoint(path, trained(), settings="s")

@@ -122,7 +122,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         if _META not in told:
             raise ValueError("it is no checkpoint of a training")
-        if DIGEST_KEY in told and told[DIGEST_KEY] != _digest(told[_META], tensors):  # older ones state none
+        if told.get(DIGEST_KEY) != _digest(told[_META], tensors):
             raise ValueError("its content differs from its stored SHA-256")
         return json.loads(told[_META]), tensors
     except (SafetensorError, OSError, ValueError) as error:

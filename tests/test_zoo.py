@@ -237,6 +237,31 @@ def test_a_folder_of_transformers_becomes_a_model(tmp_path: Path) -> None:
     assert len(detector.predict(chips(64, 96))) == 1
 
 
+def test_a_folder_of_several_files_names_none_outside(tmp_path: Path) -> None:
+    from test_families import tiny_config
+
+    from geoseg.detectors.mask2former import build_mask2former
+
+    folder = tmp_path / "theirs"
+    net: Any = build_mask2former(tiny_config(), 2)
+    net.save_pretrained(folder, max_shard_size="200KB")
+    index = folder / "model.safetensors.index.json"
+    listed = json.loads(index.read_text())
+    shards = sorted(set(listed["weight_map"].values()))
+    assert len(shards) > 1
+    state, _ = read_mask2former(folder)
+    assert all(torch.equal(state[name], tensor) for name, tensor in net.state_dict().items() if name in state)
+    (folder / shards[0]).rename(tmp_path / "other.safetensors")
+    for name in ("../other.safetensors", str(tmp_path / "other.safetensors")):
+        moved = {key: name if file == shards[0] else file for key, file in listed["weight_map"].items()}
+        index.write_text(json.dumps(listed | {"weight_map": moved}))
+        with pytest.raises(ModelError, match=r"other\.safetensors.*files that lie beside it"):
+            read_mask2former(folder)
+    index.write_text("[]")
+    with pytest.raises(ModelError, match="names no files"):
+        read_mask2former(folder)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [

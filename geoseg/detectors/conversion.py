@@ -17,6 +17,8 @@ from geoseg.errors import ModelError, ResourceError, in_a_line
 
 NESTED = ("model", "state_dict", "model_state_dict")
 """Under which of its keys a training's checkpoint holds the network's tensors."""
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+"""How transformers calls the tensors in one file, and the list of the files where there are several."""
 
 
 def read_state(path: Path, *, pickled: bool = False) -> dict[str, Tensor]:
@@ -40,11 +42,7 @@ def read_state(path: Path, *, pickled: bool = False) -> dict[str, Tensor]:
             )
         values: Any = _unpickled(path)
     else:
-        with opened(path, framework="pt") as file:
-            try:
-                values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            except SafetensorError as error:
-                raise ModelError(f"{path}, which cannot be read to its end ({error})") from error
+        values = _tensors(path)
     return _named(values, path)
 
 
@@ -73,14 +71,14 @@ def read_mask2former(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except ImportError as error:
         raise ResourceError("no transformers", remedy="pip install 'geoseg[transformers]'") from error
     loader: Any = Mask2FormerForUniversalSegmentation
+    tensors = {name: tensor for file in _files(folder) for name, tensor in _tensors(file).items()}
     try:
-        # Its own, which knows the names that earlier versions gave to tensors.
+        # Its own, which knows the names that earlier versions gave to tensors; but never given the folder, whose files
+        # may name others anywhere.
         net, said = loader.from_pretrained(
-            folder,
+            None,
             config=Mask2FormerConfig.from_dict(config),
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
+            state_dict=tensors,
             ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
@@ -97,6 +95,29 @@ def read_mask2former(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             allowed="the config.json that was saved with the weights",
         )
     return _named(net.state_dict(), folder), config
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """Those of a safetensors file."""
+    with opened(path, framework="pt") as file:
+        try:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except SafetensorError as error:
+            raise ModelError(f"{path}, which cannot be read to its end ({error})") from error
+
+
+def _files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder that transformers wrote: one, or those that its index names."""
+    index = folder / _INDEX
+    if (folder / _WHOLE).exists() or not index.exists():
+        return [folder / _WHOLE]
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{index}, which names no files ({in_a_line(error)})") from error
+    if outside := [name for name in names if not isinstance(name, str) or {*"/\\\0"} & {*name}]:
+        raise ModelError(f"{index}, which names {str(outside[0])[:80]!r}", allowed="files that lie beside it")
+    return [folder / name for name in names]
 
 
 def _unpickled(path: Path) -> Any:

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import ConfigError
-from geoseg.evaluation import Matches, compare, curve, evaluate, judge, match, sweep
+from geoseg.evaluation import Matches, compare, curve, error_layer, evaluate, judge, match, sweep
 from geoseg.evaluation.matching import best_choice
 
 UTM = 32645
@@ -159,6 +159,27 @@ def test_across_the_antimeridian() -> None:
     scores = evaluate(table(shapes, 4326), table(shapes, 4326).to_crs(3832))
     assert scores.n_matched == 2
     assert scores.mean_iou > 0.999
+
+
+def test_boxes_and_errors_across_the_antimeridian_are_those_of_elsewhere() -> None:
+    """Of one that is cut at 180 degrees the bounds go round the earth."""
+
+    def cut(left: float) -> shapely.Geometry:
+        square = shapely.box(left, 10, left + 1e-3, 10.001)
+        parts = shapely.intersection(square, [shapely.box(179, 9, 180, 11), shapely.box(180, 9, 181, 11)])
+        return shapely.union(parts[0], shapely.transform(parts[1], lambda xy: xy - [360, 0]))
+
+    lefts = np.array([179.9995, 179.9998, 179.9985, 180.0])
+    shifts = np.array([2e-4, -4e-4, 1e-4, 1.5e-3])
+    score = [0.9, 0.8, 0.7, 0.6]
+    here = compare(table(map(cut, lefts + shifts), 4326, score=score), table(map(cut, lefts), 4326))
+    away = [[shapely.box(x - 170, 10, x - 170 + 1e-3, 10.001) for x in xs] for xs in (lefts + shifts, lefts)]
+    there = compare(table(away[0], 4326, score=score), table(away[1], 4326))
+    assert len(here.boxes) == len(there.boxes)
+    np.testing.assert_allclose(here.boxes.iou, there.boxes.iou, rtol=1e-6)
+    errors = [error_layer(scene) for scene in (here, there)]
+    assert len(errors[0]) == len(errors[1]) > 0
+    np.testing.assert_allclose(*(shapely.area(layer.geometry.to_numpy()) for layer in errors), rtol=1e-6)
 
 
 def test_invalid_truth_is_repaired_and_lines_left_out(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import geopandas as gpd
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
@@ -16,6 +17,7 @@ from geoseg.evaluation.frame import area_in_frame, check_near, common_frame, cou
 from geoseg.evaluation.matching import Matches, Overlaps, assign, box_overlaps, overlaps
 from geoseg.evaluation.reviewed import reviewed
 from geoseg.evaluation.scores import Scores, Sweep
+from geoseg.turns import beside, transformed
 
 _log = logging.getLogger(__name__)
 Labels = tuple[NDArray[np.str_], NDArray[np.str_]]
@@ -259,9 +261,14 @@ def _allowed(
 
 
 def _boxes(table: gpd.GeoDataFrame, crs: CRS | None) -> NDArray[np.float64]:
-    """``(n, 4)`` along the axes of the predictions' own CRS: those of the raster, most often."""
-    shapes = table.geometry if crs is None else table.geometry.to_crs(crs)
-    return np.asarray(shapes.bounds, np.float64).reshape(-1, 4)
+    """``(n, 4)`` along the axes of the predictions' own CRS: those of the raster, most often; of all on one side of
+    the antimeridian."""
+    shapes = np.asarray(table.geometry.array, dtype=object)
+    if crs is not None:
+        plane = CRS(table.crs)
+        middle = transformed(plane, crs, np.zeros(1), np.zeros(1))
+        shapes, _ = beside(shapes, plane, crs, np.column_stack(middle)[0])
+    return np.asarray(shapely.bounds(shapes), np.float64).reshape(-1, 4)
 
 
 def _labels(pred: gpd.GeoDataFrame, truth: gpd.GeoDataFrame, ignore: NDArray[np.bool_]) -> Labels | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from geoseg.coco.writing import column_of
 from geoseg.evaluation.comparison import Comparison
 from geoseg.evaluation.matching import Matches, Overlaps, assign
+from geoseg.vectors import reprojected
 
 KINDS = ("missed", "false", "poor outline", "duplicate", "split", "merged")
 """In the order in which they are told."""
@@ -159,7 +160,7 @@ def error_layer(scene: Comparison) -> gpd.GeoDataFrame:
         }
         parts.append(gpd.GeoDataFrame(columns, geometry=shapes, crs=shapes.crs, index=range(len(rows))))
     layer = gpd.GeoDataFrame(pd.concat(parts, ignore_index=True), crs=scene.pred.crs)
-    return layer if scene.crs is None else layer.to_crs(scene.crs)
+    return layer if scene.crs is None else reprojected(layer, scene.crs)
 
 
 def _detail(kind: str, count: int, iou: float) -> str:

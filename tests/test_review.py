@@ -153,6 +153,25 @@ def test_a_picture_shows_of_a_corrected_copy_what_is_true(tmp_path: Path, footpr
     assert (tmp_path / "copy.png").read_bytes() == (tmp_path / "true.png").read_bytes()
 
 
+def test_what_a_reviewed_run_did_not_examine_is_judged_by_nobody(tmp_path: Path, footprints: Path) -> None:
+    """What a later run finds there was false, though nobody had looked: of an AOI's copy all beyond the AOI."""
+    known = gpd.read_file(footprints, layer="footprints")
+    beyond = gpd.GeoDataFrame(known.assign(id="other"), geometry=known.translate(12, 0), crs=known.crs)
+    later = geoseg.write(gpd.GeoDataFrame(pd.concat([known, beyond], ignore_index=True)), tmp_path / "later.gpkg")
+    unseen = gpd.GeoDataFrame(gaps(1, crs=known.crs), geometry=beyond.envelope.to_numpy(), crs=known.crs)
+    part = geoseg.write(known, tmp_path / "part.gpkg", gaps=unseen.assign(reason="outside_aoi"))
+    copy = write_review(part, tmp_path / "copy.gpkg")
+    with sqlite3.connect(copy) as db:
+        for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            db.execute(f'DROP TRIGGER "{name}"')  # they call functions that SQLite alone lacks
+        db.execute("UPDATE footprints SET review = 'keep'")
+    for more in ([], ["--aoi", "-180,-90,180,90"]):
+        done = cli("evaluate", later, copy, "--json", *more)
+        values = json.loads(done.stdout)
+        assert (values["n_truth"], values["n_matched"], values["n_pred"]) == (1, 1, 1), done.stderr
+        assert "the gaps of copy.gpkg" in values["area"]
+
+
 @pytest.mark.parametrize(("saved_as", "aoi", "told"), [("", "", 0), ("mine.gpkg", "", 1), ("mine.gpkg", "aoi", 0)])
 def test_a_copy_that_lost_its_gaps_is_told(
     tmp_path: Path, footprints: Path, caplog: pytest.LogCaptureFixture, saved_as: str, aoi: str, told: int

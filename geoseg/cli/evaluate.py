@@ -104,7 +104,8 @@ class _Case:
 def _case(pred: Path, truth: Path, *, iou: float, aoi: str | None, any_label: bool) -> _Case:
     from geoseg.coco import is_coco, read_coco, read_results
     from geoseg.evaluation import compare, compare_coco, examined
-    from geoseg.vectors import read_table
+    from geoseg.evaluation.reviewed import is_reviewed
+    from geoseg.vectors import read_gaps, read_table
 
     of_images = is_coco(truth)
     alike = pred.suffix.lower() == ".json" if of_images else not is_coco(pred)  # results alone are a list
@@ -135,11 +136,26 @@ def _case(pred: Path, truth: Path, *, iou: float, aoi: str | None, any_label: bo
         area, gaps, said = None, None, ""
         if "run" in tables[0]:
             log.warning("%s has no note of its run, so all of the truth is asked for; --aoi says where to look", pred)
+    unseen = read_gaps(truth) if is_reviewed(tables[1]) else None
+    if unseen is not None:
+        gaps, said = _together(gaps, unseen), f"{said or 'all of both files'}, without the gaps of {truth.name}"
     scene = compare(*tables, iou=iou, aoi=area, gaps=gaps, any_label=any_label)
     if said:
         out_of = int((~scene.truth_inside & ~scene.ignore).sum())
         said += f"; {out_of:,} true objects lie outside"
     return _Case(scenes=[scene], area=said)
+
+
+def _together(gaps: gpd.GeoDataFrame | None, others: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """The polygons of both, in one CRS."""
+    import geopandas as gpd
+    import pandas as pd
+
+    from geoseg.vectors import reprojected
+
+    if gaps is None or others.crs is None:
+        return others
+    return gpd.GeoDataFrame(pd.concat([gaps, reprojected(others, gaps.crs)], ignore_index=True), crs=gaps.crs)
 
 
 def _area(text: str) -> gpd.GeoDataFrame:

@@ -33,6 +33,8 @@ _JOINT_PX = 1e-6
 _HEAD = 64 * 1024  # more than GDAL looks at
 POLYGONS, PLACES = ("Polygon",), ("Polygon", "Point")
 """Layers of a GeoPackage by what they hold: polygons, or also points where a place is all that is asked for."""
+_MIXED = ("Unknown", "GeometryCollection")
+"""Layers that may hold any of these."""
 _ALLOWED = "a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet file, or a folder that geoseg wrote"
 PARTS, RUN_FILE = "part-*.parquet", "_run.json"
 """Files of a dataset: its rows, and the note of its run, which tells it from any other folder."""
@@ -298,7 +300,7 @@ def _layer(path: str, what: str, forms: Sequence[str]) -> str:
     layers = _layers(path, what)
     if "footprints" in (name for name, _ in layers):
         return "footprints"
-    names = [str(name) for name, kind in layers if kind and any(form in kind for form in (*forms, "Unknown"))]
+    names = [str(name) for name, kind in layers if kind and any(form in kind for form in (*forms, *_MIXED))]
     sought = " or ".join(f"{form.lower()}s" for form in forms)
     if not names:
         raise ConfigError(f"{what} without {sought}", allowed=f"one layer of {sought}, or one named footprints")

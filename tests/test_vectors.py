@@ -139,6 +139,15 @@ def test_the_layer_of_a_geopackage(tmp_path: Path) -> None:
     assert "layer you mean" not in str(told.value)
 
 
+def test_a_layer_of_collections_may_hold_polygons(tmp_path: Path) -> None:
+    """As it may in GeoJSON: each reader keeps the polygons."""
+    plots = known()
+    collections = [shapely.GeometryCollection([shape, shape.centroid]) for shape in plots.geometry]
+    plots.set_geometry(collections, crs=plots.crs).to_file(tmp_path / "a.gpkg", geometry_type="GeometryCollection")
+    found = read_table(tmp_path / "a.gpkg")
+    assert shapely.area(found.geometry.to_numpy()).tolist() == plots.area.tolist()
+
+
 def test_a_table_without_shapes_is_no_layer(tmp_path: Path) -> None:
     """As QGIS keeps a style in the file."""
     path = tmp_path / "a.gpkg"

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from geoseg.errors import ConfigError
 from geoseg.evaluation import Matches, compare, curve, error_layer, evaluate, judge, match, sweep
-from geoseg.evaluation.matching import best_choice
+from geoseg.evaluation.matching import best_choice, overlaps
 
 UTM = 32645
 
@@ -80,6 +80,30 @@ def test_a_choice_in_a_large_group_is_as_good_as_in_a_small_one(
         large = pairs.take(best_choice(pairs, every))
     assert len(set(large.pred.tolist())) == len(set(large.truth.tolist())) == len(large) == len(small)
     assert large.iou.sum() == pytest.approx(small.iou.sum())
+
+
+def test_a_region_of_many_parts_is_not_gone_through_for_each_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forests and built-up ground are one feature in many layers; each overlap with it cost what it is large."""
+    corners = np.stack(np.meshgrid(np.arange(30), np.arange(30)), axis=-1).reshape(-1, 2) * 40.0
+    ground = shapely.box(corners[:, 0], corners[:, 1], corners[:, 0] + 20, corners[:, 1] + 20)
+    region = np.array([shapely.multipolygons(ground)], dtype=object)
+    pred = shapely.transform(ground, lambda xy: np.add(xy, (2, 1)))
+    pred[-1] = shapely.union_all(pred[:3])
+    looked_at: list[int] = []
+    intersection = shapely.intersection
+
+    def counted(a: Any, b: Any) -> Any:
+        looked_at.append(int(shapely.get_num_coordinates(np.asarray(b)).sum()))
+        return intersection(a, b)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shapely, "intersection", counted)
+        found = overlaps(pred, region)
+    assert sum(looked_at) < 10 * len(pred)
+    assert found.pred.tolist() == list(range(len(pred))) and not found.truth.any()
+    np.testing.assert_allclose(found.shared, shapely.area(intersection(pred, region[0])))
+    union = shapely.area(shapely.union(pred[-1], region[0]))
+    assert found.iou[-1] == pytest.approx(found.shared[-1] / union)
 
 
 def test_neighbours_that_chain_a_whole_layer_take_no_table_of_all_by_all() -> None:
@@ -167,7 +191,7 @@ def test_boxes_and_errors_across_the_antimeridian_are_those_of_elsewhere() -> No
     def cut(left: float) -> shapely.Geometry:
         square = shapely.box(left, 10, left + 1e-3, 10.001)
         parts = shapely.intersection(square, [shapely.box(179, 9, 180, 11), shapely.box(180, 9, 181, 11)])
-        return shapely.union(parts[0], shapely.transform(parts[1], lambda xy: xy - [360, 0]))
+        return shapely.union(parts[0], shapely.transform(parts[1], lambda xy: np.subtract(xy, (360, 0))))
 
     lefts = np.array([179.9995, 179.9998, 179.9985, 180.0])
     shifts = np.array([2e-4, -4e-4, 1e-4, 1.5e-3])

@@ -161,6 +161,18 @@ def test_a_feature_of_several_parts_is_one_object(tmp_path: Path) -> None:
     assert wide == pytest.approx([5.58 / GSD, 3 * 5.58 / GSD, 4 * 5.58 / GSD], abs=2)
 
 
+@pytest.mark.parametrize(("gsd_m", "told"), [(0.05, 1), (0.3, 0), (3.0, 0)])
+def test_a_raster_much_coarser_than_the_model_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, gsd_m: float, told: int
+) -> None:
+    """As in an extraction: a GSD of 0.05 for 0.5 is soon written."""
+    square(tmp_path, "EPSG:32632", Affine(0.3, 0, 555_000, 0, -0.3, 6_650_000))
+    config = settings(tmp_path)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"gsd_m": gsd_m})})
+    labelled_raster(config.sources[0], config)
+    assert ["coarser than the model's" in message for message in caplog.messages] == [True] * told
+
+
 def test_points_and_lines_are_no_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """They were taken for features that meet the raster, outlined nothing, and their ground was taught as bare."""
     square(tmp_path, *PLACES["degrees"])

@@ -4,7 +4,7 @@ from geoseg.raster.access import Access
 from geoseg.raster.info import RasterInfo, open_raster
 from geoseg.raster.reading import Reader, reader
 from geoseg.raster.scaling import Scaling
-from geoseg.raster.source import Source, model_grid, source_for
+from geoseg.raster.source import Source, model_grid, source_for, warnings_of
 
 __all__ = [
     "Access",
@@ -16,4 +16,5 @@ __all__ = [
     "open_raster",
     "reader",
     "source_for",
+    "warnings_of",
 ]

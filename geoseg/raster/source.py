@@ -102,7 +102,7 @@ def source_for(
         bands=_bands(info, card, bands or {}),
         aoi=aoi,
         zero_invalid=card.bands is not None or card.mean is not None,
-        warnings=(*info.warnings, *_warnings(info, card)),
+        warnings=warnings_of(info, card.gsd_m),
     )
     if len(source.bands) == 1 and info.roles[source.bands[0] - 1] == "palette":
         return _with_palette(source, card)
@@ -182,16 +182,16 @@ def _check_undeclared(info: RasterInfo, card: ModelCard) -> None:
         )
 
 
-def _warnings(info: RasterInfo, card: ModelCard) -> tuple[str, ...]:
-    if card.gsd_m is None:
-        return ()
-    ratio = info.grid.gsd_m / card.gsd_m
-    if 1 / _FAR_GSD <= ratio <= _FAR_GSD:
-        return ()
+def warnings_of(info: RasterInfo, gsd_m: float | None) -> tuple[str, ...]:
+    """What a user should know of a raster that a model of a GSD in metres (None: any) is to see."""
+    ratio = 1.0 if gsd_m is None else info.grid.gsd_m / gsd_m
+    if gsd_m is None or 1 / _FAR_GSD <= ratio <= _FAR_GSD:
+        return info.warnings
     kind = "coarser" if ratio > 1 else "finer"
     return (
+        *info.warnings,
         f"{info.name} has a ground sampling distance of {info.grid.gsd_m:.3g} m, {max(ratio, 1 / ratio):.1f} "
-        f"times {kind} than the model's {card.gsd_m:.3g} m; it is resampled, and results may be poor",
+        f"times {kind} than the model's {gsd_m:.3g} m; it is resampled, and results may be poor",
     )
 
 

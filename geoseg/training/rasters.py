@@ -18,7 +18,7 @@ from geoseg.errors import ConfigError
 from geoseg.evaluation.reviewed import is_reviewed
 from geoseg.grid import Grid
 from geoseg.polygons import pieces, polygonal, share_inside
-from geoseg.raster import Scaling, open_raster, source_for
+from geoseg.raster import Scaling, open_raster, source_for, warnings_of
 from geoseg.training.config import TrainConfig
 from geoseg.training.labelled import Labelled, named
 from geoseg.training.pixels import Windowed, hold
@@ -56,6 +56,9 @@ def labelled_raster(source: RasterSource | ReviewSource, config: TrainConfig) ->
         RasterError: a raster that cannot be read for a model of red, green and blue.
     """
     window = raster_window(source.raster, config, columns=source.columns, bands=source.bands, scaling=source.scaling)
+    info = window.source.info
+    for warning in warnings_of(info, min(config.model.gsd_m, info.grid.gsd_m)):  # a finer one shows all there is to see
+        _log.warning("%s", warning)
     grid = window.source.grid.crop(window.area)
     marks = _marks(source, config, grid)
     return assembled(window, marks, area=_area(source, config, grid), config=config)

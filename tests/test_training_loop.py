@@ -283,6 +283,24 @@ app()
 """
 
 
+KILLED = """
+import os
+import signal
+from geoseg.training import loop
+
+
+def step(self, *args, once=loop._Trainer._step):
+    if self.crew.rank == 1 and self.state.step == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return once(self, *args)
+
+
+loop._Trainer._step = step
+from geoseg.cli import app
+app()
+"""
+
+
 def test_two_processes_train_one_network_as_one_does_with_twice_the_batches(tmp_path: Path) -> None:
     paths = [tiny(tmp_path, 2, more=f"accumulate = {n}").rename(tmp_path / f"{n}.toml") for n in (2, 4)]
     out, script = tmp_path / "two.safetensors", tmp_path / "run.py"
@@ -306,6 +324,19 @@ def test_two_processes_train_one_network_as_one_does_with_twice_the_batches(tmp_
     for name, here in first.items():
         there = alone[f"net.{name}"]
         assert (here - there).norm() <= 0.02 * (there - begun[name]).norm(), name  # of how far it went
+
+
+def test_a_process_that_is_killed_is_no_fault_of_the_others(tmp_path: Path) -> None:
+    """As the kernel does where memory is short: the first process took it for a fault in geoseg."""
+    script = tmp_path / "run.py"
+    script.write_text(KILLED)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
+    done = subprocess.run(
+        [*launch, str(script), "train", str(tiny(tmp_path, 4)), "-o", str(tmp_path / "a.safetensors"),
+         "--device", "cpu"], capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "another one has ended" in done.stderr and "fault in geoseg" not in done.stderr, done.stderr[-2000:]
 
 
 def test_the_page_shows_curves_chips_and_seeds_and_the_best_is_kept(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import shapely
 import torch
+from affine import Affine
 from PIL import Image
 from safetensors.torch import load_file
 from test_training import TINY
@@ -548,8 +550,24 @@ def test_pictures_without_a_gsd_are_told_to_want_one(tmp_path: Path) -> None:
     path.write_text(
         TINY.format(steps=1).split("[[sources]]")[0] + '[[sources]]\nkind = "coco"\nannotations = "c.json"\n'
     )
-    with pytest.raises(RasterError, match=r"cannot say where it lies.*or give the source a gsd_m"):
+    with pytest.raises(RasterError, match=r"cannot say where it lies.*or give it a gsd_m"):
         mix(read_train_config(path)).pools[0].image(0)
+    with rasterio.open(
+        tmp_path / "a.png",
+        "w",
+        driver="GTiff",
+        width=70,
+        height=50,
+        count=3,
+        dtype="uint16",
+        crs="EPSG:32632",
+        transform=Affine(0.3, 0, 5e5, 0, -0.3, 5e6),
+        photometric="RGB",
+    ) as file:
+        file.write(np.full((3, 50, 70), 900, np.uint16))  # fmt: skip
+    with pytest.raises(RasterError, match=r"16 pixels.*has no bands and no scaling") as told:
+        mix(read_train_config(path)).pools[0].image(0)
+    assert "[[sources]]" not in str(told.value)  # where such a source has no keys for it
 
 
 def test_jpeg_of_images_is_not_needed_to_be_georeferenced(tmp_path: Path) -> None:

@@ -101,7 +101,10 @@ class CocoImages:
         try:
             window = raster_window(str(path), self.config)
         except RasterError as error:
-            remedy = f"{error.remedy}; or give the source a gsd_m, which takes its images as plain pictures"
+            remedy = (
+                "Make georeferenced 8-bit images of red, green and blue of them, e.g. with gdal_translate (a source of "
+                "the kind 'coco' has no bands and no scaling), or give it a gsd_m, which takes them as plain pictures"
+            )
             raise RasterError(error.got, allowed=error.allowed, remedy=remedy) from error
         own = window.source.info.grid
         _same_size(path, image, own.height, own.width)

@@ -15,12 +15,14 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from geoseg.components import components
 from geoseg.errors import ConfigError
-from geoseg.polygons import come_near
+from geoseg.polygons import come_near, pieces
 
 # An IoU is a quotient of computed areas: one that is exactly the threshold on paper may miss it by rounding.
 _ROUNDING = 1e-9
 # Cells of a table of all rows by all columns of a group: where neighbours chain a whole layer it would fill the memory.
 _DENSE = 100_000
+_LARGE = 1_000
+"""Vertices from which a polygon is cut before it is compared: objects have fewer."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,8 +100,7 @@ def candidates(pred: NDArray[Any], truth: NDArray[Any], *, iou: float) -> Matche
 def overlaps(pred: NDArray[Any], truth: NDArray[Any]) -> Overlaps:
     """What predictions and truth share, exactly, polygon by polygon. Arguments as in :func:`match`."""
     pred, truth = np.asarray(pred, dtype=object), np.asarray(truth, dtype=object)
-    # Part by part: a region of ten thousand parts would be gone through whole for each prediction in it.
-    (one, of_pred), (other, of_truth) = (shapely.get_parts(shapes, return_index=True) for shapes in (pred, truth))
+    (one, of_pred), (other, of_truth) = (_in_pieces(shapes) for shapes in (pred, truth))
     pairs = shapely.STRtree(other).query(one).T
     met = come_near(np.concatenate([one, other]), pairs + np.array([0, len(one)]), 0.0)
     of_one, of_other = pairs[met].T
@@ -108,6 +109,16 @@ def overlaps(pred: NDArray[Any], truth: NDArray[Any]) -> Overlaps:
     left, right = np.divmod(places, max(len(truth), 1))
     shared = np.bincount(place, shared, len(places)).astype(np.float64)  # of none it makes whole numbers
     return _overlaps(left, right, shared, shapely.area(pred)[left] + shapely.area(truth)[right])
+
+
+def _in_pieces(shapes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Polygons that together are the shapes, and which shape each belongs to: a region of ten thousand parts, or with
+    as many holes, would be gone through whole for each prediction in it."""
+    parts, owner = shapely.get_parts(shapes, return_index=True)
+    large = np.flatnonzero(shapely.get_num_coordinates(parts) > _LARGE)
+    cut = [pieces(parts[[i]]) for i in large]
+    owners = [np.full(len(each), owner[i]) for i, each in zip(large, cut, strict=True)]
+    return np.concatenate([np.delete(parts, large), *cut]), np.concatenate([np.delete(owner, large), *owners])
 
 
 def box_overlaps(pred: NDArray[np.float64], truth: NDArray[np.float64]) -> Overlaps:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import chaos
 import geopandas
 
 import geoseg
+from geoseg.archive import Manifest, Scene, archive_status
 from geoseg.errors import exit_code
 from geoseg.extraction import extract_to
 
@@ -88,6 +90,23 @@ def without_files(folder: Path) -> list[str]:
     return said
 
 
+def ending(folder: Path) -> str:
+    """How a run over an archive has ended, by its status, where its disk has no byte left."""
+    folder.mkdir(exist_ok=True)
+    mount(folder, "size=4m")
+    with Manifest.opened(folder, create=True) as manifest:
+        facts = {"state": "running", "started": "2026-01-01T00:00:00+00:00", "stopped": ""}
+        scenes = (Scene(href=f"/{i}.tif", name=f"{i}.tif") for i in range(300))
+        manifest.begin(scenes, "{stem}", ".gpkg", **facts)
+        with suppress(OSError), (folder / "ballast").open("wb", buffering=0) as ballast:
+            while True:
+                ballast.write(bytes(KIB))
+        manifest.note(state="stopped", stopped="No space left on device, " * 10, exit_code=4)
+    state = archive_status(folder).state
+    subprocess.run(["umount", str(folder)], check=True)
+    return state
+
+
 def main(home: Path, points: int) -> dict[str, Any]:
     """All points, then the read-only disk."""
     warnings.simplefilter("ignore")
@@ -116,6 +135,7 @@ def main(home: Path, points: int) -> dict[str, Any]:
     output.write_bytes(OLD)
     mount(small, "remount", "ro")
     code, said = tried(raster, output)
+    found["ending"] = ending(home / "archive")
     found["without_files"] = without_files(home / "few")
     found["read_only"] = {"code": code, "said": said, "intact": output.read_bytes() == OLD}
     return found

@@ -128,6 +128,7 @@ def test_a_full_disk_leaves_the_old_output_at_every_point(tmp_path: Path) -> Non
         assert point["again"] == [0, ""] and point["same"], point
     assert ["disk is full" in said for said in report["without_files"]] == [True, True, True], report["without_files"]
     assert max(map(len, report["without_files"])) < 1000  # 5 kB of SQL would hide what is to be done
+    assert report["ending"] == "stopped"  # it is not taken for one that was killed
     assert report["read_only"]["code"] == 4 and report["read_only"]["intact"]
     assert "Read-only" in report["read_only"]["said"]
 

@@ -27,6 +27,7 @@ OUTPUTS = "scenes"
 _VERSION = 1
 _APPLICATION = 0x67656F73  # "geos": a file of another program is told from ours
 _PAGE = 500
+_JOURNAL = 2**20  # bytes: what a list of many scenes takes is given back
 
 _SCHEMA = """
 CREATE TABLE fact (key TEXT PRIMARY KEY, value TEXT);
@@ -66,7 +67,11 @@ class Manifest:
             db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30.0)
             try:
                 _check(db, path, create=create)
-                if not create:
+                if create:
+                    # The journal's blocks are kept, so that on a full disk the run can still say how it ended.
+                    db.execute("PRAGMA journal_mode = PERSIST")
+                    db.execute(f"PRAGMA journal_size_limit = {_JOURNAL}")
+                else:
                     db.execute("PRAGMA query_only = ON")
                 yield cls(folder, db)
             finally:

@@ -28,7 +28,7 @@ from geoseg.archive.manifest import Manifest
 from geoseg.archive.merge.coverage import Coverage, ground_of
 from geoseg.archive.merge.layer import write_layer
 from geoseg.archive.merge.overlaps import Pieces, order, same, settled
-from geoseg.archive.merge.reading import batches, crs_of
+from geoseg.archive.merge.reading import batches
 from geoseg.archive.merge.spill import Spill
 from geoseg.archive.merge.uniting import put_together
 from geoseg.archive.record import WRITTEN, Record
@@ -74,8 +74,9 @@ def _make(manifest: Manifest, settings: MergeSettings, target: Path, run: str) -
     work.mkdir(exist_ok=True)
     spill = Spill(work / "spill.sqlite")
     try:
-        _compare(manifest, settings, spill)
-        crs = parse_crs(settings.crs) if settings.crs else _common_crs(manifest)
+        found = _compare(manifest, settings, spill)
+        # Their own where they agree.
+        crs = parse_crs(settings.crs) if settings.crs else found[0] if len(found) == 1 else CRS.from_epsg(4326)
         write_layer(target, _kept(manifest, spill, crs), manifest=manifest, crs=crs, run=run, work=work)
     finally:
         spill.close()
@@ -105,9 +106,10 @@ def _outputs(manifest: Manifest, target: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _compare(manifest: Manifest, settings: MergeSettings, spill: Spill) -> None:
-    """Find the footprints that are not kept, and those that are parts of one object."""
-    _deal(manifest, spill)
+def _compare(manifest: Manifest, settings: MergeSettings, spill: Spill) -> list[CRS]:
+    """Find the footprints that are not kept, and those that are parts of one object; returns the CRSs of the outputs,
+    each once."""
+    found = _deal(manifest, spill)
     for pieces in spill.cells():
         rows, parts = same(pieces, iou=settings.iou, cover=settings.cover)
         spill.pair(pieces.number[rows], parts)
@@ -121,11 +123,13 @@ def _compare(manifest: Manifest, settings: MergeSettings, spill: Spill) -> None:
     # Those that lead stand in their objects, too: as the first part.
     shared = kept & np.isin(leader, leader[leader != rank])
     spill.join(numbers[best][leader[shared]], numbers[shared], rank[shared])
+    return found
 
 
-def _deal(manifest: Manifest, spill: Spill) -> None:
-    """Deal out the footprints on ground that another scene covers, too."""
+def _deal(manifest: Manifest, spill: Spill) -> list[CRS]:
+    """Deal out the footprints on ground that another scene covers, too; returns the CRSs of all, each once."""
     coverage = Coverage(manifest.records(*WRITTEN))
+    found: list[CRS] = []
     start = 0
     for record in manifest.records(*WRITTEN):
         time = np.nan if record.seen is None else record.seen.timestamp()
@@ -133,6 +137,8 @@ def _deal(manifest: Manifest, spill: Spill) -> None:
         for table in batches(manifest.folder / record.output):
             numbers = np.arange(start, start + len(table))
             start += len(table)
+            if table.crs is not None and table.crs not in found:
+                found.append(table.crs)
             if ground is None or not len(table):
                 continue
             degrees = in_degrees(table)
@@ -147,6 +153,7 @@ def _deal(manifest: Manifest, spill: Spill) -> None:
             )
             score, area = (table[name].to_numpy(float)[rows] for name in ("score", "area_m2"))
             spill.add(pieces, time=time, score=score, area=area)
+    return found
 
 
 def _kept(manifest: Manifest, spill: Spill, crs: CRS) -> Iterator[tuple[Record, gpd.GeoDataFrame]]:
@@ -161,18 +168,6 @@ def _kept(manifest: Manifest, spill: Spill, crs: CRS) -> Iterator[tuple[Record, 
             if len(lost):
                 table = table.drop(index=lost).reset_index(drop=True)
             yield record, table if table.crs is None or crs == table.crs else reprojected(table, crs)
-
-
-def _common_crs(manifest: Manifest) -> CRS:
-    """The CRS of all outputs, or else EPSG:4326."""
-    found: CRS | None = None
-    for record in manifest.records(*WRITTEN):
-        crs = crs_of(manifest.folder / record.output)
-        if found is None:
-            found = crs
-        elif crs != found:
-            return CRS.from_epsg(4326)
-    return found or CRS.from_epsg(4326)
 
 
 def in_degrees(table: gpd.GeoDataFrame) -> NDArray[Any]:

@@ -46,12 +46,6 @@ def batches(path: Path, *, rows: int = BATCH) -> Iterator[gpd.GeoDataFrame]:
         ) from error
 
 
-def crs_of(path: Path) -> CRS | None:
-    """The CRS of an output; None where it names none, or holds nothing to read."""
-    table = next(batches(path, rows=1), None)
-    return None if table is None or table.crs is None else CRS.from_user_input(table.crs)
-
-
 def _parquet(path: Path, rows: int) -> Iterator[gpd.GeoDataFrame]:
     with pq.ParquetFile(path) as file:
         if file.metadata.num_rows == 0:

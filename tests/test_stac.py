@@ -101,8 +101,11 @@ def test_an_api_that_is_not_there(tmp_path: Path) -> None:
 # --- an API that is told what to say
 
 
-def told_api(pages: list[list[dict[str, Any]]], *, conforms: tuple[str, ...] = (), after: str = "") -> Server:
-    """Pages in order; ``after`` is where the next link points instead of this server."""
+def told_api(
+    pages: list[list[dict[str, Any]]], *, conforms: tuple[str, ...] = (), after: str = "", moved: int = 0
+) -> Server:
+    """Pages in order; ``after`` is where the next link points instead of this server, ``moved`` the status by which a
+    search is sent to where a slash ends its path."""
     server: Server
 
     def answer(path: str, body: Any) -> Answer:
@@ -113,6 +116,8 @@ def told_api(pages: list[list[dict[str, Any]]], *, conforms: tuple[str, ...] = (
             core = [f"https://api.stacspec.org/v1.0.0/{name}" for name in ("core", "item-search", *conforms)]
             landing = {"type": "Catalog", "id": "told", "stac_version": "1.0.0", "description": "-", "links": links}
             return 200, {}, landing | {"conformsTo": core}
+        if moved and path == "/search":
+            return moved, {"Location": "/search/"}, {}
         number = int((body or {}).get("token", 0))
         page = pages[min(number, len(pages) - 1)]
         more = {"rel": "next", "method": "POST", "href": after or f"{server.url}/search", "body": {"token": number + 1}}
@@ -192,6 +197,16 @@ def test_a_redirect_to_another_host_is_not_followed_but_one_on_the_same_is() -> 
             target["where"] = "/items.json"
             assert names(search(StacSettings(url=f"{server.url}/start"), REMOTE)) == ["scene-04"]
         assert other.requests == []
+
+
+@pytest.mark.parametrize("moved", [301, 302, 307, 308])
+def test_a_search_that_is_redirected_still_asks_for_the_same(moved: int) -> None:
+    with told_api([[item(0)], [item(1)], []], moved=moved) as server:
+        assert names(search(StacSettings(url=server.url, ids=["scene-00", "scene-01"]), REMOTE)) == scene_names(
+            range(2)
+        )
+        asked = [json.loads(body) for path, _, body in server.requests if path == "/search/"]
+    assert asked[0]["ids"] == ["scene-00", "scene-01"] and [each.get("token") for each in asked] == [None, 1, 2]
 
 
 def test_a_token_goes_to_the_catalogues_host_alone_and_into_no_log(

@@ -76,7 +76,7 @@ class Web(StacApiIO):
                 if not (answer.is_redirect and target):
                     return self._text(answer, href)
                 href = urljoin(href, target)
-                if answer.status_code not in (307, 308):
+                if answer.status_code == HTTPStatus.SEE_OTHER:  # by the others a search would lose what it asks for
                     method, body = "GET", None
         raise ResourceError(f"{shown(href)}, which redirects again and again")
 

@@ -218,6 +218,23 @@ def test_one_run_at_a_time_and_nothing_to_do(tmp_path: Path) -> None:
     assert len(said) == 2 and "no file matches" in said[0]  # what was said while scenes were looked for, too
 
 
+def test_that_settings_have_changed_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(80, 120, *GOOD))
+
+    def warnings(**sections: Any) -> list[str]:
+        run_archive(configured(tmp_path, **sections), model=BOXES)
+        found: list[str] = json.loads((tmp_path / "out" / "summary.json").read_text())["warnings"]
+        return found
+
+    assert warnings() == warnings(detect={"batch": 3}) == warnings(merge={"output": "all.gpkg"}) == []
+    (changed,) = warnings(vectorize={"min_area_m2": 40.0})
+    assert "not those of the run before" in changed
+    assert warnings(vectorize={"min_area_m2": 40.0}) == []
+    (back,) = warnings()  # as where two runs take turns in one folder
+    assert back == changed
+
+
 def test_a_manifest_that_cannot_be_written_is_the_environments_fault_in_the_record_too(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     scene(tmp_path / "in" / "a.tif", ground(80, 120, *GOOD))

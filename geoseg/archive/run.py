@@ -90,7 +90,7 @@ def run_archive(
         archive = config.archive
         with hearing() as heard:
             manifest.begin(scenes(config), archive.name, f".{archive.format}", **_facts(config, orders, plan))
-        manifest.note(warnings=[*heard.taken(), *warned(manifest, plan)])
+        manifest.note(warnings=[*heard.taken(), *warned(manifest, plan)], plan=plan.text)
         stopped, why, merged = 0, "", None
         try:
             with Drive(manifest, orders, config, plan, progress) as drive:
@@ -177,6 +177,12 @@ def _check_merged(config: RunConfig) -> None:
 def warned(manifest: Manifest, plan: Plan) -> list[str]:
     """What a user should know of the inputs, told."""
     found = [] if manifest.count("pending") else ["no scene is among the inputs: there is nothing to do"]
+    known = manifest.count("pending") > manifest.new()
+    if known and manifest.fact("plan") not in (None, plan.text):  # or two runs that take turns in one folder
+        found.append(
+            "model, AOI, settings or version of geoseg are not those of the run before in this folder: scenes are done "
+            "anew, and their outputs replaced"
+        )
     unused = plan.rules.unused(record.href for record in manifest.records())
     found += [f"no raster fits the rule for {pattern!r} ([[rule]] match)" for pattern in unused]
     for warning in found:

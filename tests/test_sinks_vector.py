@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,25 @@ def test_geojson_of_any_turn_of_longitude(
     found = sorted((part.bounds[0], part.bounds[2]) for part in shapely.get_parts(first))
     assert np.allclose(found, expected, rtol=0, atol=2e-7)
     assert math.isclose(first.area, 2e-6, rel_tol=1e-3)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SinkError("a part that is not there"), MemoryError()])
+@pytest.mark.parametrize("suffix", list(SINKS))
+@pytest.mark.parametrize("after", [0, 1])
+def test_what_ends_a_stream_early_comes_out_as_it_is(
+    tmp_path: Path, suffix: str, after: int, error: BaseException
+) -> None:
+    """Of Ctrl-C the exit code is 130, though it comes while GDAL asks for rows."""
+
+    class Ending(_Stream):
+        def batches(self, size: int) -> Iterator[pa.Table]:
+            yield from islice(super().batches(size), after)
+            raise error
+
+    path = tmp_path / f"out{suffix}"
+    with pytest.raises(type(error)) as told:
+        write_stream(Ending(footprints(3)[["label", "geometry"]]), path)
+    assert told.value is error and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -158,8 +158,25 @@ def write_layer(table: Table, path: Path, *, multi: bool, **options: Any) -> Non
         schema, batches = arrow.schema, _promoting([arrow], multi=multi)
     else:
         schema, batches = table.schema, _promoting(table.batches(BATCH), multi=multi)
-    reader = pa.RecordBatchReader.from_batches(schema, batches)
-    pyogrio.write_arrow(reader, path, geometry_name="geometry", geometry_type=kind, crs=crs, **options)
+    raised: list[BaseException] = []
+    reader = pa.RecordBatchReader.from_batches(schema, _noting(batches, raised))
+    try:
+        pyogrio.write_arrow(reader, path, geometry_name="geometry", geometry_type=kind, crs=crs, **options)
+    except Exception as error:
+        if raised:  # Ctrl-C, a part that cannot be read: between Arrow and GDAL it became "error accessing batch"
+            raise raised[0] from error
+        raise
+
+
+def _noting(batches: Iterable[pa.RecordBatch], raised: list[BaseException]) -> Iterator[pa.RecordBatch]:
+    """The same batches; what ends them early goes into ``raised``, too."""
+    try:
+        yield from batches
+    except GeneratorExit:  # GDAL itself has failed
+        raise
+    except BaseException as error:
+        raised.append(error)
+        raise
 
 
 def _crs_text(crs: Any) -> str | None:

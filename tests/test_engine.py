@@ -416,6 +416,28 @@ def test_a_block_that_kills_its_worker_is_told_and_the_rest_goes_on(cluster: Loc
     assert results == {place: place for place in results} and len(results) == 5
 
 
+class _LostOnItsWay:
+    """A result whose worker dies when it is asked for."""
+
+    def __reduce__(self) -> Any:
+        os._exit(9)
+
+
+def test_a_result_that_is_lost_with_its_worker_and_fails_when_made_anew_is_told(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    def fails_the_second_time(block: Block) -> Any:
+        begun = tmp_path / "begun"
+        if begun.exists():
+            raise ValueError("made anew")
+        begun.touch()
+        return _LostOnItsWay()
+
+    found = map_blocks(fails_the_second_time, _plan(1, 1).blocks(), scheduler=cluster.scheduler_address, retries=0)
+    ((_, result),) = found
+    assert isinstance(result, ValueError) and str(result) == "made anew"
+
+
 def test_a_cluster_that_lost_its_workers_ends_in_an_error() -> None:
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60) as cluster:
         results = map_blocks(_slowly, _plan(10, 10).blocks(), scheduler=cluster.scheduler_address, patience_s=1)

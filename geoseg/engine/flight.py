@@ -215,6 +215,10 @@ class Flight(Generic[Item]):
             return (future.status == "finished" and self._frozen(future)) or _LOST
         except CancelledError as error:
             raise gone() from error
+        except Exception as error:
+            if future.status != "error":
+                raise
+            return error  # it was done, was lost with its worker, and failed when it was made anew
         if future.status == "cancelled":
             raise gone()
         return _LOST

@@ -67,6 +67,8 @@ def said(problem: ErrorDetails) -> str:
         return "a table of keys and values"
     if problem["type"] == "union_tag_not_found":
         return f"a table with a key {problem['ctx']['discriminator']}"
+    if problem["type"] == "union_tag_invalid":
+        return f"tables whose {problem['ctx']['discriminator']} is one of {problem['ctx']['expected_tags']}"
     return problem["msg"].removeprefix("Value error, ")
 
 

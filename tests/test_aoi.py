@@ -110,6 +110,12 @@ def test_numbers_that_are_no_box_are_told_as_such(given: str) -> None:
         load_aoi(given, GRIDS["degrees"])
 
 
+@pytest.mark.parametrize("given", ["345000.25,3055712,345352,3056000", "0,1,400,2"])
+def test_a_box_in_another_crs_is_told_as_it_was_given(given: str) -> None:
+    with pytest.raises(ConfigError, match=rf"AOI box {given}, which is not in degrees.*SRID="):
+        load_aoi(given, GRIDS["degrees"])
+
+
 @pytest.mark.parametrize(
     "given", [[(0, 0), (1, 0), (1, 1), 5], [[(0, 0), (1, 1)], [(0, 0)]], [[1, 2], [3, 4], [5, 6], [7, 8]]]
 )

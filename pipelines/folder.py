@@ -40,7 +40,10 @@ def flow(model: str, description: str) -> int:
             done = geoseg.run_archive(configured(options), scheduler=options.scheduler)
     except (Exception, KeyboardInterrupt) as error:  # Python's own exit code for any of them is 1, which means done
         code = geoseg.errors.exit_code(error)
-        logging.error("%s", error if isinstance(error, geoseg.GeosegError) else repr(error), exc_info=code == 70)
+        said = error if isinstance(error, geoseg.GeosegError) else repr(error)
+        if isinstance(error, KeyboardInterrupt):
+            said = "interrupted: the same command goes on from here"
+        logging.error("%s", said, exc_info=code == 70)
         return code
     if done.stopped:
         logging.error("stopped: %s", done.stopped)

@@ -99,7 +99,7 @@ def load_aoi(aoi: Any, grid: Grid) -> tuple[shapely.Geometry, list[str]]:
     """
     given = read_aoi(aoi)
     pixels, warnings = _to_pixels(given.geometry, given.crs, grid), list(given.warnings)
-    if pixels.is_empty and given.crs.is_geographic and np.abs(given.geometry.bounds).max() <= 90:
+    if pixels.is_empty and given.crs.is_geographic and np.abs(given.geometry.bounds[::2]).max() <= 90:
         swapped = shapely.transform(given.geometry, lambda xy: xy[:, ::-1])
         if not _to_pixels(swapped, given.crs, grid).is_empty:
             raise ConfigError(

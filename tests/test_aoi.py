@@ -219,6 +219,14 @@ def test_swapped_coordinates_are_named() -> None:
             load_aoi(swapped, grid)
 
 
+def test_swapped_coordinates_are_named_where_a_longitude_is_no_latitude() -> None:
+    grid = Grid(crs=CRS(4326), transform=Affine(1e-5, 0, 124.26, 0, -1e-5, 13.97), height=300, width=410)
+    with pytest.raises(ConfigError, match=r"Swap latitude and longitude"):  # told as of another CRS before
+        load_aoi(shapely.box(13.968, 124.261, 13.969, 124.263), grid)
+    with pytest.raises(ConfigError, match="not degrees"):
+        load_aoi(shapely.box(50, 3_059_900, 51, 3_060_000), grid)
+
+
 def test_a_broken_ring_is_repaired_with_a_warning() -> None:
     grid = GRIDS["degrees"]
     bow = shapely.Polygon([(85.5, 27.599), (85.501, 27.5995), (85.501, 27.599), (85.5, 27.5995)])

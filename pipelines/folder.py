@@ -26,7 +26,7 @@ def flow(model: str, description: str) -> int:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("rasters", type=Path, help="folder of rasters")
     parser.add_argument("outputs", type=Path, help="folder of the run: outputs, manifest and summary")
-    parser.add_argument("--model", default=model, help="bundled model or weights file")
+    parser.add_argument("--model", default=model, help="name from `geoseg models`, or a weights file")
     parser.add_argument("--settings", type=Path, help="settings of a run (TOML), as `geoseg extract --config` takes")
     parser.add_argument("--aoi", help="only this area: a vector file, w,s,e,n in degrees, or WKT")
     parser.add_argument("--merged", help="also one layer over all rasters: a file (.gpkg, ...) or a folder of parts")

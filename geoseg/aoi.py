@@ -99,7 +99,7 @@ def load_aoi(aoi: Any, grid: Grid) -> tuple[shapely.Geometry, list[str]]:
     """
     given = read_aoi(aoi)
     pixels, warnings = _to_pixels(given.geometry, given.crs, grid), list(given.warnings)
-    if pixels.is_empty and given.crs.is_geographic and np.abs(given.geometry.bounds).max() <= 90:
+    if pixels.is_empty and given.crs.is_geographic and np.abs(given.geometry.bounds[::2]).max() <= 90:
         swapped = shapely.transform(given.geometry, lambda xy: xy[:, ::-1])
         if not _to_pixels(swapped, given.crs, grid).is_empty:
             raise ConfigError(
@@ -137,15 +137,15 @@ def _box(bounds: list[float]) -> Shapes:
     if len(bounds) != 4:
         raise ConfigError(f"an AOI of {len(bounds)} numbers ({str(bounds)[:80]})", allowed=_ALLOWED)
     west, south, east, north = bounds
-    what = f"the AOI box {west:g},{south:g},{east:g},{north:g}"
-    if not all(np.isfinite(bounds)) or south >= north or west == east or max(abs(west), abs(east)) > 360:
-        raise ConfigError(what, allowed="west,south,east,north in degrees, south < north")
-    if max(abs(south), abs(north)) > 90:
+    what = "the AOI box " + ",".join(f"{value:.15g}" for value in bounds)
+    if max(abs(south), abs(north)) > 90 or max(abs(west), abs(east)) > 360:
         raise ConfigError(
-            f"{what} with a latitude beyond 90 degrees",
-            allowed="west,south,east,north in degrees",
-            remedy="Put longitude first, and give degrees whatever the raster's CRS",
+            f"{what}, which is not in degrees",
+            allowed="west,south,east,north in degrees, whatever the raster's CRS",
+            remedy="Put longitude first; coordinates of another CRS take WKT (SRID=32645;POLYGON ((...))) or a file",
         )
+    if not all(np.isfinite(bounds)) or south >= north or west == east:
+        raise ConfigError(what, allowed="west,south,east,north in degrees, south < north")
     if west > east and west - east < 180:
         raise ConfigError(f"{what} with west > east", allowed="west < east, unless it crosses the antimeridian")
     box = shapely.box(west, south, east if west < east else east + 360, north)

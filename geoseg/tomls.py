@@ -67,6 +67,8 @@ def said(problem: ErrorDetails) -> str:
         return "a table of keys and values"
     if problem["type"] == "union_tag_not_found":
         return f"a table with a key {problem['ctx']['discriminator']}"
+    if problem["type"] == "union_tag_invalid":
+        return f"tables whose {problem['ctx']['discriminator']} is one of {problem['ctx']['expected_tags']}"
     return problem["msg"].removeprefix("Value error, ")
 
 
@@ -81,7 +83,7 @@ def explained(error: ValidationError, path: str, text: str, kind: type[BaseModel
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     name = ".".join(key for key in keys if isinstance(key, str))
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(keys[-1]), _every_name(section, kind), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(str(keys[-1]), _every_name(section, kind), n=1, cutoff=0.55)
         return ConfigError(
             f"{where}{name} is no setting{more}",
             allowed=listed(section),

@@ -55,13 +55,15 @@ def add_model(file: str | Path, card: str | Path | None = None, *, pickled: bool
     from geoseg.detectors.onnx_file import read_onnx
 
     path = expanded(file)
+    if not path.exists():
+        raise ModelError(f"no file at {path}", remedy="Check the path")
     what = read_card(path) if card is None else read_card_toml(card)
     place = _place(what.name, force=force)
     family = family_of(what.architecture).family
     onnx = path.suffix.lower() == ".onnx"
-    if onnx != (family == "onnx") or not path.exists():
+    if onnx != (family == "onnx"):
         raise ModelError(
-            f"{path}, with a card of the family {family!r}" if path.exists() else f"no file at {path}",
+            f"{path}, with a card of the family {family!r}",
             allowed="an .onnx file for the family 'onnx', tensors for others",
         )
     place.mkdir(parents=True, exist_ok=True)

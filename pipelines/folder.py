@@ -26,7 +26,7 @@ def flow(model: str, description: str) -> int:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("rasters", type=Path, help="folder of rasters")
     parser.add_argument("outputs", type=Path, help="folder of the run: outputs, manifest and summary")
-    parser.add_argument("--model", default=model, help="bundled model or weights file")
+    parser.add_argument("--model", default=model, help="name from `geoseg models`, or a weights file")
     parser.add_argument("--settings", type=Path, help="settings of a run (TOML), as `geoseg extract --config` takes")
     parser.add_argument("--aoi", help="only this area: a vector file, w,s,e,n in degrees, or WKT")
     parser.add_argument("--merged", help="also one layer over all rasters: a file (.gpkg, ...) or a folder of parts")
@@ -40,7 +40,10 @@ def flow(model: str, description: str) -> int:
             done = geoseg.run_archive(configured(options), scheduler=options.scheduler)
     except (Exception, KeyboardInterrupt) as error:  # Python's own exit code for any of them is 1, which means done
         code = geoseg.errors.exit_code(error)
-        logging.error("%s", error if isinstance(error, geoseg.GeosegError) else repr(error), exc_info=code == 70)
+        said = error if isinstance(error, geoseg.GeosegError) else repr(error)
+        if isinstance(error, KeyboardInterrupt):
+            said = "interrupted: the same command goes on from here"
+        logging.error("%s", said, exc_info=code == 70)
         return code
     if done.stopped:
         logging.error("stopped: %s", done.stopped)

@@ -110,6 +110,12 @@ def test_numbers_that_are_no_box_are_told_as_such(given: str) -> None:
         load_aoi(given, GRIDS["degrees"])
 
 
+@pytest.mark.parametrize("given", ["345000.25,3055712,345352,3056000", "0,1,400,2"])
+def test_a_box_in_another_crs_is_told_as_it_was_given(given: str) -> None:
+    with pytest.raises(ConfigError, match=rf"AOI box {given}, which is not in degrees.*SRID="):
+        load_aoi(given, GRIDS["degrees"])
+
+
 @pytest.mark.parametrize(
     "given", [[(0, 0), (1, 0), (1, 1), 5], [[(0, 0), (1, 1)], [(0, 0)]], [[1, 2], [3, 4], [5, 6], [7, 8]]]
 )
@@ -211,6 +217,14 @@ def test_swapped_coordinates_are_named() -> None:
         swapped = f"{lat[0] - 0.001},{lon[0] - 0.001},{lat[0] + 0.001},{lon[0] + 0.001}"
         with pytest.raises(ConfigError, match=r"Swap latitude and longitude"):
             load_aoi(swapped, grid)
+
+
+def test_swapped_coordinates_are_named_where_a_longitude_is_no_latitude() -> None:
+    grid = Grid(crs=CRS(4326), transform=Affine(1e-5, 0, 124.26, 0, -1e-5, 13.97), height=300, width=410)
+    with pytest.raises(ConfigError, match=r"Swap latitude and longitude"):  # told as of another CRS before
+        load_aoi(shapely.box(13.968, 124.261, 13.969, 124.263), grid)
+    with pytest.raises(ConfigError, match="not degrees"):
+        load_aoi(shapely.box(50, 3_059_900, 51, 3_060_000), grid)
 
 
 def test_a_broken_ring_is_repaired_with_a_warning() -> None:

@@ -273,8 +273,10 @@ def test_a_table_keeps_one_line_per_row_when_piped(squares: Path, tmp_path: Path
     truth = tmp_path / "truth.geojson"
     gpd.read_file(squares).iloc[:1].to_crs(4326).to_file(truth)
     lines = cli("evaluate", squares, truth, "--sweep").stdout.splitlines()
-    assert "matched (IoU >= 0.5)" in lines[0] and lines[1].startswith("all") and lines[1].split()[-1] == "1"
-    assert "(best F1)" in lines[2] and lines[2].split()[-1] == "1"
+    assert lines[0].startswith("IoU >= 0.5 ") and lines[0].split()[-1] == "matched"
+    assert lines[1].startswith("all") and lines[1].split()[-1] == "1"
+    assert lines[2].startswith("score >= ") and lines[2].split()[-1] == "1"
+    assert max(map(len, lines[:3])) < 80  # a terminal of the usual width breaks none
 
 
 def test_evaluate_refuses_what_is_no_vector_file(squares: Path, tmp_path: Path) -> None:
@@ -635,7 +637,10 @@ def test_options_win_over_the_settings_file(tmp_path: Path, raster: Path, weight
         (["--score-threshold", 7], "--score-threshold"),
         (["--bands", "red=0"], "--bands"),
         (["--bands", "red=3,green"], "--bands"),
-        (["--scaling", "1"], "--scaling"),
+        (["--scaling", "1"], "--scaling '1'"),
+        (["--scaling", "3000,0"], "--scaling '3000,0'"),
+        (["--stretch", "98,2"], "--stretch '98,2'"),
+        (["--stretch", "2,102"], "--stretch '2,102'"),
         (["--scaling", "0,1", "--stretch", "2,98"], "together"),
         (["--scheduler", "tcp://a:1", "--processes", 2], "--scheduler and --processes together"),
         (["--aoi", "1,2,3"], "AOI"),

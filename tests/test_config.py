@@ -221,6 +221,7 @@ RUN: dict[str, Any] = {"archive": {"model": "buildings", "folder": "out"}, "inpu
     ("make", "said"),
     [
         (lambda: Settings(vectorise={}), "vectorise is no setting. .* Did you mean vectorize?"),  # type: ignore[call-arg]
+        (lambda: Settings.model_validate(RUN), "archive is no setting.*Take the line out"),  # batch is not meant
         (lambda: Settings.model_validate([1]), "a table of keys and values"),
         (lambda: Settings.model_validate({"detekt": {}}, context={"own": 1}), "detekt is no setting"),
         (lambda: geoseg.RunConfig.model_validate(RUN | {"input": {}}), r"^\[input\] names no raster"),

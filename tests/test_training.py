@@ -241,6 +241,7 @@ REVIEW = _MODEL + '[[sources]]\nkind = "review"\nraster = "a.tif"\nfootprints = 
         (RASTER.replace("gsd_m", "mean = [9]\ngsd_m", 1), r"mean = \[9\]. Allowed: a list of 3"),
         ('root = "/data"\n' + RASTER, "root is no setting. Allowed: model, .*validation. Take"),
         (RASTER.replace('kind = "raster"', ""), "Allowed: a table with a key 'kind'"),
+        (RASTER.replace('kind = "raster"', 'kind = "rasters"'), "Allowed: tables whose 'kind' is one of 'raster', "),
         ("[model\n", "line 1"),
         (RASTER + 'label_column = "k"\nignore_labels = ["tree", "building"]\n', "as 'building' is"),
         (RASTER + 'ignore_labels = ["tree"]\n', "only with label_column"),
@@ -260,6 +261,9 @@ def test_shipped_configs_are_valid(path: Path) -> None:
     config = read_train_config(path)
     assert config.model.name == ("mine" if path.stem == "finetune" else path.stem.split("_")[0])
     json.dumps(config.model.architecture)
+    if path.stem != "finetune":  # where the next part looks for it, and over no bundled weights
+        command = f"geoseg train configs/train/{path.name} -o runs/{path.stem}.safetensors\n"
+        assert command in path.read_text().split("[model]")[0]
 
 
 def test_real_rasters_line_up_with_their_labels(shared_data: Path, tmp_path: Path) -> None:

@@ -292,6 +292,8 @@ def test_names_that_are_taken(tmp_path: Path, yolo: bytes) -> None:
     add_model(file, card)
     with pytest.raises(ModelError, match="--force"):
         add_model(file, card)
+    with pytest.raises(ModelError, match=r"no file at .*typo\.onnx"):  # not of the name, which another has
+        add_model(tmp_path / "typo.onnx", card)
     assert add_model(file, card, force=True).exists()
 
 

@@ -83,7 +83,7 @@ def evaluate(
         return
     rows = {"all": found.scores, **(found.scores.by_label if len(found.scores.by_label) > 1 else {})}
     if best:
-        rows[f"score >= {best[0]:.2f} (best F1)"] = best[1]
+        rows[f"score >= {best[0]:.2f}"] = best[1]
     show(_table(rows, iou))
     for line in _lines(found):
         out.print(line, markup=False)
@@ -208,8 +208,8 @@ def _write_report(values: dict[str, Any], path: Path, *, title: str) -> None:
 
 
 def _table(rows: dict[str, Scores], iou: float) -> Table:
-    columns = ("precision", "recall", "F1", "mean IoU", "predicted", "true", f"matched (IoU >= {iou:g})")
-    table = Table("", *columns, box=None, pad_edge=False)
+    columns = ("precision", "recall", "F1", "mean IoU", "predicted", "true", "matched")
+    table = Table(f"IoU >= {iou:g}", *columns, box=None, pad_edge=False)
     for name, scores in rows.items():
         counts = (scores.n_pred, scores.n_truth, scores.n_matched)
         rates = [f"{rate:.3f}" if any(counts) else "-" for rate in (scores.precision, scores.recall, scores.f1)]

@@ -168,7 +168,7 @@ def parse_scaling(scaling: str | None, stretch: str | None) -> dict[str, tuple[f
     """``--scaling LOW,HIGH`` (values) or ``--stretch LOW,HIGH`` (percentiles) as the settings have them.
 
     Raises:
-        ConfigError: both, or no two numbers.
+        ConfigError: both, or no range.
     """
     if scaling is None and stretch is None:
         return None
@@ -178,8 +178,11 @@ def parse_scaling(scaling: str | None, stretch: str | None) -> dict[str, tuple[f
     try:
         low, high = (float(part) for part in str(text).split(","))
     except ValueError:
+        low, high = 0.0, 0.0
+    if not low < high or (option == "--stretch" and not 0 <= low < high <= 100):
         raise ConfigError(
             f"{option} {text!r}",
-            allowed="two numbers: --scaling 0,3000 (values of the raster) or --stretch 2,98 (percentiles)",
-        ) from None
+            allowed="two numbers, the lower first: --scaling 0,3000 (values of the raster) or --stretch 2,98 "
+            "(percentiles, 0 to 100)",
+        )
     return {"low": (low,), "high": (high,)} if option == "--scaling" else {"percentiles": (low, high)}

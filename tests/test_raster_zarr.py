@@ -422,6 +422,43 @@ def test_metadata_that_make_no_sense(tmp_path: Path, changes: dict[str, Any]) ->
     refusal(path)
 
 
+def places(value: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [way, *(found for key, each in inner for found in places(each, (*way, key)))]
+
+
+ODD = st.sampled_from(
+    [None, True, 0, -1, 2**40, 2**70, 1.5, np.nan, np.inf, "", "a\0b", "\ud800", "../x", "0 0 0 0 0 0", "|O", "V8", "y"]
+) | st.sampled_from([[], [1], [[]], ["y", "x"], [1, 0, 0, 0, 1, 0], {}, {"name": "bytes"}, [{"name": "bytes"}], -9999])
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_whatever_stands_in_metadata_is_read_or_refused(tmp_path: Path, zarr_format: int, data: Any) -> None:
+    path = tmp_path / "a.zarr"
+    if not path.exists():
+        write_zarr(path, texture(3, HEIGHT, WIDTH), zarr_format=zarr_format, said="both", nodata=3)
+    files = sorted(each for each in path.rglob("*") if each.name in ("zarr.json", ".zarray", ".zattrs", ".zgroup"))
+    file = data.draw(st.sampled_from(files))
+    whole = file.read_text()
+    way = data.draw(st.sampled_from(places(json.loads(whole))))
+    odd, changed = data.draw(ODD), {"": json.loads(whole)}
+    held: Any = changed
+    for key in ("", *way)[:-1]:
+        held = held[key]
+    held[("", *way)[-1]] = odd
+    file.write_text(json.dumps(changed[""]))
+    try:
+        info = open_raster(path)
+        with closing(OpenFile(info, (1,))) as opened:
+            opened.read(info.grid.window.intersection(Window(row_off=0, col_off=0, height=40, width=40)))
+    except RasterError as error:
+        str(error).encode()  # what cannot be would fail when it is recorded
+    finally:
+        file.write_text(whole)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "null", '{"zarr_format": 2}', "\0"])
 def test_metadata_that_are_no_json(tmp_path: Path, text: str) -> None:
     path = write_zarr(tmp_path / "a.zarr", texture(1, HEIGHT, WIDTH))

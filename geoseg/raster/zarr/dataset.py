@@ -28,7 +28,7 @@ _COLS = ("x", "lon", "longitude", "easting")
 _BANDS = ("band", "bands", "channel", "channels", "c", "variable", "wavelength")
 _PIECE = 2**16
 """Bytes that :func:`content_key` takes of each of many files, at least."""
-_MOST_CENTRES = 2**24
+_MOST_CENTRES, _MOST_BANDS = 2**24, 2**16
 _LISTED = 20
 _ALLOWED = "one array with dimensions named y and x (or lat and lon) and one named band, others having one place only"
 
@@ -66,6 +66,8 @@ class ZarrRaster:
         self._chunks = Chunks(self._folder, self.name, stored, axes)
         self.count, self.height, self.width = self._chunks.shape
         self.shape, bands = (self.height, self.width), self.count
+        if bands > _MOST_BANDS:
+            raise RasterError(f"{self.name} with {bands} bands", allowed=f"up to {_MOST_BANDS} bands")
         self.dtypes = (stored.dtype.name,) * bands
         self.block_shapes = [self._chunks.chunk[1:]] * bands
         self.interleaving = Interleaving.pixel if self._chunks.chunk[0] > 1 else Interleaving.band

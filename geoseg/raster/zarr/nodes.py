@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,6 @@ _PACKINGS = ("blosc", "gzip", "zlib", "zstd")
 _V3 = frozenset(
     ["zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"]
 ) | {"attributes", "dimension_names", "storage_transformers"}
-_TYPES = frozenset(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)) | {"float32", "float64"}
 _MOST_BYTES = 64 * 2**20
 
 
@@ -73,7 +73,7 @@ class Layout:
         whole = all(type(size) is int and size > 0 for size in (*self.shape, *self.chunk))
         if not whole or len(self.shape) != len(self.chunk):
             raise ValueError(f"{list(self.shape)} values in chunks of {list(self.chunk)}")
-        if self.packing and self.packing not in _PACKINGS:
+        if self.packing not in ("", *_PACKINGS):
             raise ValueError(f"the codec {self.packing!r}")
         if self.key[1] not in (".", "/"):
             raise ValueError(f"chunks in {self.key[1]!r}")
@@ -148,7 +148,7 @@ def _v2(node: Mapping[str, Any]) -> Layout:
     return Layout(
         shape=tuple(node["shape"]),
         chunk=tuple(node["chunks"]),
-        dtype=_known(np.dtype(node["dtype"])),
+        dtype=_type(node["dtype"]),
         packing=node["compressor"]["id"] if node.get("compressor") else "",
         key=("", node.get("dimension_separator", ".")),
         fill=number(node.get("fill_value")),
@@ -169,7 +169,7 @@ def _v3(node: Mapping[str, Any]) -> Layout:
     return Layout(
         shape=tuple(node["shape"]),
         chunk=tuple(grid["configuration"]["chunk_shape"]),
-        dtype=_known(np.dtype(node["data_type"]).newbyteorder("<" if endian == "little" else ">")),
+        dtype=_type(node["data_type"]).newbyteorder("<" if endian == "little" else ">"),
         packing=packing[0]["name"].removeprefix("numcodecs.") if packing else "",
         key=(begin, keys.get("configuration", {}).get("separator", mark)),
         fill=fill,
@@ -177,10 +177,12 @@ def _v3(node: Mapping[str, Any]) -> Layout:
     )
 
 
-def _known(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    if dtype.name not in _TYPES:
-        raise ValueError(f"values of the type {dtype.name}")
-    return dtype
+def _type(said: Any) -> np.dtype[Any]:
+    # NumPy would take expressions, records and objects, too.
+    if not re.fullmatch(r"[<>|]([iu][1248]|f[48])|u?int(8|16|32|64)|float(32|64)", str(said)):
+        raise ValueError(f"values of the type {said!r}")
+    kind: np.dtype[Any] = np.dtype(said)
+    return kind
 
 
 def number(said: Any) -> float | None:
@@ -203,6 +205,8 @@ def _json(folder: Folder, path: str) -> dict[str, Any] | None:
         return None
     with open(found[0], "rb") as file:
         value = json.loads(file.read(_MOST_BYTES))  # one that is longer is cut, and no JSON
+    # JSON can name characters that no text can hold, and that would fail when somebody tells or records them.
+    value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     if not isinstance(value, dict) or not isinstance(value.get("attributes", {}), dict):
         raise ValueError(f"{path} holds no object")
     return value

@@ -312,7 +312,7 @@ def test_of_several_arrays_none_is_guessed(tmp_path: Path) -> None:
     said = refusal(path)
     assert "2 arrays of imagery" in said and "image, second" in said and f"{path}/image" in said
     assert (open_raster(path / "image").bands, open_raster(f"{path}/second/").bands) == (1, 2)
-    assert "no arrays of imagery in it, but nothing" in refusal(Path(zarr.create_group(tmp_path / "e.zarr").store.root))
+    assert "no array of imagery: it is empty" in refusal(Path(zarr.create_group(tmp_path / "e.zarr").store.root))
     zarr.create_group(tmp_path / "n.zarr").create_group("measurements")
     assert "n.zarr/measurements" in refusal(tmp_path / "n.zarr")
 

@@ -11,9 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numcodecs
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from geoseg.errors import in_a_line
@@ -115,10 +113,18 @@ def _inflated(data: bytes, size: int) -> bytes:
 
 
 def _unblosced(data: bytes, size: int) -> bytes:
+    from numcodecs.blosc import decompress  # as below: not for those who read no Zarr
+
     # The library believes the header: it makes as much as that says, and reads on beyond the end of what was cut off.
     if len(data) < 16 or struct.unpack_from("<4xI4xI", data) != (size, len(data)):
         raise ValueError("it is cut off, or holds more or less than it should")
-    return bytes(numcodecs.Blosc().decode(data))
+    return bytes(decompress(data))
+
+
+def _unzstded(data: bytes, size: int) -> bytes:
+    from pyarrow import decompress
+
+    return bytes(decompress(data, size, codec="zstd", asbytes=True))
 
 
 _UNPACK: dict[str, Callable[[bytes, int], bytes]] = {
@@ -126,7 +132,7 @@ _UNPACK: dict[str, Callable[[bytes, int], bytes]] = {
     "blosc": _unblosced,
     "gzip": _inflated,
     "zlib": _inflated,
-    "zstd": lambda data, size: pa.decompress(data, size, codec="zstd", asbytes=True),
+    "zstd": _unzstded,
 }
 """Each makes at most about ``size`` bytes, whatever the data say of themselves."""
 

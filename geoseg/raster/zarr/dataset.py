@@ -125,7 +125,7 @@ class ZarrRaster:
         try:
             found = {path: real for path in self.files(most) if (real := self._folder.find(path))}
             names = [os.path.relpath(path, self.name) for path in found]
-            said = (names, self.transform, self.crs and self.crs.to_wkt())
+            said = (names, self.transform, self.crs and self.crs.srs)
             text = repr(said) + content_key([real for real, _ in found.values()], most=most)
         except OSError as error:
             raise RasterError(
@@ -147,9 +147,9 @@ class ZarrRaster:
         if len(images) == 1:
             return images[0]
         shown = [name for name, _ in images or inner]
+        found = f"{len(images)} arrays of imagery" if images else "no array of imagery"
         raise RasterError(
-            f"{path}, a Zarr group with {len(images) or 'no'} arrays of imagery in it, but "
-            f"{', '.join(map(os.path.basename, shown[:_LISTED])) or 'nothing'}",
+            f"{path}, a Zarr group with {found}: {', '.join(map(os.path.basename, shown[:_LISTED])) or 'it is empty'}",
             allowed=_ALLOWED,
             remedy=f"Name the one that you mean by its own path, such as {(shown or [path])[0]}; bring bands that lie "
             "in arrays of their own into one (in xarray: to_dataarray)",

@@ -107,7 +107,11 @@ def metadata(folder: Folder, path: str) -> dict[str, Any] | None:
 
 def children(folder: Folder, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Paths and metadata of the nodes in a group, by name."""
-    for name in sorted(os.listdir(path)):
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as error:
+        raise _refused(path, f"a group that cannot be listed ({error.strerror})") from error
+    for name in names:
         if is_zarr(os.path.join(path, name)) and (found := metadata(folder, os.path.join(path, name))):
             yield os.path.join(path, name), found
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import geoseg
 from geoseg.signals import stoppable
 
-SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2")
+SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".zarr")
 """Of rasters, in whatever case."""
 
 
@@ -79,7 +79,7 @@ def configured(options: argparse.Namespace) -> geoseg.RunConfig:
 def patterns(folder: Path) -> list[str]:
     """One for each way in which the suffix of a raster is written in a folder; one that finds nothing where there is
     none, so that a folder that is empty, or not there, is told as such."""
-    files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    files = [path for path in folder.iterdir() if path.is_file() or path.suffix == ".zarr"] if folder.is_dir() else []
     found = sorted({path.suffix for path in files if path.suffix.lower() in SUFFIXES})
     if files and not found:
         logging.warning("none of the %d files in %s has the name of a raster: %s", len(files), folder, SUFFIXES)

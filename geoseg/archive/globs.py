@@ -1,5 +1,5 @@
-"""The files that fit a pattern, as :mod:`glob` finds them; but a folder that cannot be listed is told, where glob takes
-it for an empty one, and a link back to a folder above is not followed, where glob goes round forty times."""
+"""The rasters that fit a pattern, as :mod:`glob` finds files; but a folder that cannot be listed is told, where glob
+takes it for an empty one, and a link back to a folder above is not followed, where glob goes round forty times."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from geoseg.archive.names import plain
 from geoseg.errors import ConfigError
+from geoseg.raster.access import is_zarr
 
 log = logging.getLogger("geoseg")
 
@@ -20,8 +21,8 @@ _Entries = list[os.DirEntry[str]]
 
 
 def matching(pattern: Path) -> list[str]:
-    """Paths of files that fit an absolute pattern, sorted; ``**`` is any number of folders, and what begins with a dot
-    is found only where the pattern says the dot.
+    """Paths of files, and of folders that are a Zarr, that fit an absolute pattern, sorted; ``**`` is any number of
+    folders (but of none inside a Zarr), and what begins with a dot is found only where the pattern says the dot.
 
     Raises:
         ConfigError: the folder in which the pattern begins is not there, or cannot be listed.
@@ -39,7 +40,7 @@ def matching(pattern: Path) -> list[str]:
             remedy="Mend [input] globs, or mount what should be there",
         ) from error
     found = _matching(folder, parts[first:], frozenset([os.path.realpath(folder)]))
-    return sorted({path for path in found if not os.path.isdir(path)})
+    return sorted({path for path in found if not os.path.isdir(path) or is_zarr(path)})
 
 
 def _matching(
@@ -57,7 +58,8 @@ def _matching(
                 continue
             if not rest:
                 yield entry.path
-            if _is_folder(entry) and (real := os.path.realpath(entry.path)) not in above:
+            # What a Zarr holds are its chunks; an array in it is found where the pattern names the way from there on.
+            if _is_folder(entry) and not is_zarr(entry.path) and (real := os.path.realpath(entry.path)) not in above:
                 yield from _matching(entry.path, parts, above | {real})
     elif _MAGIC.search(part):
         for entry in _listed(folder) if entries is None else entries:

@@ -77,7 +77,7 @@ def _globbed(pattern: Path) -> Iterator[Scene]:
     # Sorted, so that a run goes through an archive, and names what collides, in the same order every time.
     found = matching(pattern)
     for path in found:
-        yield Scene(href=os.path.normpath(path), name=os.path.basename(path))
+        yield Scene(href=os.path.normpath(path), name=name_of(path))
     if not found:
         log.warning("no file matches %s", pattern)
 

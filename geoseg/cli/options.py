@@ -74,7 +74,9 @@ Halo = Annotated[
     ),
 ]
 AssumeCrs = Annotated[str | None, typer.Option(metavar="CRS", help="CRS of a raster that states none: EPSG:32645.")]
-Raster = Annotated[str, typer.Argument(metavar="RASTER", help="GeoTIFF, COG, JPEG 2000, or a VRT of local GeoTIFFs.")]
+Raster = Annotated[
+    str, typer.Argument(metavar="RASTER", help="GeoTIFF, COG, JPEG 2000, a VRT of local GeoTIFFs, or a Zarr.")
+]
 Again = Annotated[
     bool, flag("--again", help="Work even where the output is whole and comes from this very run already.")
 ]

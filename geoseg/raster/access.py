@@ -84,7 +84,8 @@ class Access:
     allow_remote: bool = False
     """Whether http(s)://, s3://, gs://, az:// and /vsi... paths may be opened, as GeoTIFF only."""
     roots: tuple[str, ...] = ()
-    """Folders that a VRT's sources or a catalogue's files may lie in, besides its own folder; ``~`` is expanded."""
+    """Folders that a VRT's sources, a Zarr's links or a catalogue's files may lead to, besides its own folder; ``~`` is
+    expanded."""
     max_pixels: int = 10**12
     """Most pixels (rows x columns) of a raster."""
     max_block_bytes: int = 256 * 2**20
@@ -158,13 +159,20 @@ def is_remote(path: str) -> bool:
 
 
 def name_of(path: str) -> str:
-    """The last part of a path; of a URL without its query, which may be a key. Empty: it ends in none."""
-    last = os.path.basename(path.rstrip("/"))
+    """The last part of a path, or all from ``.zarr`` on: inside, many are called the same. Of a URL without its query,
+    which may be a key. Empty: it ends in none."""
+    inside = re.search(r"[^/]+\.zarr/.*[^/]", path)
+    last = inside[0] if inside else os.path.basename(path.rstrip("/"))
     return last.partition("?")[0] if is_remote(path) else last
 
 
+def is_zarr(path: str) -> bool:
+    """True for the folder of a Zarr array or group, v2 or v3."""
+    return any(os.path.lexists(os.path.join(path, name)) for name in ("zarr.json", ".zarray", ".zgroup"))
+
+
 def driver_of(path: str, access: Access) -> str:
-    """The one driver that may open ``path``: GTiff, JP2OpenJPEG or VRT.
+    """The one driver that may open ``path``: GTiff, JP2OpenJPEG or VRT of GDAL's, or Zarr, which is geoseg's own.
 
     Raises:
         RasterError: no such file, remote without leave, or of a kind that is not read; says of which kind.
@@ -177,6 +185,8 @@ def driver_of(path: str, access: Access) -> str:
                 remedy="Set allow_remote = true under [raster], or download the file",
             )
         return "GTiff"
+    if is_zarr(path):
+        return "Zarr"
     head = read_head(path)
     if head.startswith(_TIFF):
         return "GTiff"
@@ -187,7 +197,7 @@ def driver_of(path: str, access: Access) -> str:
     what, remedy = _describe(head)
     raise RasterError(
         f"{path}, which is {what}",
-        allowed="GeoTIFF, COG, JPEG 2000, or a VRT of local GeoTIFFs",
+        allowed="GeoTIFF, COG, JPEG 2000, a VRT of local GeoTIFFs, or Zarr",
         remedy=remedy,
     )
 
@@ -200,7 +210,7 @@ def read_head(path: str, size: int = 4096) -> bytes:
     """
     wanted = "a raster file"
     if os.path.isdir(path):
-        raise RasterError(f"{path}, which is a folder", allowed=wanted, remedy="Name the files in it")
+        raise RasterError(f"{path}, which is a folder", allowed=f"{wanted}, or a Zarr", remedy="Name the files in it")
     if not os.path.exists(path):
         raise RasterError(f"{path}, which does not exist", allowed=wanted, remedy="Check the path")
     if not os.path.isfile(path):

@@ -17,6 +17,7 @@ from geoseg.raster.access import READ_ERRORS, gdal_env, one_line, open_dataset
 from geoseg.raster.info import RasterInfo, key_of, open_source
 from geoseg.raster.keys import QUICK
 from geoseg.raster.validity import read_with_validity, unwritten
+from geoseg.raster.zarr.dataset import ZarrRaster
 from geoseg.window import Window
 
 
@@ -57,6 +58,7 @@ class OpenFile:
                 self._mask = self._stack.enter_context(open_dataset(info.mask_file, "GTiff"))
         self._mosaic = mosaic
         self._covered = np.array(mosaic.covered) if mosaic else None
+        self._files = self._dataset.files(QUICK) if isinstance(self._dataset, ZarrRaster) else [info.path]
         self._stamp = self._stamped()
         try:
             self._check_seal()
@@ -71,16 +73,12 @@ class OpenFile:
             RasterError: it has been, and is not what it was.
         """
         stamp = self._stamped()
-        if stamp not in (None, self._stamp):  # one that is gone is read to its end
+        if stamp not in ([None], self._stamp):  # a file that is gone is read to its end
             self._check_seal()
             self._stamp = stamp
 
-    def _stamped(self) -> tuple[int, ...] | None:
-        try:
-            found = os.stat(self.info.path)
-        except OSError:  # remote, or gone
-            return None
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    def _stamped(self) -> list[tuple[int, ...] | None]:
+        return [_stamp(path) for path in self._files]
 
     def _check_seal(self) -> None:
         if key_of(self.info.path, self._dataset, self._mosaic, self.info.mask_file, most=QUICK) != self.info.seal:
@@ -110,6 +108,14 @@ class OpenFile:
         missing = unwritten(self._dataset, self.info, self.bands, box, pixels)
         missing = np.zeros_like(valid) if missing is None else missing & valid
         return Raw(pixels=pixels, valid=valid & ~missing, missing=missing, unreadable=np.zeros_like(valid))
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except OSError:  # remote, or gone
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _nothing(window: Window, info: RasterInfo, bands: int) -> Raw:

@@ -31,6 +31,7 @@ from geoseg.raster.parts import (
     written_end,
 )
 from geoseg.raster.vrt import Mosaic, read_vrt
+from geoseg.raster.zarr.dataset import ZarrRaster
 
 _ROLES = ("red", "green", "blue", "nir", "rededge", "swir", "pan", "coastal", "gray", "palette", "alpha")
 _SYNONYMS = {
@@ -71,7 +72,7 @@ class RasterInfo:
     seal: str
     """The same of a sample of it, by which a worker knows the file again."""
     driver: str
-    """The one GDAL driver that opens it."""
+    """The one GDAL driver that opens it, or "Zarr"."""
     access: Access
     """What it may reach."""
     mask_file: str | None = None
@@ -96,7 +97,7 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
     """Read a raster's header, or refuse it. No pixel is read, but for a file whose last bytes are all zero.
 
     Args:
-        path: GeoTIFF, COG, JPEG 2000, or a VRT of local GeoTIFFs.
+        path: GeoTIFF, COG, JPEG 2000, a VRT of local GeoTIFFs, or the folder of a Zarr array or group.
         access: limits on what it may reach and how big it may be.
         assume_crs: CRS to take where the raster has none (``EPSG:32645``, WKT, PROJ text).
 
@@ -145,10 +146,17 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
 
 
 def key_of(
-    name: str, dataset: DatasetReader, mosaic: Mosaic | None, mask_file: str | None, *, most: int = THOROUGH
+    name: str,
+    dataset: DatasetReader,
+    mosaic: Mosaic | None,
+    mask_file: str | None,
+    *,
+    most: int = THOROUGH,
 ) -> str:
     """The content key of an open raster: its file, a mosaic's sources and a mask file, of which ``most`` bytes are
     read; the header of a remote one."""
+    if isinstance(dataset, ZarrRaster):
+        return dataset.key(most)
     if is_remote(name):
         text = repr((dataset.name, dataset.profile, dataset.tags()))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -158,6 +166,9 @@ def key_of(
 @contextmanager
 def open_source(name: str, driver: str, access: Access) -> Iterator[tuple[DatasetReader, Mosaic | None]]:
     """The dataset of an admitted path, and the mosaic behind it if it is a VRT; use inside ``gdal_env``."""
+    if driver == "Zarr":
+        yield ZarrRaster(name, access), None
+        return
     mosaic = read_vrt(name, access) if driver == "VRT" else None
     with open_dataset(mosaic.xml if mosaic else name, driver) as dataset:
         yield dataset, mosaic

@@ -13,6 +13,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window as RioWindow
 
 from geoseg.raster.info import RasterInfo
+from geoseg.raster.zarr.dataset import ZarrRaster
 
 
 def read_with_validity(
@@ -46,13 +47,20 @@ def read_with_validity(
 
 
 def unwritten(
-    dataset: DatasetReader, info: RasterInfo, bands: Sequence[int], window: RioWindow, pixels: NDArray[Any]
+    dataset: DatasetReader,
+    info: RasterInfo,
+    bands: Sequence[int],
+    window: RioWindow,
+    pixels: NDArray[Any],
 ) -> NDArray[np.bool_] | None:
-    """``(h, w)`` True for zeros in file blocks that hold nothing, or reserved space; None if there are none.
+    """``(h, w)`` True for zeros in file blocks that hold nothing, or reserved space, and where a chunk of a Zarr is not
+    there; None if there are none.
 
     Only blocks that end in a zero pixel are looked up, so imagery costs nothing; where bands are stored apart, it is
     enough that one of them was never written.
     """
+    if isinstance(dataset, ZarrRaster):
+        return dataset.absent
     if info.driver != "GTiff":
         return None
     (rows, cols), found = info.file_block, None

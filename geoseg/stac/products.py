@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from geoseg.detectors.base import ModelCard
 from geoseg.raster import RasterInfo
+from geoseg.raster.access import is_zarr
 from geoseg.report import Report
 from geoseg.stac.models import model_fields
 from geoseg.stac.place import outline_of, projection_of
@@ -131,7 +132,9 @@ def relative(target: Path | str, folder: Path) -> str:
 
 
 def media_type(path: Path | str) -> str:
-    """By the suffix; of a folder, that of the GeoParquet parts in it."""
+    """By the suffix; of a folder, that of Zarr where it is one, else that of the GeoParquet parts in it."""
+    if is_zarr(str(path)):
+        return "application/vnd+zarr"
     suffix = os.path.splitext(str(path).rstrip("/"))[1].lower()
     return MEDIA_TYPES.get(suffix) or (MEDIA_TYPES[".parquet"] if Path(path).is_dir() else "application/octet-stream")
 

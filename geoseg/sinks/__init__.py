@@ -128,6 +128,8 @@ def check_suffix(path: str | Path) -> Path:
         raise ConfigError(
             f"an output named {target.name!r}",
             allowed="names that end in " + ", ".join(SINKS),
-            remedy="Take .gpkg for QGIS, .parquet for analysis at scale",
+            remedy=f"Web maps are made of one of these: geoseg export FILE -o {target.name}"
+            if target.suffix.lower() == ".pmtiles"
+            else "Take .gpkg for QGIS, .parquet for analysis at scale",
         )
     return target

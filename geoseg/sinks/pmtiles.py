@@ -14,13 +14,14 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pyogrio
 import shapely
 import shapely.affinity
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from geoseg.errors import ConfigError
+from geoseg.errors import ConfigError, SinkError
 from geoseg.paths import expanded
 from geoseg.polygons import polygonal, valid
 from geoseg.sinks import tables
@@ -112,7 +113,7 @@ def _once_around(shape: shapely.Geometry) -> shapely.Geometry:
 
 def _told_apart(table: gpd.GeoDataFrame) -> tuple[gpd.GeoDataFrame, str]:
     """The table, and which of its columns tells rows apart."""
-    if "id" in table and table["id"].notna().all() and table["id"].is_unique:
+    if "id" in table and table["id"].notna().all() and table["id"].astype(str).is_unique:
         return table, "id"
     name = "row"
     while name in table:
@@ -122,7 +123,7 @@ def _told_apart(table: gpd.GeoDataFrame) -> tuple[gpd.GeoDataFrame, str]:
 
 def _write_tiles(table: gpd.GeoDataFrame, draft: Path, name: str, key: str) -> None:
     # Part by part: GDAL goes through all tiles of a shape's bounds, and two parts may lie at both ends of the map.
-    parts = table.explode(ignore_index=True)
+    parts = table.explode()
     low, high, most = _zooms(parts.geometry.to_numpy())
     with naming_the_column(_LAYER, table):
         tables.write_layer(
@@ -147,22 +148,33 @@ def _write_tiles(table: gpd.GeoDataFrame, draft: Path, name: str, key: str) -> N
         )
     found = {zoom: _different(draft, key, zoom) for zoom in range(low, high + 1)}
     whole = max((zoom + 1 for zoom in found if found[zoom] < len(table)), default=low)
-    if whole > high:
-        lost = len(table) - found[high]
+    if lost := len(table) - found[high]:
+        across = pd.Series(_across(parts.geometry.to_numpy()), parts.index).groupby(level=0).max()
+        if lost > int((across < 4 * _step(high)).sum()):  # others cannot have been rounded away
+            raise SinkError(f"{len(table)} rows were written but {found[high]} are read back", remedy="Check the disk")
         _log.warning("%s footprints left out: finer than zoom %s, the highest, shows", lost, high)
-    _log.info("zooms %s to %s%s", low, high, f"; all footprints from zoom {whole} on" if whole <= high else "")
+    _log.info("zooms %s to %s%s", low, high, f"; all footprints from zoom {whole} on" if not lost else "")
 
 
 def _zooms(shapes: NDArray[Any]) -> tuple[int, int, int]:
     """The lowest and the highest zoom, and how many footprints a tile of that one holds at most."""
-    across = 4 * shapely.area(shapes) / shapely.length(shapes)  # of a square its side, of a long strip twice its width
-    steps = 2 * _EDGE_M / _UNITS / across  # across the world's one tile, of zoom 0
+    steps = _step(0) / _across(shapes)
     fine = int(np.clip(np.ceil(np.log2(np.median(steps) * _FINE)), 0, _HIGHEST))
     finest = int(np.clip(np.ceil(np.log2(steps.max() * 2)), fine, min(fine + 2, _HIGHEST)))  # the smallest ones, too
     bounds, room = shapely.bounds(shapes), 2_000 + 16 * len(shapes)
     # Among small ones one that is large lies in very many tiles: then outlines are coarser rather.
     high = next(zoom for zoom in range(finest, -1, -1) if zoom == 0 or _tiles(bounds, zoom)[1].sum() < room)
     return min(max(fine - _LEVELS, 0), high), high, _most_in_a_tile(*_tiles(bounds, high))
+
+
+def _across(shapes: NDArray[Any]) -> NDArray[np.float64]:
+    """``(n,)`` metres: of a square its side, of a long strip twice its width."""
+    return np.asarray(4 * shapely.area(shapes) / shapely.length(shapes), float)
+
+
+def _step(zoom: int) -> float:
+    """Metres of the grid of a tile."""
+    return 2 * _EDGE_M / _UNITS / 2.0**zoom
 
 
 def _tiles(bounds: NDArray[np.float64], zoom: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

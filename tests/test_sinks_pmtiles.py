@@ -177,6 +177,15 @@ def test_columns_of_your_own(tmp_path: Path) -> None:
         write_pmtiles(footprints(2).assign(c=[1j, 2j]), tmp_path / "b.pmtiles")
 
 
+@pytest.mark.filterwarnings("error")
+def test_whole_numbers_that_readers_round_are_no_ids(tmp_path: Path) -> None:
+    """Ids of 19 digits, as of S2 cells: as floats they are all the same."""
+    table = grid(9).assign(id=2**62 + np.arange(9))
+    archive = Archive(write_pmtiles(table, tmp_path / "a.pmtiles"))
+    drawn = archive.table(archive.high).drop_duplicates("row")
+    assert sorted(drawn["id"]) == list(table["id"])
+
+
 def test_invalid_outlines_and_heights_are_drawn(tmp_path: Path) -> None:
     """GDAL cuts what lies across tiles, and leaves out what cannot be cut: a bow tie, for one."""
     x, y = ORIGIN

@@ -9,6 +9,7 @@ import gzip
 import json
 import logging
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,8 @@ def write_pmtiles(footprints: gpd.GeoDataFrame, path: str | Path) -> Path:
     warning: what has no area, lies beyond 85.05 degrees, or is finer than the highest zoom.
 
     Args:
-        footprints: a table of polygons in any CRS. Without a column ``id`` that tells its rows apart they get one,
-            ``row``, counted from 1.
+        footprints: a table of polygons in any CRS. Without a column ``id`` of text that tells its rows apart they
+            get one, ``row``, counted from 1.
         path: ``.pmtiles``. A file that stands there is replaced.
 
     Raises:
@@ -97,7 +98,7 @@ def _on_the_map(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
             raise ConfigError(
                 f"{left_out} footprints, none of which is on the map of the web",
                 allowed="polygons, up to 85.05 degrees north and south",
-                remedy="Take another format, such as .gpkg, for what lies at the poles",
+                remedy="Take another format, such as .gpkg",
             )
         _log.warning("%s footprints left out: no polygons, or beyond 85.05 degrees, where web maps end", left_out)
     return moved.set_geometry(gpd.GeoSeries(shapes, moved.index, moved.crs))[seen].reset_index(drop=True)
@@ -112,8 +113,8 @@ def _once_around(shape: shapely.Geometry) -> shapely.Geometry:
 
 
 def _told_apart(table: gpd.GeoDataFrame) -> tuple[gpd.GeoDataFrame, str]:
-    """The table, and which of its columns tells rows apart."""
-    if "id" in table and table["id"].notna().all() and table["id"].astype(str).is_unique:
+    """The table, and which of its columns tells rows apart: text, as readers round whole numbers beyond 2^53."""
+    if "id" in table and table["id"].map(lambda value: isinstance(value, str)).all() and table["id"].is_unique:
         return table, "id"
     name = "row"
     while name in table:
@@ -196,7 +197,9 @@ def _most_in_a_tile(first: NDArray[np.int64], count: NDArray[np.int64], wide: ND
 
 def _different(path: Path, key: str, zoom: int) -> int:
     """Rows that a reader finds at a zoom, each counted once in however many tiles it lies."""
-    _, _, _, (values,) = pyogrio.raw.read(path, columns=[key], read_geometry=False, ZOOM_LEVEL=zoom)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of other columns, with whole numbers beyond 2^53
+        _, _, _, (values,) = pyogrio.raw.read(path, columns=[key], read_geometry=False, ZOOM_LEVEL=zoom)
     return len(np.unique(values))
 
 

@@ -138,7 +138,12 @@ def reprojected(table: geopandas.GeoDataFrame, crs: CRS) -> geopandas.GeoDataFra
     west, _, east, _ = moved.geometry.bounds.to_numpy().T
     geod = crs.get_geod()
     radius = geod.a / crs.axis_info[0].unit_conversion_factor if geod else np.inf
-    wide = np.flatnonzero(east - west > (turn(crs) / 2 or radius))
+    around = east - west > (turn(crs) / 2 or radius)
+    if whole := turn(CRS(table.crs)):  # longitudes from 10 to 350 may come out as those of -10 to 10
+        parts, owner = shapely.get_parts(table.geometry.to_numpy(), return_index=True)
+        first, _, last, _ = shapely.bounds(parts).T
+        around[owner[last - first > whole / 2]] = True
+    wide = np.flatnonzero(around)
     shapes = moved.geometry.to_numpy().copy()
     for i in wide:
         shapes[i] = cut(table.geometry.iloc[i], CRS(table.crs), crs) or shapes[i]

@@ -118,6 +118,19 @@ def test_a_killed_process_leaves_the_old_output_and_its_leftover_goes(tmp_path: 
     assert sorted(os.listdir(tmp_path)) == ["other.gpkg", "out.gpkg"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("mask", [0o002, 0o027])
+def test_files_are_for_whom_the_umask_says(tmp_path: Path, mask: int) -> None:
+    """SQLite lets no group write, whatever the umask: in a folder of several people nobody else could correct."""
+    before = os.umask(mask)
+    try:
+        for suffix in SINKS:
+            path = write(footprints(2), tmp_path / f"out{suffix}")
+            assert path.stat().st_mode & 0o777 == 0o666 & ~mask, suffix
+    finally:
+        os.umask(before)
+
+
 def test_an_error_of_the_caller_passes_and_nothing_changes(tmp_path: Path) -> None:
     target = tmp_path / "out.gpkg"
     target.write_text("old")

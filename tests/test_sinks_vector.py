@@ -20,7 +20,7 @@ from pyproj import Geod
 from sink_tables import ORIGIN, RUN, UTM, footprints, gaps
 
 from geoseg.errors import ConfigError, SinkError
-from geoseg.sinks import SINKS, check_suffix, write, write_stream, written_run
+from geoseg.sinks import SINKS, check_output, check_suffix, write, write_stream, written_run
 
 
 @pytest.mark.parametrize("suffix", list(SINKS))
@@ -42,6 +42,11 @@ def test_another_suffix_is_refused(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(ConfigError, match=r"\.gpkg, \.parquet, \.fgb, \.geojson"):
         write(footprints(1), tmp_path / f"out{suffix}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_a_dot_in_its_name_is_told_of(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="or without a dot, a folder"):
+        check_output(tmp_path / "towns_v1.2")
 
 
 def test_suffix_ignores_case_and_tables_are_checked(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from itertools import product
 from pathlib import Path
@@ -251,6 +252,15 @@ def test_polygons_of_polar_maps_are_cut_at_180_degrees(crs: int, away: float) ->
         assert told == pytest.approx(measure(np.array([shape]), polar)["area_m2"][0], rel=2e-3)
         if shape is not wide and away > 1000:
             assert all(part.bounds[2] - part.bounds[0] < 2 for part in shapely.get_parts(found.iloc[0]))
+
+
+@pytest.mark.parametrize(("west", "east"), [(0, 360), (10, 350), (-170, 170), (-180, 180), (-5, 185)])
+def test_what_is_wider_than_half_the_earth_is_no_narrow_strip(west: float, east: float) -> None:
+    """A raster from 0 to 360 degrees has gaps that go round: their ends are each other's neighbours."""
+    table = gpd.GeoDataFrame(geometry=[shapely.box(west, -60, east, 60)], crs=4326)
+    [found] = reprojected(table, CRS(3857)).geometry
+    height = 2 * 8_399_737.89
+    assert found.is_valid and found.area == pytest.approx(math.radians(east - west) * 6_378_137 * height, rel=1e-6)
 
 
 def test_polygons_that_were_cut_stay_so() -> None:

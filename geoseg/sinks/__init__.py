@@ -110,15 +110,19 @@ def check_output(path: str | Path, *, force: bool = False) -> Path:
         if not target.exists():
             check_place(target)
         return target
-    target = check_suffix(target)
+    target = check_suffix(target, folders=True)
     check_place(target)
     if target.suffix.lower() == ".gpkg":
         check_replaceable(target, force=force)
     return target
 
 
-def check_suffix(path: str | Path) -> Path:
+def check_suffix(path: str | Path, *, folders: bool = False) -> Path:
     """The path of an output, once its suffix is known to name a format.
+
+    Args:
+        path: a file's.
+        folders: whether a folder would do as well, as the message says then.
 
     Raises:
         ConfigError: another suffix.
@@ -127,7 +131,9 @@ def check_suffix(path: str | Path) -> Path:
     if target.suffix.lower() not in SINKS:
         raise ConfigError(
             f"an output named {target.name!r}",
-            allowed="names that end in " + ", ".join(SINKS),
-            remedy="Take .gpkg for QGIS, .parquet for analysis at scale",
+            allowed="names that end in " + ", ".join(SINKS) + (", or without a dot, a folder" if folders else ""),
+            remedy=f"Web maps are made of one of these: geoseg export FILE -o {target.name}"
+            if target.suffix.lower() == ".pmtiles"
+            else "Take .gpkg for QGIS, .parquet for analysis at scale",
         )
     return target

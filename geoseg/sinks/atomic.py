@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import signal
+import stat
 import tempfile
 import threading
 import time
@@ -80,9 +81,13 @@ def replacing(
         _remove_leftovers(target, _LEFTOVER_S)
         folder = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
         drafts = [folder / f"{i}{final.suffix.lower()}" for i, final in enumerate(finals)]
+        (folder / "mode").touch()
+        mode = stat.S_IMODE((folder / "mode").stat().st_mode)
         with _gdal_readable(drafts) as shown:
             yield shown
         for draft in drafts:
+            with suppress(OSError):  # not every file system has modes
+                os.chmod(draft, mode)  # as the umask has it: SQLite never lets a group write
             flush(draft)
         with signals_held():
             make_way()

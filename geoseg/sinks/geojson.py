@@ -11,11 +11,9 @@ import numpy as np
 import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS, Transformer
-from pyproj.exceptions import ProjError
+from pyproj import CRS
 
 from geoseg.bends import bending
-from geoseg.errors import ConfigError
 from geoseg.sinks import tables
 from geoseg.sinks.output import Output, write_with_siblings
 from geoseg.turns import first_turn, turn
@@ -34,27 +32,10 @@ def write(output: Output) -> None:
         ConfigError: the table has no CRS or one that does not lead to WGS 84, or a column that the format cannot hold.
         SinkError: it cannot be written, or not every shape.
     """
-    _check_crs(output.footprints.crs)
+    tables.check_crs(output.footprints.crs, "GeoJSON")
     if output.gaps is not None:
-        _check_crs(output.gaps.crs)
+        tables.check_crs(output.gaps.crs, "GeoJSON")
     write_with_siblings(_write_layer, output)
-
-
-def _check_crs(crs: Any) -> None:
-    if crs is None:
-        raise ConfigError(
-            "a table without a CRS for GeoJSON",
-            allowed="tables with a CRS, which are turned into longitude and latitude",
-            remedy="Set it with footprints.set_crs(...)",
-        )
-    try:
-        Transformer.from_crs(crs, LONLAT)
-    except ProjError as error:
-        raise ConfigError(
-            f"a table in {crs.name} for GeoJSON, from which nothing leads to {LONLAT.name}",
-            allowed="a CRS that is tied to the earth's ellipsoid",
-            remedy="Take another format, such as .gpkg, or set the true CRS",
-        ) from error
 
 
 def _write_layer(draft: Path, layer: str, table: tables.Table) -> None:

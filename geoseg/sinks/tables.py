@@ -16,12 +16,13 @@ import pyarrow.compute as pc
 import pyogrio
 import shapely
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, GeometryError
-from pyproj import CRS
+from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError as ProjCRSError
+from pyproj.exceptions import ProjError
 
 from geoseg.errors import ConfigError, SinkError
 from geoseg.sinks.atomic import printable
-from geoseg.vectors import reprojected
+from geoseg.vectors import LONLAT, reprojected
 
 GDAL_ERRORS: tuple[type[Exception], ...] = (
     DataSourceError,
@@ -135,6 +136,28 @@ def shape_count(table: Table) -> int:
     if not isinstance(table, gpd.GeoDataFrame):
         return len(table)
     return int((~(table.geometry.is_empty | table.geometry.isna())).sum())
+
+
+def check_crs(crs: Any, what: str) -> None:
+    """Refuse a table of which nothing leads to longitude and latitude on WGS 84.
+
+    Raises:
+        ConfigError: it has no CRS, or one of another planet or of no place at all.
+    """
+    if crs is None:
+        raise ConfigError(
+            f"a table without a CRS for {what}",
+            allowed="tables with a CRS, which are turned into longitude and latitude",
+            remedy="Set it with footprints.set_crs(...)",
+        )
+    try:
+        Transformer.from_crs(crs, LONLAT)
+    except ProjError as error:
+        raise ConfigError(
+            f"a table in {crs.name} for {what}, from which nothing leads to {LONLAT.name}",
+            allowed="a CRS that is tied to the earth's ellipsoid",
+            remedy="Take another format, such as .gpkg, or set the true CRS",
+        ) from error
 
 
 def write_layer(table: Table, path: Path, *, multi: bool, **options: Any) -> None:

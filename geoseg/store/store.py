@@ -198,9 +198,13 @@ class Store:
             raise self._unwritten(error) from error
 
     def _something_else(self, why: str) -> StoreError:
+        what = f"{self.path}, which is no store of predictions that can be used: {why}"
+        allowed = "a store that this version of geoseg wrote"
+        if not self.key:  # to be read, whatever it is of
+            return StoreError(what, allowed=allowed, remedy="Name the folder that a run kept them in")
         return StoreError(
-            f"{self.path}, which is no store of predictions that can be used: {why}",
-            allowed="a store that this version of geoseg wrote, or a new or empty folder",
+            what,
+            allowed=f"{allowed}, or a new or empty folder",
             remedy="Name another folder, or remove this one if it is but a damaged store",
         )
 

@@ -39,6 +39,9 @@ _ALLOWED = "a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet file, or 
 PARTS, RUN_FILE = "part-*.parquet", "_run.json"
 """Files of a dataset: its rows, and the note of its run, which tells it from any other folder."""
 _SHAPEFILE = (".shp", ".shx", ".dbf", ".prj", ".cpg")
+_ALL_ROWS = {"use_arrow": True}
+"""Of a GeoPackage, as a stream: else pyogrio reads as many rows as the file notes, and that is too few where two
+programs have added to it at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -186,7 +189,7 @@ def read_table(path: str | Path, kind: str = "vector", *, forms: Sequence[str] =
         return _opened(geopandas.read_parquet, path, what)
     driver = _driver(head)
     if driver:
-        options = {"layer": _layer(path, what, forms)} if driver == "GPKG" else {}
+        options = {"layer": _layer(path, what, forms), **_ALL_ROWS} if driver == "GPKG" else {}
         return _opened(geopandas.read_file, path, what, **options)
     found = "an empty file" if not head else "XML" if head.lstrip().startswith(b"<") else "of another kind"
     raise ConfigError(f"{what}, which is {found}", allowed=_ALLOWED, remedy="Convert it, e.g. ogr2ogr new.gpkg <it>")
@@ -201,7 +204,7 @@ def read_layer(path: str | Path, layer: str, kind: str = "vector") -> geopandas.
     what, path = _what(path, kind), _absolute(path)
     if _driver(_head(path, what)) != "GPKG" or not any(name == layer and form for name, form in _layers(path, what)):
         return None
-    return _opened(geopandas.read_file, path, what, layer=layer)
+    return _opened(geopandas.read_file, path, what, layer=layer, **_ALL_ROWS)
 
 
 def read_gaps(path: str | Path) -> geopandas.GeoDataFrame | None:

@@ -243,6 +243,18 @@ def test_same_arguments_same_bytes(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", list(SINKS))
+def test_true_and_false_stay_that_where_tables_were_put_together(tmp_path: Path, suffix: str) -> None:
+    """pandas makes a column of objects of them where one of the tables has no such column."""
+    own = gpd.GeoDataFrame({"id": ["own"]}, geometry=[shapely.box(*ORIGIN, ORIGIN[0] + 9, ORIGIN[1] + 9)], crs=UTM)
+    table = pd.concat([footprints(4).assign(cut_by_edge=[True, False, False, True]), own], ignore_index=True)
+    assert table.cut_by_edge.dtype == object
+    path = write(table, tmp_path / f"out{suffix}")
+    back = gpd.read_parquet(path) if suffix == ".parquet" else gpd.read_file(path, layer=0)
+    told = back.set_index("id").cut_by_edge.dropna()
+    assert told.astype(float).sum() == 2 and "own" not in told
+
+
+@pytest.mark.parametrize("suffix", list(SINKS))
 def test_a_column_that_cannot_be_held_is_named(tmp_path: Path, suffix: str) -> None:
     path = write(footprints(3), tmp_path / f"out{suffix}")
     before = path.read_bytes()
@@ -255,6 +267,8 @@ def test_a_column_that_cannot_be_held_is_named(tmp_path: Path, suffix: str) -> N
     twice = footprints(3)[["id", "id", "geometry"]]
     with pytest.raises(ConfigError, match="two columns named 'id'"):
         write(twice, path)
+    with pytest.raises(ConfigError, match="two columns named 'score'"):
+        write(footprints(3).rename_axis("score"), path)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [path.name]
 
 

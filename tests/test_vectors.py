@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sqlite3
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 
@@ -147,6 +149,18 @@ def test_a_layer_of_collections_may_hold_polygons(tmp_path: Path) -> None:
     plots.set_geometry(collections, crs=plots.crs).to_file(tmp_path / "a.gpkg", geometry_type="GeometryCollection")
     found = read_table(tmp_path / "a.gpkg")
     assert shapely.area(found.geometry.to_numpy()).tolist() == plots.area.tolist()
+
+
+@pytest.mark.parametrize("noted", [0, 1, 5])
+def test_a_geopackage_that_notes_another_number_of_rows_is_read_whole(tmp_path: Path, noted: int) -> None:
+    """As two programs leave it that add rows at once."""
+    path = tmp_path / "a.gpkg"
+    known().to_file(path, layer="plots")
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("update gpkg_ogr_contents set feature_count = ?", (noted,))
+    layer = read_layer(path, "plots")
+    assert layer is not None
+    assert read_table(path).label.tolist() == layer.label.tolist() == ["ship", "pier"]
 
 
 def test_a_table_without_shapes_is_no_layer(tmp_path: Path) -> None:

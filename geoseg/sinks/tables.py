@@ -78,18 +78,22 @@ BATCH = 1024
 
 def flat(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """The table with a plain index and text for names; an index with a name becomes a column, as when geopandas writes.
+    True, false and nulls in one column are that in every format: pandas makes objects of them where tables are put
+    together, and GDAL text of those.
 
     Raises:
         ConfigError: two columns of the same name.
     """
     named = any(name is not None for name in table.index.names)
-    plain = table.reset_index() if named else table.reset_index(drop=True)
+    plain = table.reset_index(allow_duplicates=True) if named else table.reset_index(drop=True)
     if not all(isinstance(name, str) for name in plain.columns):  # pivot tables and the like count theirs
         plain = plain.rename(columns=str).set_geometry(str(plain.geometry.name))
     if not plain.columns.is_unique:
         twice = str(plain.columns[plain.columns.duplicated()][0])
         raise ConfigError(f"a table with two columns named {twice!r}", allowed="columns of different names")
-    return plain
+    objects = [name for name, kind in plain.dtypes.items() if pd.api.types.is_object_dtype(kind)]
+    yes_or_no = [name for name in objects if pd.api.types.infer_dtype(plain[name]) == "boolean"]
+    return plain.astype(dict.fromkeys(yes_or_no, "boolean"))
 
 
 def attributes(table: Table) -> list[str]:

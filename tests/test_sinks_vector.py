@@ -323,6 +323,22 @@ def test_heights_and_rows_without_a_shape_are_kept(tmp_path: Path, suffix: str, 
             assert shapely.equals(found.geometry.to_numpy()[shown], shapes[shown]).all()
 
 
+@pytest.mark.parametrize("suffix", list(SINKS))
+@pytest.mark.parametrize(
+    ("wkt", "said"),
+    [
+        ("POLYGON M ((0 0 5, 4 0 5, 4 3 5, 0 0 5))", r"row 1 .*measures \(M\)"),
+        ("POLYGON ((0 0, inf 0, 4 3, 0 0))", "row 1 .*infinity"),
+        ("POLYGON ((0 0, 4 nan, 4 3, 0 0))", "row 1 .*NaN"),
+    ],
+)
+def test_shapes_that_no_format_holds_are_refused_by_row(tmp_path: Path, suffix: str, wkt: str, said: str) -> None:
+    table = gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 2, 1), shapely.from_wkt(wkt)], crs=UTM)
+    with pytest.raises(ConfigError, match=said):
+        write(table, tmp_path / f"out{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_flatgeobuf_refuses_some_heights(tmp_path: Path) -> None:
     boxes = shapely.box([0, 2], 0, [1, 3], 1)
     boxes[1] = shapely.force_3d(boxes[1], 7.5)

@@ -160,7 +160,7 @@ def _check_folder(target: Path) -> None:
 def write_failed(target: Path, error: BaseException) -> SinkError:
     """The SinkError for what a library raised while writing ``target``."""
     number = error.errno if isinstance(error, OSError) else None
-    if number is None and ("full" in str(error).lower() or _full(target.parent)):
+    if number is None and ("is full" in str(error).lower() or _full(target.parent)):
         number = errno.ENOSPC  # SQLite says "database or disk is full", GDAL often nothing of the kind
     said = printable(error)
     if len(said) > _LONG:  # GDAL repeats all the SQL that SQLite did not take, and says why at its end

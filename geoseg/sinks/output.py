@@ -38,9 +38,11 @@ class Output:
         """Name -> table, ready to be written: a plain index, one CRS.
 
         Raises:
-            ConfigError: two columns of the same name.
+            ConfigError: two columns of the same name, or shapes that no format holds.
         """
         whole = isinstance(self.footprints, gpd.GeoDataFrame)
+        if whole:
+            tables.check_coordinates(self.footprints)
         found: dict[str, tables.Table] = {"footprints": tables.flat(self.footprints) if whole else self.footprints}
         if self.gaps is not None:
             found["gaps"] = tables.flat(tables.same_crs(self.gaps, self.footprints))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -140,6 +141,25 @@ def shape_count(table: Table) -> int:
     if not isinstance(table, gpd.GeoDataFrame):
         return len(table)
     return int((~(table.geometry.is_empty | table.geometry.isna())).sum())
+
+
+def check_coordinates(table: gpd.GeoDataFrame) -> None:
+    """Refuse shapes that a layer cannot hold, or that no program would find in it again.
+
+    Raises:
+        ConfigError: coordinates with NaN or infinity, or measures (M).
+    """
+    shapes = table.geometry.to_numpy()
+    xy, owner = shapely.get_coordinates(shapes, return_index=True)
+    odd = owner[~np.isfinite(xy).all(axis=1)]
+    if len(odd) or shapely.has_m(shapes).any():
+        row = odd[0] if len(odd) else np.argmax(shapely.has_m(shapes))
+        what = "NaN or infinity among its coordinates" if len(odd) else "measures (M)"
+        raise ConfigError(
+            f"a table whose row {row} is a shape with {what}",
+            allowed="finite x and y, and z if there is one",
+            remedy="Leave such rows out, or make the shapes anew" if len(odd) else "Drop them with shapely.force_2d",
+        )
 
 
 def check_crs(crs: Any, what: str) -> None:

@@ -68,7 +68,8 @@ def said(problem: ErrorDetails) -> str:
     if problem["type"] == "union_tag_not_found":
         return f"a table with a key {problem['ctx']['discriminator']}"
     if problem["type"] == "union_tag_invalid":
-        return f"tables whose {problem['ctx']['discriminator']} is one of {problem['ctx']['expected_tags']}"
+        given = problem["ctx"]
+        return f"tables whose {given['discriminator']} is one of {given['expected_tags']}, not {given['tag']!r:.80}"
     return problem["msg"].removeprefix("Value error, ")
 
 

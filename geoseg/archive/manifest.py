@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -68,13 +68,16 @@ class Manifest:
             try:
                 _check(db, path, create=create)
                 if create:
-                    # The journal's blocks are kept, so that on a full disk the run can still say how it ended.
+                    # The journal's blocks are kept till the end, so that on a full disk the run can still say how it ended.
                     db.execute("PRAGMA journal_mode = PERSIST")
                     db.execute(f"PRAGMA journal_size_limit = {_JOURNAL}")
                 else:
                     db.execute("PRAGMA query_only = ON")
                 yield cls(folder, db)
             finally:
+                if create:
+                    with suppress(sqlite3.Error):  # somebody reads just now: it stays until the next run
+                        db.execute("PRAGMA journal_mode = DELETE")
                 db.close()
         except sqlite3.DatabaseError as error:
             broken = (

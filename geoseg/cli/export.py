@@ -54,9 +54,9 @@ def export(
             )
         typer.echo(_export_map(footprints, output))
         return
-    if raster is None:
+    if raster is None or output.suffix.lower() != ".json":
         raise ConfigError(
-            f"an export to {output.name} without --raster",
+            f"an export to {output.name}" + (" without --raster" if raster is None else ""),
             allowed=f"COCO (.json) with the raster in whose pixels it is; a map ({_MAP}) without",
         )
     typer.echo(_export_coco(footprints, output, raster, masks or Masks.polygon, assume_crs))
@@ -67,7 +67,16 @@ def _export_map(footprints: Path, output: Path) -> Path:
     from geoseg.sinks.pmtiles import write_pmtiles
     from geoseg.vectors import read_table
 
-    return write_pmtiles(reviewed(read_table(footprints, "footprints")), output)
+    table = reviewed(read_table(footprints, "footprints"))
+    if table.crs is None:
+        raise ConfigError(
+            f"{footprints} without a CRS",
+            allowed="a CRS",
+            remedy=f"Set it: ogr2ogr -a_srs EPSG:... new.gpkg {footprints}",
+        )
+    if table.empty:
+        log.warning("%s holds no footprints: the map has no tiles", footprints)
+    return write_pmtiles(table, output)
 
 
 def _export_coco(footprints: Path, output: Path, raster: str, masks: Masks, assume_crs: str | None) -> Path:

@@ -79,7 +79,8 @@ def configured(options: argparse.Namespace) -> geoseg.RunConfig:
 def patterns(folder: Path) -> list[str]:
     """One for each way in which the suffix of a raster is written in a folder; one that finds nothing where there is
     none, so that a folder that is empty, or not there, is told as such."""
-    files = [path for path in folder.iterdir() if path.is_file() or path.suffix == ".zarr"] if folder.is_dir() else []
+    inside = list(folder.iterdir()) if folder.is_dir() else []
+    files = [path for path in inside if path.is_file() or path.suffix.lower() == ".zarr"]  # which is a folder
     found = sorted({path.suffix for path in files if path.suffix.lower() in SUFFIXES})
     if files and not found:
         logging.warning("none of the %d files in %s has the name of a raster: %s", len(files), folder, SUFFIXES)

@@ -147,7 +147,8 @@ def features(tile: bytes, z: int, x: int, y: int) -> Iterator[tuple[dict[str, An
 
 def polygons(commands: list[int], corner: Any, step: float) -> Any:
     """Rings: what turns clockwise on the screen begins a polygon, the others are its holes."""
-    at, rings, numbers = np.zeros(2), [], iter(commands)
+    right = down = 0
+    rings, numbers = [], iter(commands)
     for command in numbers:
         count = command >> 3
         if command & 7 == 7:
@@ -155,8 +156,8 @@ def polygons(commands: list[int], corner: Any, step: float) -> Any:
         if command & 7 == 1:
             rings.append([])
         for _ in range(count):
-            at = at + np.array((zigzag(next(numbers)), zigzag(next(numbers))))
-            rings[-1].append(corner + at * [step, -step])
+            right, down = right + zigzag(next(numbers)), down + zigzag(next(numbers))
+            rings[-1].append((corner[0] + right * step, corner[1] - down * step))
     shells: list[list[Any]] = []
     for ring in rings:
         if shapely.is_ccw(shapely.linearrings(ring)):  # y upwards here, so: clockwise there is outside

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import zarr
 from conftest import ROOT
 from rasters import texture, write
+from zarrs import write_zarr
 
 SHIPS = ROOT / "pipelines" / "ships.py"
 
@@ -54,10 +56,12 @@ def test_suffixes_in_capitals_are_rasters_and_a_folder_without_any_is_told(tmp_p
     assert none.returncode == 0 and "none of the 1 files" in none.stderr, none.stderr
     for number, name in enumerate(("A.TIF", "b.tif", "c.Tiff")):
         write(rasters / name, texture(3, 40 + number, 50), photometric="rgb")
+    put = write_zarr(rasters / "D.ZARR", texture(3, 45, 50))
+    zarr.open_array(put / "image").attrs["long_name"] = ["red", "green", "blue"]
     done = flow(rasters, outputs, "--model", weights)
-    assert done.returncode == 0 and " 3 done (0 unchanged)" in done.stderr, done.stderr
+    assert done.returncode == 0 and " 4 done (0 unchanged)" in done.stderr, done.stderr
     assert "none of" not in done.stderr and "no file matches" not in done.stderr
-    assert " 3 done (3 unchanged)" in flow(rasters, outputs, "--model", weights).stderr
+    assert " 4 done (4 unchanged)" in flow(rasters, outputs, "--model", weights).stderr
 
 
 @pytest.mark.parametrize(("error", "code"), [("ImportError('no libsqlite3.so')", 4), ("ValueError('a fault')", 70)])

@@ -405,6 +405,8 @@ def test_codecs_and_types_that_are_not_read(tmp_path: Path) -> None:
         {"attributes": {"proj:projjson": {"type": "?"}}},
         {"attributes": {"spatial:transform": [1, 2]}},
         {"attributes": {"spatial:transform": ["a"] * 6}},
+        {"attributes": {"spatial:transform": [0.5, 0, 0, 0.5, 0, 0]}},
+        {"attributes": {"spatial:transform": [float("nan")] * 6}},
         {"attributes": {"_CRS": 5}},
         {"attributes": []},
         {"storage_transformers": [{"name": "indirection"}]},
@@ -562,13 +564,16 @@ def test_a_raster_that_changes_while_it_is_read(tmp_path: Path, change: str) -> 
 
 @pytest.mark.parametrize("chunk", [(3, 16, 32), (1, 16, 32), (3, 50, 90)])
 def test_each_chunk_is_decoded_about_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: Any) -> None:
-    path = write_zarr(tmp_path / "a.zarr", texture(3, HEIGHT, WIDTH), chunks=chunk)
+    # NaN, which is like no other NaN, is what most floats have where there is nothing.
+    pixels = texture(3, HEIGHT, WIDTH, "float32")
+    path = write_zarr(tmp_path / "a.zarr", pixels, chunks=chunk, nodata=np.nan, fill_value=np.nan)
     source, decoded = source_for(open_raster(path), RAW), []
     plain = chunks.Chunks._unpacked
     monkeypatch.setattr(chunks.Chunks, "_unpacked", lambda *args: [decoded.append(1), plain(*args)][1])
-    with Reader(source) as reader:
-        for block in Tiling(core=16, halo=8, block=2).plan(source.grid.window).blocks():
-            reader.read(block.tiles)
+    for _ in range(2):  # as each thread opens it for itself
+        with Reader(source) as reader:
+            for block in Tiling(core=16, halo=8, block=2).plan(source.grid.window).blocks():
+                reader.read(block.tiles)
     grid = [-(-size // part) for size, part in zip((3, HEIGHT, WIDTH), chunk, strict=True)]
     assert len(decoded) == np.prod(grid)
 
@@ -643,8 +648,12 @@ def test_an_archive_of_zarrs(tmp_path: Path) -> None:
 
 def test_the_commands(tmp_path: Path, weights: Path) -> None:
     path = write_zarr(tmp_path / "ä b.zarr", texture(3, HEIGHT, WIDTH))
-    done = cli("extract", path, "-m", weights, "-o", tmp_path / "a.gpkg", "--bands", "red=1,green=2,blue=3")
+    bands, store = ("--bands", "red=1,green=2,blue=3"), tmp_path / "run.store"
+    done = cli("extract", path, "-m", weights, "-o", tmp_path / "a.gpkg", *bands, "--store", store)
     assert done.exit_code == 0, done.output
+    assert "predictions that geoseg kept" in refusal(store)
+    itself = cli("extract", path, "-m", weights, "-o", tmp_path / "b.gpkg", *bands, "--store", path)
+    assert itself.exit_code == 2 and "named twice" in itself.output
     assert cli("plan", path / "image", "-m", weights, "-o", tmp_path / "plan.gpkg").exit_code == 0
     refused = cli("extract", tmp_path / "ä b.zarr/x", "-m", weights, "-o", tmp_path / "b.gpkg")
     assert refused.exit_code == 2 and "the dimensions 'x'" in " ".join(refused.output.split())

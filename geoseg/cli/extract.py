@@ -101,7 +101,7 @@ def extract(
         "engine": {"scheduler": scheduler, "workers": workers, "processes": processes},
     }
     output, report = expanded(output), expanded(report) if report else None
-    distinct([output, report], [raster, model_file(model), aoi, config, store])
+    distinct([output, report, store], [raster, model_file(model), aoi, config])
     settings = settings_with(config, overrides)
     from geoseg.detectors import weights_path
     from geoseg.job import Job, opened

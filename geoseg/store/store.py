@@ -205,7 +205,7 @@ class Store:
         return StoreError(
             what,
             allowed=f"{allowed}, or a new or empty folder",
-            remedy="Name another folder, or remove this one if it is but a damaged store",
+            remedy="Name another folder",
         )
 
     def _unread(self, error: Exception) -> StoreError:

@@ -32,6 +32,8 @@ class Chunks:
     def __init__(self, folder: Folder, path: str, layout: Layout, axes: Sequence[int | None]) -> None:
         self._folder, self._path, self._layout, self._axes = folder, path, layout, tuple(axes)
         self.shape, self.chunk = self._of(layout.shape), self._of(layout.chunk)
+        # All that a decoded chunk depends on besides its file; not the fill value: a NaN is like no other NaN.
+        self._as = layout.chunk, layout.dtype, layout.packing, self._axes
 
     def _of(self, sizes: Sequence[int]) -> tuple[int, ...]:
         return tuple(1 if axis is None else sizes[axis] for axis in self._axes)
@@ -73,7 +75,7 @@ class Chunks:
             found = self._folder.find(path)
             if found is None:
                 return None
-            key = (self._layout, self._axes, found[0], found[1].st_ino, found[1].st_size, found[1].st_mtime_ns)
+            key = (self._as, found[0], found[1].st_ino, found[1].st_size, found[1].st_mtime_ns)
             chunk = _cache.get(key)
             if chunk is None:
                 with open(found[0], "rb") as file:

@@ -140,6 +140,12 @@ class ZarrRaster:
         node = metadata(self._folder, path)
         if node is None or node.get("node_type") == "array":
             return path, node or {"attributes": {}}
+        if "geoseg_store" in node["attributes"]:
+            raise RasterError(
+                f"{path}, which holds predictions that geoseg kept (--store)",
+                allowed="imagery",
+                remedy="Name the raster that they are of; `geoseg vectorize` makes footprints of them without it",
+            )
         inner = list(children(self._folder, path))
         images = [
             (name, each) for name, each in inner if not _axes(each, {**node["attributes"], **each["attributes"]})[1]

@@ -71,8 +71,10 @@ def transform_of(name: str, stated: Affine | None, centres: tuple[NDArray[Any], 
     """From pixels, corners first, to the ground: as stated, else by the centres of columns (x) and rows (y).
 
     Raises:
-        RasterError: nothing is said, or one says otherwise than the other.
+        RasterError: nothing is said, what is said lays all pixels on a line, or one says otherwise than the other.
     """
+    if stated is not None and not 0 < abs(stated.determinant) < np.inf:
+        raise not_placed(f"{name}, whose geotransform {tuple(stated)[:6]} leaves its pixels no area")
     if centres is not None:
         x, y = centres
         if stated is not None:

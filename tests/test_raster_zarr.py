@@ -116,7 +116,7 @@ def test_bands_in_chunks_of_any_size(tmp_path: Path, chunk: tuple[int, int, int]
         (3, ZstdCodec(checksum=True)),
         (3, BloscCodec(cname="zstd")),
     ],
-    ids=str,
+    ids=lambda given: "-".join(map(str, given.values())) if isinstance(given, dict) else type(given).__name__,
 )
 @pytest.mark.parametrize("separator", [".", "/"])
 def test_what_packs_chunks_and_how_they_are_called(
@@ -312,9 +312,17 @@ def test_of_several_arrays_none_is_guessed(tmp_path: Path) -> None:
     said = refusal(path)
     assert "2 arrays of imagery" in said and "image, second" in said and f"{path}/image" in said
     assert (open_raster(path / "image").bands, open_raster(f"{path}/second/").bands) == (1, 2)
-    assert "no array of imagery: it is empty" in refusal(Path(zarr.create_group(tmp_path / "e.zarr").store.root))
+    assert "no array of imagery: it holds none" in refusal(Path(zarr.create_group(tmp_path / "e.zarr").store.root))
     zarr.create_group(tmp_path / "n.zarr").create_group("measurements")
-    assert "n.zarr/measurements" in refusal(tmp_path / "n.zarr")
+    assert all(part in refusal(tmp_path / "n.zarr") for part in (": measurements.", f"{tmp_path}/n.zarr/NAME"))
+
+
+def test_of_a_group_without_imagery_it_is_told_what_is_wrong_with_what_comes_near(tmp_path: Path) -> None:
+    group = zarr.create_group(tmp_path / "t.zarr")
+    add(group, "image", texture(2, HEIGHT, WIDTH), ("time", "y", "x"))
+    add(group, "x", np.arange(float(WIDTH)), ("x",))
+    said = refusal(tmp_path / "t.zarr")
+    assert "no array of imagery: image (2 places along its dimension 'time')." in said and "isel(time=0)" in said
 
 
 @pytest.mark.parametrize(

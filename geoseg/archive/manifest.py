@@ -68,7 +68,7 @@ class Manifest:
             try:
                 _check(db, path, create=create)
                 if create:
-                    # The journal's blocks are kept till the end, so that on a full disk the run can still say how it ended.
+                    # Till the end the journal's blocks are kept: on a full disk the run can still say how it went.
                     db.execute("PRAGMA journal_mode = PERSIST")
                     db.execute(f"PRAGMA journal_size_limit = {_JOURNAL}")
                 else:

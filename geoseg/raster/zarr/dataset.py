@@ -6,7 +6,8 @@ import hashlib
 import os
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,8 @@ class ZarrRaster:
             raise RasterError(
                 f"{self.name}, a Zarr array with {wrong}",
                 allowed=_ALLOWED,
-                remedy="Name its dimensions, or write the image that you mean to an array of its own",
+                remedy="Name its dimensions (zarr: dimension_names); of several dates write one to an array of its own "
+                "(xarray: isel(time=0))",
             )
         stored = layout(self.name, node, access)
         self._chunks = Chunks(self._folder, self.name, stored, axes)
@@ -146,19 +148,26 @@ class ZarrRaster:
                 allowed="imagery",
                 remedy="Name the raster that they are of; `geoseg vectorize` makes footprints of them without it",
             )
-        inner = list(children(self._folder, path))
-        images = [
-            (name, each) for name, each in inner if not _axes(each, {**node["attributes"], **each["attributes"]})[1]
+        judged = [
+            (name, each, _axes(each, {**node["attributes"], **each["attributes"]})[1])
+            for name, each in children(self._folder, path)
         ]
+        images = [(name, each) for name, each, wrong in judged if not wrong]
         if len(images) == 1:
             return images[0]
-        shown = [name for name, _ in images or inner]
-        found = f"{len(images)} arrays of imagery" if images else "no array of imagery"
+        if images:
+            raise RasterError(
+                f"{path}, a Zarr group with {len(images)} arrays of imagery: {_names((at, '') for at, _ in images)}",
+                allowed=_ALLOWED,
+                remedy=f"Name the one that you mean by its own path, such as {images[0][0]}; bring bands that lie in "
+                "arrays of their own into one (in xarray: to_dataarray), or into a GeoTIFF",
+            )
+        close = [(name, f" ({wrong})" * _is_plane(each)) for name, each, wrong in judged if _may_hold(each)]
         raise RasterError(
-            f"{path}, a Zarr group with {found}: {', '.join(map(os.path.basename, shown[:_LISTED])) or 'it is empty'}",
+            f"{path}, a Zarr group with no array of imagery: {_names(close) or 'it holds none of rows and columns'}",
             allowed=_ALLOWED,
-            remedy=f"Name the one that you mean by its own path, such as {(shown or [path])[0]}; bring bands that lie "
-            "in arrays of their own into one (in xarray: to_dataarray)",
+            remedy=f"Name a group further in by its own path ({path}/NAME); else name dimensions (zarr: "
+            "dimension_names), and take one date of several (xarray: isel(time=0))",
         )
 
     def _sibling(self, name: str) -> dict[str, Any] | None:
@@ -183,6 +192,19 @@ class ZarrRaster:
         centres: NDArray[np.float64] = values[0, 0].astype(np.float64)
         check_centres(path, centres, node["attributes"].get("units"), self.crs)
         return centres
+
+
+def _names(found: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(os.path.basename(path) + why for path, why in islice(found, _LISTED))
+
+
+def _is_plane(node: Mapping[str, Any]) -> bool:
+    return isinstance(node.get("shape"), list) and len(node["shape"]) > 1
+
+
+def _may_hold(node: Mapping[str, Any]) -> bool:
+    """Whether somebody may mean it: a group, or an array that is no coordinate and no grid mapping."""
+    return node.get("node_type") == "group" or _is_plane(node)
 
 
 def _axes(node: Mapping[str, Any], attributes: Mapping[str, Any]) -> tuple[tuple[int | None, int, int], str]:

@@ -598,8 +598,14 @@ def test_dry_run_writes_nothing(tmp_path: Path, raster: Path, weights: Path) -> 
 
 def test_a_store_is_made_in_a_folder_that_is_there(tmp_path: Path, small: Path, weights: Path) -> None:
     out, words = tmp_path / "a.gpkg", ("extract", small, "--model", weights, "-o", tmp_path / "a.gpkg")
+    (tmp_path / "notes.txt").write_text("a file")
     before = {path.name for path in tmp_path.iterdir()}
-    for store, said in ((small, "no folder"), (tmp_path / "stoer" / "a", "does not exist"), (out, "named twice")):
+    for store, said in (
+        (tmp_path / "notes.txt", "no folder"),
+        (tmp_path / "stoer" / "a", "does not exist"),
+        (out, "named twice"),
+        (small, "named twice"),
+    ):
         for more in ((), ("--dry-run",)):
             result = cli(*words, "--store", store, *more)
             assert result.exit_code == 2 and said in result.stderr, result.output

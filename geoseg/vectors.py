@@ -39,6 +39,8 @@ _ALLOWED = "a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet file, or 
 PARTS, RUN_FILE = "part-*.parquet", "_run.json"
 """Files of a dataset: its rows, and the note of its run, which tells it from any other folder."""
 _SHAPEFILE = (".shp", ".shx", ".dbf", ".prj", ".cpg")
+SET_CRS = "Set it: of a file with ogr2ogr -a_srs EPSG:... new.gpkg <it>, of a table with set_crs(...)"
+"""What to do about polygons without a CRS."""
 _ALL_ROWS = {"use_arrow": True}
 """Of a GeoPackage, as a stream: else pyogrio reads as many rows as the file notes, and that is too few where two
 programs have added to it at once."""
@@ -68,7 +70,7 @@ def from_table(table: Any, what: str) -> Shapes:
         raise ConfigError(
             f"{what} without a CRS",
             allowed="a CRS",
-            remedy="Set it: of a file with ogr2ogr -a_srs EPSG:... new.gpkg <it>, of a table with set_crs(...)",
+            remedy=SET_CRS,
         )
     geometries = np.asarray(table.geometry.array, object)
     return Shapes(geometries=geometries, crs=CRS.from_user_input(table.crs), what=what)

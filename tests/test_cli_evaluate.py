@@ -242,3 +242,14 @@ def test_coco_out_and_in_again(ground: tuple[Path, Path], tmp_path: Path) -> Non
         assert result.exit_code == 2 and "only one is COCO" in result.output
     assert cli("export", found, "--raster", raster, "-o", tmp_path / "x.txt").exit_code == 2
     assert cli("evaluate", tmp_path / "pred.json", tmp_path / "truth.json", "--aoi", "0,0,1,1").exit_code == 2
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326", None])
+def test_gaps_of_a_run_stay_beside_those_of_a_copy_that_name_no_crs(crs: str | None) -> None:
+    from geoseg.cli.evaluate import _together
+
+    ours = gpd.GeoDataFrame(geometry=[shapely.box(500_000, 0, 500_010, 7)], crs="EPSG:32633")
+    theirs = ours.to_crs(crs) if crs else ours.set_crs(None, allow_override=True)
+    both = _together(ours, theirs)
+    assert len(both) == 2 and both.crs == ours.crs
+    assert abs(both.geometry.area - 70).max() < 1e-3

@@ -237,7 +237,7 @@ def test_the_command(tmp_path: Path, samples: Path) -> None:
 def test_the_command_tells_of_a_file_without_a_crs_and_of_one_without_rows(tmp_path: Path) -> None:
     gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 3, 2)]).to_file(tmp_path / "nowhere.gpkg")
     done = cli("export", tmp_path / "nowhere.gpkg", "-o", tmp_path / "a.pmtiles")
-    assert done.exit_code == 2 and "nowhere.gpkg without a CRS" in done.output and "ogr2ogr -a_srs" in done.output
+    assert done.exit_code == 2 and "without a CRS for web maps" in done.output and "ogr2ogr -a_srs" in done.output
     empty = write(footprints(0), tmp_path / "empty.gpkg")
     done = cli("export", empty, "-o", tmp_path / "a.pmtiles")
     assert done.exit_code == 0 and "the map has no tiles" in done.output

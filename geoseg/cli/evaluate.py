@@ -153,9 +153,11 @@ def _together(gaps: gpd.GeoDataFrame | None, others: gpd.GeoDataFrame) -> gpd.Ge
 
     from geoseg.vectors import reprojected
 
-    if gaps is None or others.crs is None:
+    if gaps is None:
         return others
-    return gpd.GeoDataFrame(pd.concat([gaps, reprojected(others, gaps.crs)], ignore_index=True), crs=gaps.crs)
+    if others.crs is not None and gaps.crs is not None:
+        others = reprojected(others, gaps.crs)
+    return gpd.GeoDataFrame(pd.concat([gaps, others], ignore_index=True))
 
 
 def _area(text: str) -> gpd.GeoDataFrame:

@@ -68,12 +68,6 @@ def _export_map(footprints: Path, output: Path) -> Path:
     from geoseg.vectors import read_table
 
     table = reviewed(read_table(footprints, "footprints"))
-    if table.crs is None:
-        raise ConfigError(
-            f"{footprints} without a CRS",
-            allowed="a CRS",
-            remedy=f"Set it: ogr2ogr -a_srs EPSG:... new.gpkg {footprints}",
-        )
     if table.empty:
         log.warning("%s holds no footprints: the map has no tiles", footprints)
     return write_pmtiles(table, output)

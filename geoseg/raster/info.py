@@ -146,12 +146,7 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
 
 
 def key_of(
-    name: str,
-    dataset: DatasetReader,
-    mosaic: Mosaic | None,
-    mask_file: str | None,
-    *,
-    most: int = THOROUGH,
+    name: str, dataset: DatasetReader, mosaic: Mosaic | None, mask_file: str | None, *, most: int = THOROUGH
 ) -> str:
     """The content key of an open raster: its file, a mosaic's sources and a mask file, of which ``most`` bytes are
     read; the header of a remote one."""

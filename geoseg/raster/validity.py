@@ -47,11 +47,7 @@ def read_with_validity(
 
 
 def unwritten(
-    dataset: DatasetReader,
-    info: RasterInfo,
-    bands: Sequence[int],
-    window: RioWindow,
-    pixels: NDArray[Any],
+    dataset: DatasetReader, info: RasterInfo, bands: Sequence[int], window: RioWindow, pixels: NDArray[Any]
 ) -> NDArray[np.bool_] | None:
     """``(h, w)`` True for zeros in file blocks that hold nothing, or reserved space, and where a chunk of a Zarr is not
     there; None if there are none.

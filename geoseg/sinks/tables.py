@@ -23,7 +23,7 @@ from pyproj.exceptions import ProjError
 
 from geoseg.errors import ConfigError, SinkError
 from geoseg.sinks.atomic import printable
-from geoseg.vectors import LONLAT, reprojected
+from geoseg.vectors import LONLAT, SET_CRS, reprojected
 
 GDAL_ERRORS: tuple[type[Exception], ...] = (
     DataSourceError,
@@ -172,7 +172,7 @@ def check_crs(crs: Any, what: str) -> None:
         raise ConfigError(
             f"a table without a CRS for {what}",
             allowed="tables with a CRS, which are turned into longitude and latitude",
-            remedy="Set it with footprints.set_crs(...)",
+            remedy=SET_CRS,
         )
     try:
         Transformer.from_crs(crs, LONLAT)

@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> None:
     """Write every sample with its truth."""
-    town_scene = town(76, height=1152, width=1408, gsd_m=0.25)
+    town_scene = town(39, height=1152, width=1408, gsd_m=0.25)
     _write_rgb("town", town_scene, _placed(town_scene, "EPSG:32645", (345_000.0, 3_056_000.0)))
 
     collared = town(52, height=640, width=896, gsd_m=0.2)

@@ -85,6 +85,23 @@ def test_sizes_range_from_sheds_to_blocks(scenes: list[Scene]) -> None:
     assert 15 < np.median([np.median(areas) for areas in areas_m2 if areas.size]) < 150
 
 
+def test_small_roofs_are_plain_and_none_is_narrow(scenes: list[Scene]) -> None:
+    """As mappers outline them: see `town_bodies`. What the frame cuts has any shape."""
+    inside = shapely.box(0.1, 0.1, WIDTH - 0.1, HEIGHT - 0.1)
+    whole = np.array([p for scene in scenes for p in scene.polygons if inside.contains(p)])
+    area_m2 = shapely.area(whole) * GSD_M**2
+    filled = shapely.area(whole) / shapely.area(shapely.minimum_rotated_rectangle(whole))
+    small = area_m2 < 40
+    assert small.sum() > 100
+    assert filled[small].min() > 0.74
+    assert (filled[small] < 0.8).mean() < 0.15
+    assert (filled[area_m2 > 80] < 0.8).mean() > 0.1
+    wide = shapely.buffer(
+        shapely.buffer(whole, -0.5 / GSD_M, join_style="mitre"), 0.5 / GSD_M, join_style="mitre", mitre_limit=20
+    )
+    assert (shapely.area(wide) > 0.97 * shapely.area(whole)).all()
+
+
 def test_scenes_differ_in_density(scenes: list[Scene]) -> None:
     shares = [sum(polygon.area for polygon in scene.polygons) / (HEIGHT * WIDTH) for scene in scenes]
     assert min(shares) < 0.2

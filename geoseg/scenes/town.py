@@ -175,7 +175,6 @@ def _draw_roofs(rng: Rng, setting: str) -> RoofMix:
         tile=tile * rng.choice([0.0, 1.0, 4.0]),
         thatch=thatch * rng.choice([0.0, 1.0, 3.0]),
         unfinished=0.05 * rng.random() * flat * 4,
-        roofless=0.03 * rng.random(),
         sheets=(*map(str, common), *(int(rng.integers(1, 6)) * tuple(map(str, common))), *map(str, others)),
         rust=float(rng.beta(1.2, 1.6)),
         clutter=rng.uniform(0.1, 1.4),

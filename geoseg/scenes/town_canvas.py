@@ -58,7 +58,6 @@ class RoofMix:
     tile: float
     thatch: float
     unfinished: float
-    roofless: float
     sheets: tuple[str, ...]
     """Keys of `SHEETS`; repeated ones are likelier."""
     rust: float

@@ -1,4 +1,4 @@
-"""Roofs without slopes: concrete decks and what stands on them, raw slabs, and walls without a roof."""
+"""Roofs without slopes: concrete decks and what stands on them, and raw slabs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from shapely import affinity
 
 from geoseg.scenes.texture import blend, fill, jitter
 from geoseg.scenes.town_canvas import Ground, RoofMix
-from geoseg.scenes.town_cuts import Rng, cut, long_axis
+from geoseg.scenes.town_cuts import Rng, cut, long_axis, pieces
 from geoseg.scenes.town_layout import Building
 from geoseg.scenes.town_sheets import paint_sheets, roof_axes
 
@@ -39,9 +39,7 @@ def paint_flat(rng: Rng, ground: Ground, building: Building, mix: RoofMix) -> No
     if area_m2 > 30 and rng.random() < 0.35:
         _storey(rng, ground, building, mix)
     if area_m2 > 25 and rng.random() < 0.3:
-        side, _ = cut(polygon, rng.uniform(0.2, 0.55), long_axis(polygon)[0] + 90 * int(rng.integers(4)))
-        for part in side:
-            paint_sheets(rng, ground, part, building.height_m + rng.uniform(0.5, 2.5), mix)
+        _lean_to(rng, ground, building, mix)
     elif area_m2 > 40 and rng.random() < 0.45:
         _stairwell(rng, ground, building, mix)
     for _ in range(min(rng.poisson(mix.clutter * area_m2 / 10), 25)):
@@ -78,6 +76,16 @@ def _deck(rng: Rng, ground: Ground, building: Building, mix: RoofMix) -> None:
         rim = np.clip(rim, 0, 1)
         blend(ground.canvas, rim * 0.9, jitter(rng, base * rng.choice([0.8, 1.1, 1.25]), 0.05, 0.03), box)
         ground.heights[box][rim > 0.5] = building.height_m + rng.uniform(0.3, 1.0)
+
+
+def _lean_to(rng: Rng, ground: Ground, building: Building, mix: RoofMix) -> None:
+    """Sheets over a part of the deck, inside its parapet: flush with the walls they would look like the roof of a
+    neighbour."""
+    turn = long_axis(building.outline)[0] + 90 * int(rng.integers(4))
+    inside = building.outline.buffer(-ground.px_per_m * rng.uniform(0.3, 0.8), join_style="mitre")
+    for whole in pieces(inside):
+        for part in cut(whole, rng.uniform(0.2, 0.55), turn)[0]:
+            paint_sheets(rng, ground, part, building.height_m + rng.uniform(0.5, 2.5), mix)
 
 
 def _storey(rng: Rng, ground: Ground, building: Building, mix: RoofMix) -> None:
@@ -148,21 +156,3 @@ def paint_unfinished(rng: Rng, ground: Ground, building: Building, mix: RoofMix)
         )
     for _ in range(int(rng.integers(2, 8))):
         _clutter(rng, ground, bare)
-
-
-def paint_roofless(rng: Rng, ground: Ground, building: Building, mix: RoofMix) -> None:
-    """Walls alone, earth and weeds between them."""
-    polygon, px = building.outline, ground.px_per_m
-    ground.lay(polygon, jitter(rng, (0.60, 0.56, 0.50), 0.12), 2.4)
-    cells = [polygon]
-    for _ in range(int(rng.integers(0, 3))):
-        cells = [
-            part for cell in cells for side in cut(cell, rng.uniform(0.4, 0.6), long_axis(cell)[0]) for part in side
-        ]
-    for cell in cells:
-        for part in shapely.get_parts(cell.buffer(-0.2 * px, join_style="mitre")):
-            coverage, box = ground.lay(
-                part, jitter(rng, (0.46, 0.42, 0.32) if rng.random() < 0.5 else (0.33, 0.38, 0.2), 0.1), 0.0
-            )
-            if coverage.size:
-                ground.canvas[box] *= 1 + 0.4 * (coverage * ground.piece(ground.fine, rng, box))[..., None]

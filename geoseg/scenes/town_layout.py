@@ -13,17 +13,8 @@ import numpy as np
 import shapely
 from shapely import affinity
 
-from geoseg.scenes.town_cuts import (
-    Rng,
-    cut_blocks,
-    cut_lots,
-    halves,
-    long_axis,
-    pieces,
-    row_lots,
-    snapped,
-    sound,
-)
+from geoseg.scenes.town_bodies import body_of, buildable, outline, terrace
+from geoseg.scenes.town_cuts import Rng, cut_blocks, cut_lots, long_axis, pieces, row_lots, snapped, sound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,35 +116,14 @@ def _terraces(rng: Rng, block: shapely.Polygon, layout: Layout, free: list[shape
             yield from _sheds(rng, lot, None, shapely.Polygon())
             continue
         storeys = max(1.0, layout.storeys + rng.normal(0, 0.9))
-        built = _terrace_outline(rng, lot)
+        built = terrace(rng, lot)
         if gap_m > 0:
             # The mitred offset can put spikes where edges are nearly in line: only what lies in the lot
             # counts.
             built = built.intersection(built.buffer(-gap_m / 2, join_style="mitre"))
-        for part in pieces(built):
+        for part in buildable(built):
             if part.area > 2:
                 yield Building(outline=part, height_m=3.0 * storeys + rng.uniform(-0.5, 0.5), use="terrace")
-
-
-def _terrace_outline(rng: Rng, lot: shapely.Polygon) -> shapely.Geometry:
-    """The lot, or the lot less its rear, a corner or a court."""
-    angle, along, across = long_axis(lot)
-    draw = rng.random()
-    if draw < 0.45 or min(along, across) < 2.5:
-        return lot
-    if draw < 0.75:
-        return lot.intersection(halves(lot, rng.uniform(0.65, 0.95), angle + 90 * int(rng.integers(4)))[0])
-    if draw < 0.92 or lot.area < 110:
-        # Half planes reach out of the lot: a corner piece cut from it would end on its edge only to within
-        # rounding.
-        beyond = halves(lot, rng.uniform(0.2, 0.5), angle + 180 * int(rng.integers(2)))[0]
-        beside = halves(lot, rng.uniform(0.25, 0.6), angle + 90 + 180 * int(rng.integers(2)))[0]
-        return lot.difference(beyond.intersection(beside))
-    inner = affinity.scale(lot, rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.5))
-    return lot.difference(lot.buffer(-1.5, join_style="mitre").intersection(inner))
-
-
-_BODIES = {"box": 0.48, "L": 0.17, "T": 0.08, "U": 0.06, "step": 0.12, "O": 0.05, "round": 0.04}
 
 
 _SHEDS = (0.5, 0.25, 0.15, 0.1)
@@ -179,35 +149,16 @@ def _detached(rng: Rng, block: shapely.Polygon, layout: Layout, free: list[shape
             )
         )
         turn = rng.uniform(0, 180) if any_angle else angle + rng.normal(0, 3)
-        body = "box" if hall else str(rng.choice(list(_BODIES), p=list(_BODIES.values())))
+        body = "box" if hall else body_of(rng, long, wide)
         house = _placed(rng, outline(body, long, wide, rng), turn, plot)
         taken: shapely.Geometry = house
-        for part in pieces(house):
+        for part in buildable(house):
             use = "hall" if hall else "hut" if body == "round" else "house"
             if part.area > 2.5:
                 yield Building(outline=part, height_m=rng.uniform(4, 8) if hall else rng.uniform(2.5, 5.5), use=use)
                 sheds = list(_sheds(rng, plot, part, taken))
                 taken = shapely.union_all([taken, *(shed.outline for shed in sheds)])
                 yield from sheds
-
-
-def outline(body: str, long: float, wide: float, rng: Rng) -> shapely.Polygon:
-    """A building's body around (0, 0), `long` by `wide` metres; `body`: see `_BODIES`, O has a court."""
-    whole = shapely.box(-long / 2, -wide / 2, long / 2, wide / 2)
-    x, y = rng.uniform(-0.15, 0.2) * long, rng.uniform(-0.2, 0.2) * wide
-    if body == "L":
-        return whole.difference(shapely.box(x, y, long, wide))
-    if body == "T":
-        return whole.difference(shapely.box(-long, y, -long / 6, wide)).difference(shapely.box(long / 6, y, long, wide))
-    if body == "U":
-        return whole.difference(shapely.box(-long / 5, y, long / 5, wide))
-    if body == "step":
-        return whole.difference(shapely.box(0.3 * long, 0.25 * wide, long, wide))
-    if body == "O" and min(long, wide) > 6:
-        return whole.difference(shapely.box(-long / 6, -wide / 6, long / 6, wide / 6))
-    if body == "round":
-        return shapely.Point(0, 0).buffer(min(long, wide, 6.0) / 2)
-    return whole
 
 
 def _placed(rng: Rng, body: shapely.Polygon, turn_deg: float, plot: shapely.Polygon) -> shapely.Geometry:
@@ -237,7 +188,7 @@ def _sheds(
             shapely.box(-long / 2, -wide / 2, long / 2, wide / 2), turn + (0 if annex else rng.normal(0, 15))
         )
         room = affinity.translate(shed, spot.x, spot.y).intersection(inside).difference(taken)
-        for part in pieces(room):
+        for part in buildable(room):
             if part.area > 2.0 and part.area > 0.3 * long * wide and not part.interiors:
                 yield Building(outline=part, height_m=rng.uniform(1.8, 3.0), use="annex" if annex else "shed")
                 taken = taken.union(part)

@@ -27,7 +27,7 @@ from geoseg.picture import Entry, blend, filled, lines, with_legend
 from geoseg.polygons import share_inside
 from geoseg.raster import Reader, Scaling, source_for
 from geoseg.sinks.atomic import replacing
-from geoseg.sinks.colours import ERROR_COLOURS, GREY, RGB, darker, label_colours
+from geoseg.sinks.colours import ERROR_COLOURS, GREY, RGB, darker, label_colours, label_text
 from geoseg.tiling import Tile
 from geoseg.vectors import check_table, from_table, in_pixels
 from geoseg.window import Window
@@ -220,7 +220,8 @@ def _by_label(table: gpd.GeoDataFrame) -> Iterable[tuple[str, RGB, gpd.GeoSeries
     if "label" not in table.columns:
         yield "footprints", label_colours(["building"])["building"], shapes
         return
-    labels = table.label.astype(object).where(lambda column: column.notna(), "").astype(str).to_numpy()
+    known = table.label.astype(object).where(lambda column: column.notna(), "")
+    labels = known.map(label_text).to_numpy(str)
     for label, colour in label_colours(set(labels) - {""}).items():
         yield label, colour, shapes[labels == label]
     if (labels == "").any():

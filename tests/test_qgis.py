@@ -13,10 +13,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import geopandas
+import numpy as np
+import pandas as pd
 import pytest
+import shapely
 from sink_tables import footprints, gaps
 
 import geoseg
+from geoseg.sinks.colours import GREY, label_colours, label_text
 from geoseg.sinks.review import write_review
 
 BEGIN = """
@@ -96,6 +101,28 @@ def test_layers_load_with_their_style_and_names(tmp_path: Path) -> None:
     assert seen["reasons"] == sorted(set(gaps()["reason"]))
     assert seen["alias"] == "Area (m²)"
     assert seen["colours"] > 3  # ground, fill and outline of two classes
+
+
+COLOURS = """
+found = layer(sys.argv[1], "footprints")
+renderer, context = found.renderer(), QgsRenderContext()
+renderer.startRender(context, found.fields())
+told([renderer.symbolForFeature(each, context).color().getRgb()[:3] for each in found.getFeatures()])
+renderer.stopRender(context)
+"""
+
+
+@pytest.mark.parametrize(
+    "labels", [[True, False, True], [True, None, False], [1.0, np.nan, 2.0], [3, 1, 2], ["True", None, "2.0"]]
+)
+def test_labels_of_any_kind_have_their_colours(tmp_path: Path, labels: list[object]) -> None:
+    shapes = [shapely.box(10 * n, 0, 10 * n + 8, 5) for n in range(3)]
+    table = geopandas.GeoDataFrame({"label": labels}, geometry=shapes, crs=32645)
+    path = geoseg.write(table, tmp_path / "a.gpkg")
+    of = label_colours(label_text(label) for label in labels if not pd.isna(label))
+    wanted = [list(GREY if pd.isna(label) else of[label_text(label)]) for label in labels]
+    for each in (path, write_review(path, tmp_path / "a.review.gpkg")):
+        assert in_qgis(COLOURS, each) == wanted
 
 
 REVIEW = """

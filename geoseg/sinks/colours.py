@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 
 RGB = tuple[int, int, int]
 
@@ -54,6 +57,13 @@ def label_colours(labels: Iterable[str]) -> dict[str, RGB]:
             index = (index + 1) % len(PALETTE)
         chosen[label] = index
     return {label: PALETTE[chosen[label]] for label in sorted(chosen)}
+
+
+def label_text(value: Any) -> str:
+    """A label as text, as QGIS makes it of what is no text: ``true``, and ``2`` of the 2.0 of numbers beside nulls."""
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
 
 def darker(colour: RGB, factor: float = 0.65) -> RGB:

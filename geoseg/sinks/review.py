@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from geoseg.errors import ConfigError
 from geoseg.sinks import qgis_style
 from geoseg.sinks.atomic import printable
+from geoseg.sinks.colours import label_text
 from geoseg.sinks.gpkg import OF_A_RUN, read_only, replacing_geopackage
 
 REVIEW = ("keep", "wrong", "edited", "added")
@@ -101,9 +102,11 @@ def _described(footprints: Path) -> tuple[list[str], list[str]]:
             geometry = db.execute("SELECT column_name FROM gpkg_geometry_columns WHERE table_name = 'footprints'")
             hidden = {str(name) for (name,) in geometry}
             shape = db.execute("PRAGMA table_info(footprints)").fetchall()
-            labels = [str(row[0]) for row in db.execute("SELECT DISTINCT label FROM footprints WHERE label NOT NULL")]
+            labels = [row[0] for row in db.execute("SELECT DISTINCT label FROM footprints WHERE label NOT NULL")]
             db.execute("SELECT styleQML FROM layer_styles LIMIT 1").fetchone()
     except sqlite3.Error as error:
         said = f"{printable(footprints)}, which is no GeoPackage of geoseg's ({error})"
         raise ConfigError(said, remedy=remedy) from error
-    return [str(row[1]) for row in shape if not row[5] and str(row[1]) not in hidden], labels
+    columns = {str(row[1]): str(row[2]) for row in shape if not row[5] and str(row[1]) not in hidden}
+    yes_or_no = columns.get("label") == "BOOLEAN"  # 1 and 0 to SQLite
+    return [*columns], [label_text(bool(label) if yes_or_no else label) for label in labels]

@@ -23,6 +23,7 @@ from pyproj.exceptions import ProjError
 
 from geoseg.errors import ConfigError, SinkError
 from geoseg.sinks.atomic import printable
+from geoseg.sinks.colours import label_text
 from geoseg.vectors import LONLAT, SET_CRS, reprojected
 
 GDAL_ERRORS: tuple[type[Exception], ...] = (
@@ -105,12 +106,12 @@ def attributes(table: Table) -> list[str]:
 
 
 def texts(table: Table, column: str) -> list[str]:
-    """The different values of a column as sorted text, nulls left out; none where there is no such column."""
+    """The different values of a column as sorted text, as QGIS has it; nulls left out, none without such a column."""
     if not isinstance(table, gpd.GeoDataFrame):
         return table.labels if column == "label" else []
     if column not in table.columns:
         return []
-    return sorted(set(table[column].dropna().astype(str)))
+    return sorted({label_text(value) for value in table[column].dropna()})
 
 
 def all_polygons(table: gpd.GeoDataFrame) -> bool:

@@ -31,6 +31,7 @@ LONLAT = CRS.from_epsg(4326)
 _JOINT_PX = 1e-6
 """Pixels to which parts that abut are rounded before they become one: what reprojection leaves between them."""
 _HEAD = 64 * 1024  # more than GDAL looks at
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 POLYGONS, PLACES = ("Polygon",), ("Polygon", "Point")
 """Layers of a GeoPackage by what they hold: polygons, or also points where a place is all that is asked for."""
 _MIXED = ("Unknown", "GeometryCollection")
@@ -194,7 +195,10 @@ def read_table(path: str | Path, kind: str = "vector", *, forms: Sequence[str] =
         options = {"layer": _layer(path, what, forms), **_ALL_ROWS} if driver == "GPKG" else {}
         return _opened(geopandas.read_file, path, what, **options)
     found = "an empty file" if not head else "XML" if head.lstrip().startswith(b"<") else "of another kind"
-    raise ConfigError(f"{what}, which is {found}", allowed=_ALLOWED, remedy="Convert it, e.g. ogr2ogr new.gpkg <it>")
+    remedy = "Convert it, e.g. ogr2ogr new.gpkg <it>"
+    if head.startswith(_TIFF):
+        found, remedy = "a raster", "Draw or give polygons; gdaltindex new.gpkg <it> makes one of a raster's extent"
+    raise ConfigError(f"{what}, which is {found}", allowed=_ALLOWED, remedy=remedy)
 
 
 def read_layer(path: str | Path, layer: str, kind: str = "vector") -> geopandas.GeoDataFrame | None:

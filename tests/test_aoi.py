@@ -269,6 +269,7 @@ def test_what_cannot_be_used_is_refused(aoi: object, message: str) -> None:
         ("a.geojson", b'{"type": "Polygon", "coordinates": [[[1, 2], "x"]]}', "not sound GeoJSON"),
         ("a.gpkg", b"SQLite format 3\0" + b"\0" * 100, "of another kind"),
         ("a.kml", b"<kml></kml>", "XML"),
+        ("a.tif", b"II*\0" + b"\0" * 100, "is a raster.*gdaltindex"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:

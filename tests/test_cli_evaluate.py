@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
 from contextlib import closing
@@ -15,8 +16,11 @@ import rasterio
 import shapely
 from affine import Affine
 from commands import cli
+from rich.console import Console
+from rich.table import Table
 
 import geoseg
+from geoseg.cli import console
 from geoseg.coco import read_coco
 from geoseg.evaluation import examined
 from geoseg.sinks.provenance import run_file
@@ -144,6 +148,17 @@ def test_what_counts_nothing_shows_no_rates(tmp_path: Path) -> None:
     assert values["f1"] == 1.0 and values["best_f1"] is None, "rates of nothing stay what they are to programs"
     told = cli("evaluate", bare, truth, "--sweep")
     assert "no prediction has a score" in told.stderr and "score >=" not in told.stdout
+
+
+def test_no_name_of_a_table_is_cut_off_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr(console, "out", Console(file=said, force_terminal=True, width=60, color_system=None))
+    label, columns = "a_residential_building", ("precision", "recall", "F1", "mean IoU", "predicted", "matched")
+    table = Table("IoU >= 0.5", *columns, box=None, pad_edge=False)
+    table.add_row(label, *["0.123"] * len(columns))
+    console.show(table)
+    assert "\u2026" not in said.getvalue()
+    assert label in "".join(line.split(" ")[0] for line in said.getvalue().splitlines())
 
 
 def test_the_best_threshold_of_several_images_is_a_score(tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ def any_name(stream: object) -> None:
 def show(table: Table) -> None:
     """A table on stdout: fitted to the terminal, or a line per row where no one looks at a screen."""
     if out.is_terminal:
+        for column in table.columns:
+            column.overflow = "fold"  # names that are cut off tell nothing
         out.print(table, soft_wrap=False)
     else:
         Console(highlight=False, markup=False, emoji=False, width=_WIDE).print(table)

@@ -18,6 +18,8 @@ td:first-child { overflow-wrap: anywhere; min-width: 8rem; }
 th { text-align: left; font-weight: 600; } td { font-variant-numeric: tabular-nums; }
 figure { display: inline-block; margin: 0 1rem 1rem 0; max-width: 100%; } svg { max-width: 100%; height: auto; }
 svg text { font: 12px system-ui, sans-serif; fill: #444; }
+@media (max-width: 32rem) { body { font-size: 12px; padding: 0 0.7rem; } h1 { font-size: 1.4rem; }
+  td, th { padding-right: 0.35rem; } td:first-child { min-width: 4rem; } }
 """
 
 

@@ -206,12 +206,19 @@ def test_what_nothing_is_done_to_is_returned_as_it_is() -> None:
     assert len(shaped(Outlines(), rule())) == 0
 
 
-def test_a_sliver_that_is_left_goes_to_the_one_that_took_the_rest() -> None:
-    under, over = shapely.box(100, 100, 140, 130), shapely.box(100, 100, 140, 129.4)
+@pytest.mark.parametrize("wide", [0.6, 1.4])
+def test_a_sliver_that_is_left_goes_to_the_one_that_took_the_rest(wide: float) -> None:
+    under, over = shapely.box(100, 100, 140, 130), shapely.box(100, 100, 140, 130 - wide)
     raw = replace(table([under, over]), scores=np.array([0.5, 0.9], np.float32))
     found = shaped(raw, rule()).geometry
     assert shapely.is_empty(found).tolist() == [True, False]
     assert found[1].area == pytest.approx(1200)
+
+
+def test_what_is_thin_by_itself_stays_where_it_loses_ground() -> None:
+    bar, over = shapely.box(100, 100, 140, 101.4), shapely.box(90, 90, 135, 130)
+    found = shaped(replace(table([bar, over]), scores=np.array([0.5, 0.9], np.float32)), rule()).geometry
+    assert found[0].area == pytest.approx(5 * 1.4, abs=0.1)
 
 
 def test_neighbours_that_were_drawn_each_on_its_own_share_a_border() -> None:

@@ -22,6 +22,10 @@ AT_ONCE = 2000
 the polygons themselves."""
 
 
+RIM = 0.1
+"""What is left of a polygon, of less than this share of it, is its rim where it is narrower than two slivers."""
+
+
 def neighbours(geometry: NDArray[Any], distance: float) -> NDArray[np.int64]:
     """``(p, 2)`` rows of polygons no farther apart than ``distance``, each pair once, sorted."""
     reach = shapely.bounds(geometry).reshape(-1, 4) + distance * np.array([-1.0, -1.0, 1.0, 1.0])
@@ -48,7 +52,8 @@ def resolve_overlaps(
         geometry: ``(n,)`` Polygons or MultiPolygons in pixels or metres: an array, a list or a GeoSeries.
         priority: ``(n,)`` higher wins, e.g. scores; the larger area where it is equal or not given.
         sliver: parts narrower than this that are left of a polygon which lost ground go to the neighbour that they
-            border on most.
+            border on most; so do those up to twice as wide that are hardly any of it (``RIM``), such as the rim of a
+            second drawing under the first.
         changed: ``(n,)`` False for polygons as this function left them: those that touch no other are returned as
             they are, too. None: all are new.
 
@@ -197,7 +202,7 @@ def _partition(members: NDArray[Any], sliver: float) -> NDArray[Any]:
     np.minimum.at(owner, face, member)
     lost = np.unique(member[member != owner[face]])
     if sliver > 0 and lost.size:
-        owner = _without_slivers(faces, inside, owner, lost, sliver)
+        owner = _without_slivers(faces, inside, owner, members, lost, sliver)
     result = _joined(faces, owner, len(members))
     kept = np.flatnonzero(~shapely.is_empty(result))
     # Drops vertices on straight lines that the cutting left, but those where three polygons meet.
@@ -231,13 +236,19 @@ def _joined(faces: NDArray[Any], owner: NDArray[np.int64], n: int) -> NDArray[An
 
 
 def _without_slivers(
-    faces: NDArray[Any], inside: NDArray[Any], owner: NDArray[np.int64], lost: NDArray[np.int64], sliver: float
+    faces: NDArray[Any],
+    inside: NDArray[Any],
+    owner: NDArray[np.int64],
+    members: NDArray[Any],
+    lost: NDArray[np.int64],
+    sliver: float,
 ) -> NDArray[np.int64]:
     """Owners after what is left of those who lost ground, where it is narrow, has gone to one who took it."""
     result = owner.copy()
     left = _joined(faces, np.where(np.isin(owner, lost), owner, np.iinfo(np.int64).max), int(lost.max()) + 1)[lost]
     parts, of = shapely.get_parts(left, return_index=True)
-    thin = np.flatnonzero(shapely.is_empty(shapely.buffer(parts, -sliver / 2)))
+    hardly = shapely.area(parts) < RIM * shapely.area(members)[lost[of]]
+    thin = np.flatnonzero(shapely.is_empty(shapely.buffer(parts, np.where(hardly, -sliver, -sliver / 2))))
     tree, lines = shapely.STRtree(faces), shapely.boundary(faces)
     for part, row in zip(parts[thin], lost[of[thin]].tolist(), strict=True):
         near = np.sort(tree.query(part, predicate="intersects"))

@@ -36,6 +36,8 @@ _WKT = re.compile(
 )
 _TOLD = 10_000
 """An AOI of more vertices is summed up in a report, not told."""
+_LARGER = 10.0
+"""An AOI that meets a raster with its coordinates swapped alone was meant for it where it is no more often as large."""
 _LATTICE = 33
 """Points per side at which the grid is looked at in the AOI's CRS."""
 _FINER = 8
@@ -95,21 +97,25 @@ def load_aoi(aoi: Any, grid: Grid) -> tuple[shapely.Geometry, list[str]]:
         The geometry (empty where AOI and grid do not meet: there is nothing to do), and warnings.
 
     Raises:
-        ConfigError: not understood, no polygon in it, no CRS, or latitude and longitude swapped.
+        ConfigError: not understood, no polygon in it, no CRS, or latitude and longitude swapped: where it is about as
+            large as the grid; of a larger one that may be chance, and a warning tells.
     """
     given = read_aoi(aoi)
-    pixels, warnings = _to_pixels(given.geometry, given.crs, grid), list(given.warnings)
+    pixels, warnings, hint = _to_pixels(given.geometry, given.crs, grid), list(given.warnings), ""
     if pixels.is_empty and given.crs.is_geographic and np.abs(given.geometry.bounds[::2]).max() <= 90:
         swapped = shapely.transform(given.geometry, lambda xy: xy[:, ::-1])
         if not _to_pixels(swapped, given.crs, grid).is_empty:
-            raise ConfigError(
-                f"{given.what} that misses the raster, and lies on it with its coordinates swapped",
-                allowed="longitude first, then latitude (x, y)",
-                remedy="Swap latitude and longitude",
-            )
+            hint = " (it would with its coordinates swapped: longitude comes first)"
+            if np.abs(given.geometry.bounds[1::2]).max() > 90 or _of_a_size(swapped, given.crs, grid):
+                raise ConfigError(
+                    f"{given.what} that misses the raster, and lies on it with its coordinates swapped",
+                    allowed="longitude first, then latitude (x, y)",
+                    remedy="Swap latitude and longitude",
+                )
     _check_degrees(given)
     if pixels.is_empty:
-        warnings.append(f"{given.what} does not meet the raster: there is nothing to do, and nothing will be found")
+        nothing = "there is nothing to do, and nothing will be found"
+        warnings.append(f"{given.what} does not meet the raster{hint}: {nothing}")
     return pixels, warnings
 
 
@@ -189,6 +195,15 @@ def _polygonal(geometry: shapely.Geometry) -> shapely.Geometry:
         return geometry
     parts = shapely.get_parts(shapely.get_parts(geometry))
     return shapely.MultiPolygon(list(parts[shapely.get_type_id(parts) == 3]))
+
+
+def _of_a_size(area: shapely.Geometry, crs: CRS, grid: Grid) -> bool:
+    """Whether an area is about as large as the grid. One that is far larger, such as a district of which an archive has
+    a hundred scenes, may well have its mirror image on some scene of another place."""
+    x, y, _ = _lattice(crs, grid)
+    west, south, east, north = area.bounds
+    width, height = (float(np.nanmax(values) - np.nanmin(values)) for values in (x, y))
+    return bool(east - west <= _LARGER * width and north - south <= _LARGER * height)
 
 
 def _check_degrees(given: Area) -> None:

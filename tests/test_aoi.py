@@ -219,6 +219,12 @@ def test_swapped_coordinates_are_named() -> None:
             load_aoi(swapped, grid)
 
 
+def test_a_district_whose_mirror_image_meets_a_scene_elsewhere_is_not_taken_for_swapped() -> None:
+    scene = Grid(crs=CRS(4326), transform=Affine(1e-5, 0, 10.51, 0, -1e-5, 8.52), height=300, width=410)
+    found, (warning,) = load_aoi("8,10,9,11", scene)  # of Nigeria, as the scene is
+    assert found.is_empty and "does not meet the raster (it would with its coordinates swapped" in warning
+
+
 def test_swapped_coordinates_are_named_where_a_longitude_is_no_latitude() -> None:
     grid = Grid(crs=CRS(4326), transform=Affine(1e-5, 0, 124.26, 0, -1e-5, 13.97), height=300, width=410)
     with pytest.raises(ConfigError, match=r"Swap latitude and longitude"):  # told as of another CRS before

@@ -80,7 +80,7 @@ def terrace(rng: Rng, lot: shapely.Polygon) -> shapely.Geometry:
 
 def buildable(shape: shapely.Geometry) -> list[shapely.Polygon]:
     """Its parts that somebody would roof over: wide enough throughout, and the smaller the more compact."""
-    parts = []
+    parts: list[shapely.Polygon] = []
     for whole in pieces(shape):
         wide = whole.buffer(-_NARROWEST_M / 2, join_style="mitre").buffer(_NARROWEST_M / 2, join_style="mitre")
         # As it was but for rounding: neighbours then go on to share their wall exactly.

@@ -304,10 +304,14 @@ def test_a_folder_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "merged" / "thesis.txt").read_text() == "mine"
 
 
-def test_outputs_that_are_gone_or_empty(tmp_path: Path) -> None:
-    by_hand(tmp_path, [*overlapping(), ("d.tif", table([], raster="d"), None)])
+@pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb", ".geojson"])
+def test_outputs_that_are_gone_or_empty(tmp_path: Path, suffix: str) -> None:
+    by_hand(tmp_path, [*overlapping(), ("d.tif", table([], raster="d"), None)], suffix)
     assert len(merged(tmp_path)) == 5
-    (tmp_path / "scenes" / "b.gpkg").unlink()
+    geoseg.write(table([box(0, 0)])[["label", "geometry"]], tmp_path / "scenes" / f"d{suffix}")
+    with pytest.raises(SinkError, match=rf"/d{suffix}, which cannot be read .it has no column 'id'"):
+        merged(tmp_path, iou=0.9)
+    (tmp_path / "scenes" / f"b{suffix}").unlink()
     with pytest.raises(SinkError, match="run the same again"):
         merged(tmp_path, iou=0.8)
 

@@ -105,6 +105,8 @@ def test_what_of_an_aoi_lies_beyond_the_raster_is_not_missed(ground: tuple[Path,
     values = json.loads(cli("evaluate", extracted(raster, tmp_path / "all.gpkg", wide), both, "--json").stdout)
     assert (values["n_truth"], values["n_matched"]) == (50, 50)
     assert "its AOI on its raster; 50 true objects lie outside" in values["area"]
+    nowhere = cli("evaluate", extracted(raster, tmp_path / "none.gpkg", "0,0,1,1"), truth, "--json")
+    assert nowhere.exit_code == 0 and json.loads(nowhere.stdout)["n_truth"] == 0
 
 
 @pytest.mark.parametrize("crs", [32601, 4326])

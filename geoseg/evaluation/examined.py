@@ -82,8 +82,9 @@ def _within(aoi: gpd.GeoDataFrame | None, extent: gpd.GeoDataFrame | None) -> gp
     if not np.isfinite(ground.bounds).all():
         return aoi
     shared = united(polygonal(shapely.intersection(asked, np.array(grounds, object))))
-    # One that was cut from the raster's own border meets it to rounding.
-    return aoi if shared.area > (1 - 1e-9) * asked.area else gpd.GeoDataFrame(geometry=[shared], crs=crs)
+    if shared.area > (1 - 1e-9) * asked.area:  # one that was cut from the raster's own border meets it to rounding
+        return aoi
+    return gpd.GeoDataFrame(geometry=[] if shared.is_empty else [shared], crs=crs)
 
 
 def _area(text: str | None) -> gpd.GeoDataFrame | None:

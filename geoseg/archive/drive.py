@@ -124,7 +124,12 @@ class Drive:
             stamp = signature(hand.task.output)
             state: State = "parts" if answer.code else "done"
             self.crew.release(hand)
-            values = {"footprints": answer.footprints, "figures": answer.figures, "code": answer.code, "stamp": stamp}
+            values: dict[str, Any] = {
+                "footprints": answer.footprints,
+                "figures": answer.figures,
+                "code": answer.code,
+                "stamp": stamp,
+            }
             self._finish(number, state, run=answer.run, **values)
         elif isinstance(answer, Died):
             self._died(number, answer)

@@ -257,3 +257,29 @@ def _kill_and_go_on(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
     assert (done.exit_code, done.unchanged, dict(done.counts)) == (0, 1, {"done": 2})
     assert output.read_bytes() == before
     assert not list((tmp_path / "out" / "scenes").glob(".geoseg*"))
+
+
+_KILLED = """
+import multiprocessing, os
+from geoseg.archive.crew import track_quietly
+
+spawn = multiprocessing.get_context("spawn")
+
+def die():
+    kept = spawn.Lock()
+    os._exit(9)
+
+if __name__ == "__main__":
+    track_quietly()
+    one = spawn.Process(target=die)
+    one.start()
+    one.join()
+    print(one.exitcode)
+"""
+
+
+def test_a_killed_process_is_told_by_the_run_alone(tmp_path: Path) -> None:
+    """Not by multiprocessing too, which counted the locks that a library had left."""
+    (tmp_path / "killed.py").write_text(_KILLED)
+    done = subprocess.run([sys.executable, tmp_path / "killed.py"], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("9\n", "")

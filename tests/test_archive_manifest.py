@@ -155,6 +155,19 @@ def test_a_killed_process_loses_nothing_that_was_committed(tmp_path: Path, after
     assert done[:last] == list(range(1, last + 1)) and len(done) <= last + 1
 
 
+def test_what_may_wait_is_on_the_disk_with_what_may_not(tmp_path: Path) -> None:
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        begin(manifest, "a.tif", "b.tif", "c.tif")
+        for number, put in ((1, manifest.update_soon), (2, manifest.update_soon), (3, manifest.update)):
+            put(number, state="done", unchanged=True)
+            with Manifest.opened(tmp_path) as seen:  # somebody else's connection is never locked out
+                assert seen.count("done") == (3 if number == 3 else 0)
+        manifest.update_soon(1, state="pending")
+        manifest.settle()
+        with Manifest.opened(tmp_path) as seen:
+            assert seen.counts() == {"done": 2, "pending": 1}
+
+
 def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no manifest"), Manifest.opened(tmp_path):
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyogrio
 import pytest
 import shapely
 from archive_scenes import UTM, by_hand, day, table
+from commands import cli
 from geopandas.testing import assert_geodataframe_equal
 from pyproj import CRS
 
@@ -257,6 +259,42 @@ def test_ground_that_was_not_examined_is_told(tmp_path: Path) -> None:
     assert len(gpd.read_parquet(tmp_path / "merged" / "_gaps" / "gaps.parquet")) == 1
 
 
+@pytest.mark.parametrize("target", ["merged.gpkg", "merged"])
+def test_a_layer_is_judged_where_a_scene_saw_the_ground(tmp_path: Path, target: str) -> None:
+    """Of four boxes both see one, b one in the nodata of a; one is in the nodata of a alone, and one beside them."""
+    frames = [shapely.box(350_000 + x, 3_050_000, 350_100 + x, 3_050_080) for x in (0, 70)]
+    void = shapely.box(350_000, 3_050_000, 350_100, 3_050_030)
+    boxes = [box(*at) for at in ((80, 60), (80, 10), (30, 10), (300, 10))]
+    by_hand(
+        tmp_path, [("a.tif", table([boxes[0]], raster="a"), day(1)), ("b.tif", table(boxes[:2], raster="b"), day(2))]
+    )
+    lost = gpd.GeoDataFrame({"reason": ["nodata"], "detail": [""], "area_m2": [void.area]}, geometry=[void], crs=UTM)
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        geoseg.write(table([boxes[0]], raster="a"), tmp_path / manifest.get(1).output, gaps=lost)
+        for number, frame, missing in ((1, frames[0], {"nodata": void.area}), (2, frames[1], {})):
+            extent = tuple(gpd.GeoSeries([frame], crs=UTM).to_crs(4326).total_bounds)
+            figures = {"extent": f"SRID=32645;{frame.wkt}", "gsd_m": 0.5, "gaps_m2": missing}
+            manifest.update(number, figures=figures, extent=extent)
+    merged(tmp_path, target)
+    truth = tmp_path / "truth.gpkg"
+    gpd.GeoDataFrame(geometry=boxes, crs=UTM).to_file(truth)
+    told = json.loads(cli("evaluate", tmp_path / target, truth, "--json").stdout)
+    assert (told["n_truth"], told["n_pred"], told["n_matched"]) == (2, 2, 2)
+    assert "what its scenes saw; 2 true objects lie outside" in told["area"]
+    left = gpd.GeoSeries([shapely.box(350_000, 3_050_040, 350_100, 3_050_080)], crs=UTM).to_crs(4326)[0]
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        manifest.note(aoi=f"SRID=4326;{left.wkt}")
+    merged(tmp_path, target, keep="score")
+    told = json.loads(cli("evaluate", tmp_path / target, truth, "--json").stdout)
+    assert (told["n_truth"], told["n_pred"]) == (1, 1) and "its AOI" in told["area"]
+
+
+def test_a_layer_of_a_scene_that_does_not_say_where_it_lies_says_nothing(tmp_path: Path) -> None:
+    by_hand(tmp_path, overlapping())
+    merged(tmp_path)
+    assert written_run(tmp_path / "merged.gpkg")["extent"] is None
+
+
 def test_a_folder_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
     by_hand(tmp_path, overlapping())
     (tmp_path / "merged").mkdir()
@@ -266,10 +304,14 @@ def test_a_folder_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "merged" / "thesis.txt").read_text() == "mine"
 
 
-def test_outputs_that_are_gone_or_empty(tmp_path: Path) -> None:
-    by_hand(tmp_path, [*overlapping(), ("d.tif", table([], raster="d"), None)])
+@pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb", ".geojson"])
+def test_outputs_that_are_gone_or_empty(tmp_path: Path, suffix: str) -> None:
+    by_hand(tmp_path, [*overlapping(), ("d.tif", table([], raster="d"), None)], suffix)
     assert len(merged(tmp_path)) == 5
-    (tmp_path / "scenes" / "b.gpkg").unlink()
+    geoseg.write(table([box(0, 0)])[["label", "geometry"]], tmp_path / "scenes" / f"d{suffix}")
+    with pytest.raises(SinkError, match=rf"/d{suffix}, which cannot be read .it has no column 'id'"):
+        merged(tmp_path, iou=0.9)
+    (tmp_path / "scenes" / f"b{suffix}").unlink()
     with pytest.raises(SinkError, match="run the same again"):
         merged(tmp_path, iou=0.8)
 

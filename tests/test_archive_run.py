@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,6 +23,7 @@ from conftest import ROOT
 from rasters import texture, write
 from stac_servers import item, item_collection
 
+import geoseg
 from geoseg.archive import Manifest, archive_status, read_run_config, run_archive
 from geoseg.archive.drive import _say
 from geoseg.archive.record import Record
@@ -228,11 +230,58 @@ def test_that_settings_have_changed_is_said_once(tmp_path: Path) -> None:
         return found
 
     assert warnings() == warnings(detect={"batch": 3}) == warnings(merge={"output": "all.gpkg"}) == []
+    before = geoseg.Settings().vectorize.min_area_m2
     (changed,) = warnings(vectorize={"min_area_m2": 40.0})
-    assert "not those of the run before" in changed
+    assert f"in this folder: vectorize.min_area_m2 ({before} -> 40.0)." in changed
     assert warnings(vectorize={"min_area_m2": 40.0}) == []
     (back,) = warnings()  # as where two runs take turns in one folder
-    assert back == changed
+    assert f"in this folder: vectorize.min_area_m2 (40.0 -> {before})." in back
+    box = "85.4,27.5,85.6,27.7"
+    (many,) = warnings(archive={"aoi": box}, tiling={"core": 96}, raster={"bands": {"gray": 1}})
+    assert f"archive.aoi (unset -> the AOI box {box})" in many and "tiling.core (unset -> 96)" in many
+    assert "raster.bands.gray (unset -> 1)" in many and "the ground" not in many
+    assert "footprints" in cli("status", tmp_path / "out").stdout
+
+
+def test_what_earlier_settings_made_is_told_until_it_is_done_anew(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number, name in enumerate(("a", "b")):
+        scene(tmp_path / "in" / f"{name}.tif", ground(80, 120, *GOOD), row=100 * number)
+    first = run_archive(configured(tmp_path), model=BOXES)
+    half = first.footprints // 2
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    other = configured(tmp_path, vectorize={"tolerance_px": 0.5})
+    with pytest.raises(KeyboardInterrupt):
+        run_archive(other, model=BOXES, progress=interrupt)
+    told = archive_status(tmp_path / "out")
+    assert (told.footprints, told.earlier) == (first.footprints, half) and half
+    assert f"footprints {2 * half} ({half} of them of earlier settings" in cli("status", tmp_path / "out").stdout
+    run_archive(other, model=BOXES)
+    assert archive_status(tmp_path / "out").earlier == 0
+
+
+def test_a_second_signal_while_the_end_is_noted_does_not_cut_it_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    scene(tmp_path / "in" / "a.tif", ground(80, 120, *GOOD))
+    reopen = Manifest.reopen
+
+    def again(manifest: Manifest) -> None:
+        signal.raise_signal(signal.SIGINT)
+        reopen(manifest)
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Manifest, "reopen", again)
+    with pytest.raises(KeyboardInterrupt):
+        run_archive(configured(tmp_path), model=BOXES, progress=interrupt)
+    told = archive_status(tmp_path / "out")
+    assert (told.state, told.exit_code) == ("interrupted", 130)
 
 
 def test_a_manifest_that_cannot_be_written_is_the_environments_fault_in_the_record_too(tmp_path: Path) -> None:

@@ -853,6 +853,42 @@ def test_a_signal_while_the_network_is_at_work(tmp_path: Path, stop: signal.Sign
     assert "interrupted" in told and not (tmp_path / "out.gpkg").exists()
 
 
+@pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM"])
+def test_a_signal_while_the_command_is_loaded_is_no_traceback(stop: str) -> None:
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Late:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == 'typer': signal.raise_signal(signal.{stop})\n"
+        "sys.meta_path.insert(0, Late())\n"
+        "from geoseg.__main__ import main; sys.argv = ['geoseg', 'models']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "--log-format", "json"), "Missing argument 'CONFIG'"),
+        (("run", "a.toml", "--log-format=json", "--speed"), "No such option: --speed"),
+        (("rum", "a.toml", "--log-format", "json"), "No such command 'rum'"),
+    ],
+)
+def test_an_error_in_what_was_typed_is_json_where_the_log_is(words: tuple[str, ...], said: str) -> None:
+    result = cli(*words)
+    [line] = result.stderr.splitlines()
+    told = json.loads(line)
+    assert result.exit_code == 2 and told["level"] == "error" and said in told["message"]
+    plain = cli(*(word for word in words if "json" not in word and word != "--log-format"))
+    assert plain.exit_code == 2 and "Usage:" in plain.stderr
+
+
+def test_to_say_more_and_less_at_once_is_refused() -> None:
+    result = cli("run", "a.toml", "-q", "-v")
+    assert result.exit_code == 2 and "--verbose and --quiet together" in result.stderr
+
+
 def test_a_command_in_a_folder_that_is_gone_says_so(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     script = "import os; os.chdir('gone'); os.rmdir('../gone'); from geoseg.cli import main; main()"

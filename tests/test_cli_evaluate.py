@@ -98,6 +98,32 @@ def test_a_run_with_an_aoi_is_judged_inside_it(ground: tuple[Path, Path], tmp_pa
     assert json.loads(cli("evaluate", tmp_path / "part.gpkg", truth, "--aoi", whole, "--json").stdout)["n_truth"] == 50
 
 
+def test_what_of_an_aoi_lies_beyond_the_raster_is_not_missed(ground: tuple[Path, Path], tmp_path: Path) -> None:
+    raster, truth = ground
+    far = gpd.read_file(truth)
+    both = tmp_path / "more.gpkg"
+    beyond = gpd.GeoDataFrame(geometry=far.translate(0.01, 0), crs=far.crs)
+    gpd.GeoDataFrame(gpd.pd.concat([far, beyond])[["geometry"]], crs=far.crs).to_file(both)
+    west, south, east, north = gpd.read_file(both).total_bounds
+    wide = f"{west - 0.1},{south - 0.1},{east + 0.1},{north + 0.1}"
+    values = json.loads(cli("evaluate", extracted(raster, tmp_path / "all.gpkg", wide), both, "--json").stdout)
+    assert (values["n_truth"], values["n_matched"]) == (50, 50)
+    assert "its AOI on its raster; 50 true objects lie outside" in values["area"]
+    nowhere = cli("evaluate", extracted(raster, tmp_path / "none.gpkg", "0,0,1,1"), truth, "--json")
+    assert nowhere.exit_code == 0 and json.loads(nowhere.stdout)["n_truth"] == 0
+
+
+@pytest.mark.parametrize("crs", [32601, 4326])
+def test_an_aoi_beyond_180_degrees_meets_an_extent_on_either_side_of_it(tmp_path: Path, crs: int) -> None:
+    aoi = gpd.GeoSeries([shapely.box(179.5, 52, 180.5, 53)], crs=4326)
+    frame = gpd.GeoSeries([shapely.box(-179.9, 52.1, -179.8, 52.2)], crs=4326).to_crs(crs)
+    rows = gpd.GeoDataFrame({"label": ["a"]}, geometry=frame.to_list(), crs=crs)
+    run = {"run": "1", "aoi": f"SRID=4326;{aoi[0].wkt}", "extent": f"SRID={crs};{frame[0].wkt}"}
+    found = examined(geoseg.write(rows, tmp_path / "a.gpkg", run=run))
+    assert found is not None and found.aoi is not None and found.said == "its AOI on its raster"
+    np.testing.assert_allclose(found.aoi.total_bounds, (180.1, 52.1, 180.2, 52.2), atol=0.001)
+
+
 def test_an_area_noted_in_a_file_opens_no_other_file(ground: tuple[Path, Path], tmp_path: Path) -> None:
     raster, truth = ground
     part = extracted(raster, tmp_path / "part.geojson")
@@ -122,7 +148,7 @@ def test_a_whole_run_is_judged_on_its_raster(ground: tuple[Path, Path], tmp_path
     told = cli("evaluate", tmp_path / "plain.gpkg", both, "--json")
     values = json.loads(told.stdout)
     assert values["n_truth"] == 100 and values["area"] is None
-    assert "plain.gpkg has no note of its run" in told.stderr
+    assert "plain.gpkg does not say where its run looked" in told.stderr
     marked = gpd.read_file(both).assign(ignore=[0] * 70 + [1] * 30)
     marked.to_file(both)
     values = json.loads(cli("evaluate", tmp_path / "all.gpkg", both, "--json").stdout)

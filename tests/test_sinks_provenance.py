@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import json
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import shapely
 
@@ -20,6 +24,36 @@ def test_the_run_is_read_back(tmp_path: Path, suffix: str) -> None:
     before = sorted(tmp_path.iterdir())
     assert written_run(path) == {"run": "0f3a", "complete": "True", "aoi": None, "settings": '{"a": 1}'}
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_numbers_of_a_run_are_numbers_where_it_is_json(tmp_path: Path) -> None:
+    run = {
+        "run": "7",
+        "footprints": np.int64(3),
+        "seconds": 1.5,
+        "complete": True,
+        "aoi": None,
+        "core": (384, 640),
+        "settings": {"b": {"x": np.float32(0.5)}, "a": [1, "2"]},
+        "odd": float("nan"),
+        "started": datetime(2026, 3, 1, tzinfo=UTC),
+    }
+    (tmp_path / "draft").mkdir()
+    write(TABLE, tmp_path / "draft" / "part-000000.parquet")
+    finish(tmp_path / "draft", tmp_path / "all", gaps=None, run=run)
+    paths = [write(TABLE, tmp_path / f"a{suffix}", run=run) for suffix in SINKS]
+    told = [
+        json.loads((tmp_path / "all" / "_run.json").read_text()),
+        json.loads(pq.read_metadata(tmp_path / "a.parquet").metadata[b"geoseg:run"]),
+        *(json.loads((tmp_path / f"a{suffix}.run.json").read_text()) for suffix in (".fgb", ".geojson")),
+    ]
+    plain = {**run, "footprints": 3, "core": [384, 640], "odd": "nan", "started": "2026-03-01T00:00:00Z"}
+    plain["settings"] = {"a": [1, "2"], "b": {"x": 0.5}}
+    assert told == [{**plain, "parts": 1}, plain, plain, plain]
+    whole = written_run(tmp_path / "a.gpkg")
+    assert whole["core"] == "[384, 640]" and whole["footprints"] == "3" and whole["complete"] == "True"
+    assert all(written_run(path) == whole for path in paths)
+    assert written_run(tmp_path / "all") == {**whole, "parts": "1"}
 
 
 @pytest.mark.parametrize("suffix", SINKS)

@@ -34,6 +34,12 @@ def test_a_time_is_up_when_it_is() -> None:
     assert Stop(0).due
 
 
+@pytest.mark.parametrize("minutes", [float("nan"), -1.0])
+def test_no_time_at_all_is_refused(minutes: float) -> None:
+    with pytest.raises(ConfigError, match="minutes"):
+        Stop(minutes)
+
+
 def test_a_signal_comes_at_the_end_and_its_echo_does_not() -> None:
     stop, reached = Stop(), []
     with pytest.raises(KeyboardInterrupt), stop.between_steps():

@@ -23,7 +23,7 @@ _CELLS: dict[str, type | tuple[type, ...]] = {
 _FACTS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("round", "pid", "processes", "exit_code"), int),
     **dict.fromkeys(("warnings", "rules"), list),
-    **dict.fromkeys(("config", "versions"), dict),
+    **dict.fromkeys(("config", "versions", "planned"), dict),
     "seconds": (int, float),
 }
 _WORDS: dict[str, tuple[str, ...]] = {"state": get_args(State), "last": get_args(State)}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import wait
+from multiprocessing.resource_tracker import ensure_running
 from typing import Any
 
 from geoseg.archive.record import Died, Done, Failed, Looked
@@ -23,6 +26,19 @@ _STOP_S = 8.0
 _Answer = Looked | Done | Failed | Died | tuple[int, int]
 
 
+def track_quietly() -> None:
+    """Start the process in which multiprocessing clears up after others. What it would tell of one that was killed, a
+    library's lock that was left, is nothing that a user could do anything about."""
+    if os.name != "posix":  # there is none
+        return
+    rule = "ignore:resource_tracker"
+    sys.warnoptions.append(rule)  # it begins with those of this process
+    try:
+        ensure_running()
+    finally:
+        sys.warnoptions.remove(rule)
+
+
 class Hand:
     """One process, and the scene that it is at."""
 
@@ -30,6 +46,7 @@ class Hand:
         # Spawned, not forked: threads and a device that are open here would not survive a fork.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
+        track_quietly()
         self.process = context.Process(target=work, args=(theirs, orders), name=NAME)
         try:
             self.process.start()

@@ -65,6 +65,7 @@ class Drive:
             left = True
             while left and self.crew.free:
                 left = self._begin_next()
+            self.manifest.settle()
             if not self.crew.busy:
                 return
             for hand, answer in self.crew.answers(_WAIT_S):
@@ -105,11 +106,11 @@ class Drive:
             return False
         owner = self.manifest.owner(str(record.key), record.id)
         if owner is not None:
-            self._finish(record.id, "same", same_as=owner)
+            self._finish(record.id, "same", soon=True, same_as=owner)
             return True
         if not self.plan.untouched(record, self.manifest.folder):
             return False
-        self._finish(record.id, "done", unchanged=True)
+        self._finish(record.id, "done", soon=True, unchanged=True)
         return True
 
     def _hear(self, hand: Hand, answer: Any) -> None:
@@ -123,7 +124,12 @@ class Drive:
             stamp = signature(hand.task.output)
             state: State = "parts" if answer.code else "done"
             self.crew.release(hand)
-            values = {"footprints": answer.footprints, "figures": answer.figures, "code": answer.code, "stamp": stamp}
+            values: dict[str, Any] = {
+                "footprints": answer.footprints,
+                "figures": answer.figures,
+                "code": answer.code,
+                "stamp": stamp,
+            }
             self._finish(number, state, run=answer.run, **values)
         elif isinstance(answer, Died):
             self._died(number, answer)
@@ -179,11 +185,12 @@ class Drive:
             many = f"{self._row} scenes in a row failed by the environment"
             raise Stopped(f"{many}, the last so: {failed.error}")
 
-    def _finish(self, number: int, state: State, **values: Any) -> None:
-        """Commit what a scene came to, and say so."""
+    def _finish(self, number: int, state: State, *, soon: bool = False, **values: Any) -> None:
+        """Commit what a scene came to, at once or ``soon``, and say so."""
         began = self._began.pop(number, None)
         seconds = 0.0 if began is None else round(time.monotonic() - began, 3)
-        self.manifest.update(number, state=state, seconds=seconds, ended=_now(), tiles=None, **values)
+        put = self.manifest.update_soon if soon else self.manifest.update
+        put(number, state=state, seconds=seconds, ended=_now(), tiles=None, **values)
         if state in WRITTEN and not values.get("unchanged"):  # only what was worked on tells of the environment
             self._row = 0
         self._done += 1

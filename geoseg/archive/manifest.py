@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ OUTPUTS = "scenes"
 _VERSION = 1
 _APPLICATION = 0x67656F73  # "geos": a file of another program is told from ours
 _PAGE = 500
+_SOON_S = 0.5
 _JOURNAL = 2**20  # bytes: what a list of many scenes takes is given back
 
 _SCHEMA = """
@@ -48,6 +50,7 @@ class Manifest:
 
     def __init__(self, folder: Path, db: sqlite3.Connection) -> None:
         self.folder, self._db = folder, db
+        self._since = 0.0
 
     @classmethod
     @contextmanager
@@ -173,13 +176,31 @@ class Manifest:
 
     def update(self, number: int, **values: Any) -> None:
         """Set columns of one scene: on the disk when this returns."""
+        with self._db:
+            self._set(number, values)
+
+    def update_soon(self, number: int, **values: Any) -> None:
+        """Set columns of one scene: on the disk with the next update, or the next of this kind half a second later.
+
+        For what a run that is killed only has to find out once more: a wait for the disk for each of 100,000 takes
+        minutes.
+        """
+        if not self._db.in_transaction:
+            self._since = time.monotonic()
+        self._set(number, values)
+        if time.monotonic() - self._since > _SOON_S:
+            self._db.commit()
+
+    def settle(self) -> None:
+        """Have all on the disk."""
+        self._db.commit()
+
+    def _set(self, number: int, values: dict[str, Any]) -> None:
         if "state" in values and values["state"] not in ("pending", "running"):
             values["last"] = values["state"]
         columns = ", ".join(f"{name} = ?" for name in values)
-        with self._db:
-            self._db.execute(
-                f"UPDATE scene SET {columns} WHERE id = ?", (*(cells.cell(n, v) for n, v in values.items()), number)
-            )
+        told = (*(cells.cell(name, value) for name, value in values.items()), number)
+        self._db.execute(f"UPDATE scene SET {columns} WHERE id = ?", told)
 
     def reopen(self) -> None:
         """Scenes that were at work when their run ended are left again."""
@@ -228,6 +249,15 @@ class Manifest:
             " OR (state IN ('pending', 'running') AND last IN ('done', 'parts'))"
         )
         return int(self._db.execute(query).fetchone()[0])
+
+    def earlier(self) -> int:
+        """Of these, those that another plan made than that of this round."""
+        query = (
+            "SELECT total(footprints) FROM scene WHERE state = 'pending' AND last IN ('done', 'parts')"
+            " AND substr(plan, 1, ?) != ?"
+        )
+        plan = self.fact("plan") or ""
+        return int(self._db.execute(query, (len(plan), plan)).fetchone()[0])
 
     def new(self) -> int:
         """How many of the scenes that are left no run has come to an end with yet."""

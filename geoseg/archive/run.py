@@ -37,6 +37,7 @@ from geoseg.locks import output_lock
 from geoseg.paths import distinct, expanded
 from geoseg.report import versions
 from geoseg.sinks import check_output, check_suffix, written_run
+from geoseg.sinks.atomic import signals_held
 from geoseg.stac.writing import CollectionNote
 
 log = logging.getLogger("geoseg")
@@ -90,7 +91,7 @@ def run_archive(
         archive = config.archive
         with hearing() as heard:
             manifest.begin(scenes(config), archive.name, f".{archive.format}", **_facts(config, orders, plan))
-        manifest.note(warnings=[*heard.taken(), *warned(manifest, plan)], plan=plan.text)
+        manifest.note(warnings=[*heard.taken(), *warned(manifest, plan)], plan=plan.text, planned=plan.parts)
         stopped, why, merged = 0, "", None
         try:
             with Drive(manifest, orders, config, plan, progress) as drive:
@@ -109,8 +110,9 @@ def run_archive(
                 why = "interrupted"
             raise
         finally:
-            manifest.reopen()
-            outcome = _ended(manifest, stopped, why, merged, time.monotonic() - began)
+            with signals_held():  # a second one: the manifest says in any case how it ended
+                manifest.reopen()
+                outcome = _ended(manifest, stopped, why, merged, time.monotonic() - began)
             write_summary(manifest, outcome)
         return outcome
 
@@ -179,10 +181,8 @@ def warned(manifest: Manifest, plan: Plan) -> list[str]:
     found = [] if manifest.count("pending") else ["no scene is among the inputs: there is nothing to do"]
     known = manifest.count("pending") > manifest.new()
     if known and manifest.fact("plan") not in (None, plan.text):  # or two runs that take turns in one folder
-        found.append(
-            "model, AOI, settings or version of geoseg are not those of the run before in this folder: scenes are done "
-            "anew, and their outputs replaced"
-        )
+        what = ", ".join(plan.changed(before)) if (before := manifest.fact("planned")) else "model, AOI or settings"
+        found.append(f"changed since the run before in this folder: {what}. Scenes are done anew, outputs replaced")
     unused = plan.rules.unused(record.href for record in manifest.records())
     found += [f"no raster fits the rule for {pattern!r} ([[rule]] match)" for pattern in unused]
     for warning in found:
@@ -231,6 +231,7 @@ def _facts(config: RunConfig, orders: Orders, plan: Plan) -> dict[str, Any]:
         "stopped": "",
         "merged": None,
         "warnings": [],
+        "aoi": None if orders.aoi is None else orders.aoi.text,
         "weights": orders.model if isinstance(orders.model, str) else None,
         "pid": os.getpid(),
         "host": socket.gethostname(),

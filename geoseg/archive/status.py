@@ -48,6 +48,8 @@ class Status:
     """Scenes not begun yet."""
     footprints: int
     """In the outputs that stand, those of an earlier run that this one has not come to yet among them."""
+    earlier: int
+    """Of these, in outputs that earlier settings made: they are done anew in their turn."""
     running: tuple[Mapping[str, Any], ...]
     """Scenes at work: ``name``, ``seconds``, ``tiles_done``, ``tiles``."""
     failed: tuple[Mapping[str, Any], ...]
@@ -91,6 +93,7 @@ def archive_status(folder: str | Path) -> Status:
             unchanged=round(manifest.total("unchanged")),
             left=left,
             footprints=manifest.standing(),
+            earlier=manifest.earlier(),
             running=tuple(_at_work(manifest)) if alive else (),
             failed=tuple(bad),
             eta_s=_eta(manifest, counts) if state == "running" else None,

@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
+from geoseg.errors import ConfigError
+
 # No markup: labels, names and notes come from files, and one with "[/" in it would be an error.
 out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
@@ -45,7 +47,11 @@ LogFormatOption = Annotated[LogFormat, typer.Option("--log-format", help="json: 
 
 
 def start(*, verbose: bool = False, quiet: bool = False, log_format: LogFormat = LogFormat.text) -> None:
-    """Set up the log of this process."""
+    """Set up the log of this process.
+
+    Raises:
+        ConfigError: it is to say both more and less.
+    """
     handler: logging.Handler
     if log_format is LogFormat.json:
         handler = logging.StreamHandler(sys.stderr)
@@ -59,6 +65,8 @@ def start(*, verbose: bool = False, quiet: bool = False, log_format: LogFormat =
     log.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers[:] = [handler] if verbose else [logging.NullHandler()]
+    if verbose and quiet:
+        raise ConfigError("--verbose and --quiet together", allowed="one of them")
 
 
 class _Results(io.FileIO):

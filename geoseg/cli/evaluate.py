@@ -135,7 +135,7 @@ def _case(pred: Path, truth: Path, *, iou: float, aoi: str | None, any_label: bo
     else:
         area, gaps, said = None, None, ""
         if "run" in tables[0]:
-            log.warning("%s has no note of its run, so all of the truth is asked for; --aoi says where to look", pred)
+            log.warning("%s does not say where its run looked, so all of the truth counts; --aoi says where", pred)
     unseen = read_gaps(truth) if is_reviewed(tables[1]) else None
     if unseen is not None:
         gaps, said = _together(gaps, unseen), f"{said or 'all of both files'}, without the gaps of {truth.name}"

@@ -17,13 +17,15 @@ import atexit
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from geoseg.cli.console import err, log
+from geoseg.cli.console import LogFormat, err, log, start
 from geoseg.errors import GeosegError, ResourceError, exit_code
 from geoseg.signals import stoppable
 
@@ -38,9 +40,16 @@ _NOTHING = "no output is left half-written"
 # ClickException in either.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
+_TYPED = "geoseg.typed"
+
 
 class Commands(TyperGroup):
     """The commands, with every way to fail turned into its exit code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep what was typed: an error in it comes before any option is known."""
+        ctx.meta[_TYPED] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
@@ -48,8 +57,14 @@ class Commands(TyperGroup):
             with stoppable():
                 _check_here()
                 return super().invoke(ctx)
-        except (_UsageError, typer.Exit, typer.Abort):
+        except (typer.Exit, typer.Abort):
             raise
+        except _UsageError as error:
+            if not _asks_for_json(ctx.meta[_TYPED]):
+                raise
+            start(log_format=LogFormat.json)
+            _say(error.format_message())  # type: ignore[attr-defined]
+            raise typer.Exit(error.exit_code) from None  # type: ignore[attr-defined]
         except KeyboardInterrupt as stop:
             left = str(stop) or _LEFT.get(ctx.invoked_subcommand, _NOTHING)
             _say(f"interrupted: {left}; run the same command again")
@@ -57,6 +72,12 @@ class Commands(TyperGroup):
         except Exception as error:
             _tell(error)
             raise typer.Exit(exit_code(error)) from error
+
+
+def _asks_for_json(words: Sequence[str]) -> bool:
+    """Whether log lines are to be JSON, of words that are no command."""
+    option, value = "--log-format", LogFormat.json.value
+    return f"{option}={value}" in words or (option, value) in pairwise(words)
 
 
 def leave(code: int) -> NoReturn:

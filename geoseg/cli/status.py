@@ -55,7 +55,8 @@ def _tell(found: Status) -> None:
         typer.echo(f"stopped    {found.stopped}")
     counts = ", ".join(f"{number:,} {state}" for state, number in found.counts.items()) or "none"
     typer.echo(f"scenes     {found.scenes:,}: {counts} ({found.unchanged:,} unchanged)")
-    typer.echo(f"footprints {found.footprints:,}")
+    earlier = f" ({found.earlier:,} of them of earlier settings, to be done anew)" if found.earlier else ""
+    typer.echo(f"footprints {found.footprints:,}{earlier}")
     for scene in found.running:
         tiles = f", {scene['tiles_done']:,} of {scene['tiles']:,} tiles" if scene["tiles"] else ""
         typer.echo(f"  at work: {plain(scene['name'])} ({scene['seconds']:.0f} s{tiles})")

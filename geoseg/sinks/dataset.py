@@ -124,7 +124,7 @@ def finish(
         if gaps is not None:
             (draft / "_gaps").mkdir(exist_ok=True)
             write_parquet(Output(target=draft / "_gaps" / "gaps.parquet", footprints=gaps))
-        told = dict(tables.run_items({**(run or {}), "parts": count_parts(draft)}))
+        told = tables.run_values({**(run or {}), "parts": count_parts(draft)})
         (draft / RUN_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
         flush(draft / RUN_FILE)
         flush(draft)

@@ -72,7 +72,7 @@ def write_with_siblings(write_layer: Callable[[Path, str, tables.Table], None], 
                 write_layer(draft, name, table)
             tables.check_count(draft, expected=len(table))
         if output.run is not None:
-            drafts[-1].write_text(json.dumps(dict(tables.run_items(output.run)), indent=2) + "\n", encoding="utf-8")
+            drafts[-1].write_text(json.dumps(tables.run_values(output.run), indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

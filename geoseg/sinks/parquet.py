@@ -114,7 +114,7 @@ def _note(run: Mapping[str, Any] | None) -> dict[bytes, bytes]:
     """The run, as metadata."""
     if run is None:
         return {}
-    return {RUN_KEY: json.dumps(dict(tables.run_items(run)), ensure_ascii=True).encode()}
+    return {RUN_KEY: json.dumps(tables.run_values(run)).encode()}
 
 
 def _check(path: Path, expected: int) -> None:

@@ -64,4 +64,4 @@ def _of_gpkg(target: Path) -> dict[str, str | None]:
 def _as_run(values: Any) -> dict[str, str | None]:
     if not isinstance(values, dict):
         return {}
-    return {key: value if value is None or isinstance(value, str) else str(value) for key, value in values.items()}
+    return {key: tables.run_text(value) for key, value in values.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -272,6 +273,16 @@ def run_items(run: Mapping[str, Any]) -> list[tuple[str, str | None]]:
     return [(printable(key), _as_text(value)) for key, value in run.items()]
 
 
+def run_values(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Provenance as JSON holds it: numbers, true and false, mappings and lists as such, dates as ISO 8601 UTC."""
+    return {printable(key): _as_json(value) for key, value in run.items()}
+
+
+def run_text(value: Any) -> str | None:
+    """A value of :func:`run_values`, read back from JSON, as :func:`run_items` tells it."""
+    return value if isinstance(value, str) else _as_text(value)
+
+
 def run_date(run: Mapping[str, Any] | None) -> datetime:
     """When the run started, which dates its output; :data:`UNDATED` where it does not say.
 
@@ -333,5 +344,17 @@ def _as_text(value: Any) -> str | None:
     if isinstance(value, datetime):
         return _utc(value).isoformat().replace("+00:00", "Z")
     if isinstance(value, Mapping | list | tuple):
-        return json.dumps(value, sort_keys=True, default=str)
+        return json.dumps(_as_json(value))
     return printable(value)
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Mapping):
+        return {printable(key): _as_json(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, list | tuple):
+        return [_as_json(each) for each in value]
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return _as_text(value)  # JSON has no word for NaN and infinity

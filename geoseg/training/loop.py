@@ -78,7 +78,7 @@ def train(
 
     Raises:
         ConfigError: another suffix, or the file to start from; settings or sources that cannot be used; a loss that is
-            no longer finite.
+            no longer finite; less than no minutes.
         LockedError: another training is writing that file.
         ResourceError: no such device, too little memory, or TensorBoard is not installed.
         SinkError: the weights, the checkpoint or the page at the end cannot be written.

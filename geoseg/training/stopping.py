@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from geoseg.errors import ConfigError
 from geoseg.signals import STOPS
 
 _SAME_S = 1.0
@@ -20,9 +21,14 @@ class Stop:
 
     Args:
         after_min: minutes from now; None: no time is set.
+
+    Raises:
+        ConfigError: less than none, or no number.
     """
 
     def __init__(self, after_min: float | None = None) -> None:
+        if after_min is not None and not after_min >= 0:
+            raise ConfigError(f"a training of {after_min:g} minutes", allowed="0 or more minutes")
         self._end = None if after_min is None else time.monotonic() + 60 * after_min
         self._asked = False
 

@@ -17,6 +17,7 @@ import shapely
 from pyproj import CRS
 
 from geoseg.archive.manifest import Manifest
+from geoseg.archive.merge.coverage import seen
 from geoseg.archive.record import BAD, WRITTEN, Record
 from geoseg.footprints import COLUMNS, empty
 from geoseg.gaps import EXPECTED
@@ -43,6 +44,8 @@ def write_layer(target: Path, rows: _Rows, *, manifest: Manifest, crs: CRS, run:
         "started": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "scenes": manifest.count(*WRITTEN),
         "complete": not manifest.count("parts", *BAD),
+        "aoi": manifest.fact("aoi"),
+        "extent": seen(manifest),
         "versions": manifest.fact("versions"),
     }
     gaps = gaps_table(manifest, crs)

@@ -15,17 +15,14 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import shapely
-from numpy.typing import NDArray
 from pyproj import CRS
 
 from geoseg.archive.config import MergeSettings
 from geoseg.archive.manifest import Manifest
-from geoseg.archive.merge.coverage import Coverage, ground_of
+from geoseg.archive.merge.coverage import Coverage, ground_of, in_degrees
 from geoseg.archive.merge.layer import write_layer
 from geoseg.archive.merge.overlaps import Pieces, order, same, settled
 from geoseg.archive.merge.reading import batches
@@ -33,17 +30,15 @@ from geoseg.archive.merge.spill import Spill
 from geoseg.archive.merge.uniting import put_together
 from geoseg.archive.record import WRITTEN, Record
 from geoseg.ground import parse_crs
-from geoseg.polygons import valid
 from geoseg.report import versions
 from geoseg.sinks import written_run
 from geoseg.sinks.atomic import write_failed
-from geoseg.turns import first_turn
 from geoseg.vectors import reprojected
 
 log = logging.getLogger("geoseg")
 
 WORK = ".merge.work"
-_RULE = 3
+_RULE = 4
 """Number of the rule: a layer that was made by another is made again."""
 
 
@@ -168,16 +163,3 @@ def _kept(manifest: Manifest, spill: Spill, crs: CRS) -> Iterator[tuple[Record, 
             if len(lost):
                 table = table.drop(index=lost).reset_index(drop=True)
             yield record, table if table.crs is None or crs == table.crs else reprojected(table, crs)
-
-
-def in_degrees(table: gpd.GeoDataFrame) -> NDArray[Any]:
-    """Geometries in EPSG:4326, valid, on one turn whichever their raster counts from: their western ends are in
-    [-180, 180), and one across the antimeridian goes on beyond 180 instead of round the earth."""
-    geometry: NDArray[Any] = table.geometry.to_crs(4326).to_numpy().copy()
-    bounds = shapely.bounds(geometry)
-    across = bounds[:, 2] - bounds[:, 0] > 180
-    if across.any():
-        geometry[across] = shapely.transform(
-            geometry[across], lambda xy: np.column_stack([np.where(xy[:, 0] < 0, xy[:, 0] + 360, xy[:, 0]), xy[:, 1]])
-        )
-    return first_turn(valid(geometry), 360.0)

@@ -16,7 +16,7 @@ import shapely
 from pyproj import CRS
 
 from geoseg.errors import SinkError
-from geoseg.footprints import COLUMNS
+from geoseg.footprints import COLUMNS, empty
 from geoseg.sinks.tables import GDAL_ERRORS
 from geoseg.vectors import gdal_name
 
@@ -40,7 +40,7 @@ def batches(path: Path, *, rows: int = BATCH) -> Iterator[gpd.GeoDataFrame]:
             yield from _parquet(path, rows)
         else:
             yield from _by_gdal(path, rows)
-    except (OSError, IndexError, pa.ArrowException, *GDAL_ERRORS) as error:  # IndexError: GDAL sees no layer in it
+    except (OSError, IndexError, pa.ArrowException, *GDAL_ERRORS) as error:  # IndexError: no layer or column is there
         raise SinkError(
             f"the output {path}, which cannot be read ({error})", remedy="Remove it, and run the same again"
         ) from error
@@ -87,6 +87,8 @@ def _frame(table: pa.Table, name: str, crs: CRS | None) -> gpd.GeoDataFrame:
 
 def _as_schema(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """The schema's columns in order, in their dtypes; MultiPolygons of one part as that part."""
+    if not len(table):  # a GeoJSON without rows has no columns
+        return empty(table.crs)
     index = pd.RangeIndex(len(table))
     columns = {name: pd.Series(_column(table, name), index=index, dtype=dtype) for name, dtype in COLUMNS.items()}
     return gpd.GeoDataFrame(columns, geometry=_single(table.geometry.to_numpy()), crs=table.crs)
@@ -94,7 +96,7 @@ def _as_schema(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 
 def _column(table: gpd.GeoDataFrame, name: str) -> Any:
     if name not in table.columns:
-        raise SinkError(f"an output without a column {name!r}", remedy="Remove it, and run the same again")
+        raise IndexError(f"it has no column {name!r}")
     values = table[name]
     if name == "acquired":
         return pd.to_datetime(values, utc=True).astype("datetime64[ms, UTC]").array

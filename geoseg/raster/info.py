@@ -17,7 +17,7 @@ from pyproj.exceptions import CRSError
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
-from geoseg.errors import RasterError
+from geoseg.errors import RasterError, in_a_line
 from geoseg.grid import Grid
 from geoseg.raster.access import Access, driver_of, gdal_env, is_remote, local_path, name_of, open_dataset
 from geoseg.raster.keys import QUICK, THOROUGH, content_key
@@ -64,7 +64,7 @@ class RasterInfo:
     file_block: tuple[int, int]
     """Rows and columns that the file decodes at once."""
     acquired: datetime | None
-    """UTC, from TIFFTAG_DATETIME."""
+    """UTC, from TIFFTAG_DATETIME, or a Zarr's ``time``."""
     name: str
     """File name."""
     key: str
@@ -81,6 +81,14 @@ class RasterInfo:
     """Bytes of the file from here on are zeros that look unwritten; None where nothing is suspected."""
     warnings: tuple[str, ...] = ()
     """What a user should know of it."""
+    descriptions: tuple[str, ...] = ()
+    """What the file calls each band, "" where it does not; empty: none of them."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Per band its role or, where that is unknown, what the file calls it."""
+        told = self.descriptions or ("",) * self.bands
+        return tuple(role if role != "unknown" else text or role for role, text in zip(self.roles, told, strict=True))
 
     @property
     def alpha(self) -> int | None:
@@ -142,6 +150,8 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
             mask_file=mask_file,
             data_end=None if mosaic or mask_file else written_end(dataset, name),
             warnings=warnings,
+            # In one line each, whatever a file says.
+            descriptions=tuple(in_a_line(text or "", 40) for text in dataset.descriptions),
         )
 
 

@@ -20,6 +20,7 @@ from rasterio.io import DatasetReader
 from geoseg.errors import RasterError, in_a_line
 from geoseg.grid import Grid
 from geoseg.raster.access import Access, driver_of, gdal_env, is_remote, local_path, name_of, open_dataset
+from geoseg.raster.alpha import looks_like_imagery
 from geoseg.raster.keys import QUICK, THOROUGH, content_key
 from geoseg.raster.parts import (
     bits_of,
@@ -102,7 +103,8 @@ class RasterInfo:
 
 
 def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: str | None = None) -> RasterInfo:
-    """Read a raster's header, or refuse it. No pixel is read, but for a file whose last bytes are all zero.
+    """Read a raster's header, or refuse it. No pixel is read, but a few blocks of an alpha band, and of a file
+    whose last bytes are all zero.
 
     Args:
         path: GeoTIFF, COG, JPEG 2000, a VRT of local GeoTIFFs, or the folder of a Zarr array or group.
@@ -149,7 +151,7 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
             access=access,
             mask_file=mask_file,
             data_end=None if mosaic or mask_file else written_end(dataset, name),
-            warnings=warnings,
+            warnings=(*warnings, *_told_of_alpha(dataset, roles, os.path.basename(name))),
             # In one line each, whatever a file says.
             descriptions=tuple(in_a_line(text or "", 40) for text in dataset.descriptions),
         )
@@ -193,6 +195,19 @@ def _told(dataset: DatasetReader) -> tuple[str, ...]:
             "round, e.g. with gdal_translate -scale 0 255 255 0 -co PHOTOMETRIC=MINISBLACK"
         )
     return tuple(found)
+
+
+def _told_of_alpha(dataset: DatasetReader, roles: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """A warning of a band that GDAL calls alpha, nothing in the file says so, and that looks like imagery."""
+    band = roles.index("alpha") + 1 if "alpha" in roles else 0
+    if not band or dataset.descriptions[band - 1] or not (values := looks_like_imagery(dataset, band)):
+        return ()
+    return (
+        f"band {band} of {name} is marked as alpha, as GDAL marks the fourth of four bands unasked, but takes {values} "
+        "values between 0 and 255 where a mask has two: it looks like imagery (near infrared?). It is left out of what "
+        f"a model sees, and pixels where it is 0 are taken for nodata. Where it is no alpha, say so in the file: "
+        f"gdal_edit.py -colorinterp_{band} undefined FILE; and which band is which with --bands",
+    )
 
 
 def _nodata(dataset: DatasetReader, roles: tuple[str, ...], name: str) -> float | None:

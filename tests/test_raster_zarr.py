@@ -627,6 +627,20 @@ def test_patterns_find_folders_that_are_a_zarr_and_nothing_inside(tmp_path: Path
     assert matching(tmp_path / "in/*.zarr") == [str(tmp_path / "in/one.zarr")]
 
 
+def test_patterns_pass_over_predictions_that_geoseg_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tif = write(tmp_path / "in.tif", texture(1, HEIGHT, WIDTH))
+    (tmp_path / "in").mkdir()
+    image = write_zarr(tmp_path / "in/image.zarr", texture(1, HEIGHT, WIDTH))
+    for name in ("kept", "kept.zarr"):
+        geoseg.extract(tif, Painted(), store=tmp_path / "in" / name)
+    (tmp_path / "in/broken.zarr").mkdir()
+    (tmp_path / "in/broken.zarr/zarr.json").write_text("{")
+    with caplog.at_level("INFO"):
+        assert matching(tmp_path / "in/**/*") == [str(tmp_path / "in/broken.zarr"), str(image)]
+    assert "predictions" in caplog.text and "kept.zarr" in caplog.text
+    assert matching(tmp_path / "in/kept*") == []
+
+
 def test_an_archive_of_zarrs(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     pixels = ground(80, 120, (10, 20, 10, 24), (40, 60, 80, 95))[None]

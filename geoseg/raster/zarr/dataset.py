@@ -18,7 +18,7 @@ from geoseg.errors import RasterError, in_a_line
 from geoseg.raster.access import Access, is_zarr
 from geoseg.raster.keys import content_key
 from geoseg.raster.zarr.array import ALLOWED, ZarrArray, axes_of
-from geoseg.raster.zarr.nodes import Folder, children, dimensions, metadata
+from geoseg.raster.zarr.nodes import PREDICTIONS, Folder, children, dimensions, metadata
 
 _PIECE = 2**16
 """Bytes that :func:`content_key` takes of each of many files, at least."""
@@ -118,7 +118,7 @@ class ZarrRaster:
         node = metadata(self._folder, path)
         if node is None or node.get("node_type") == "array":
             return [self._opened(path, node or {"attributes": {}})]
-        if "geoseg_store" in node["attributes"]:
+        if PREDICTIONS in node["attributes"]:
             raise RasterError(
                 f"{path}, which holds predictions that geoseg kept (--store)",
                 allowed="imagery",

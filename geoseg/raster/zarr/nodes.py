@@ -24,6 +24,8 @@ _V3 = frozenset(
     ["zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"]
 ) | {"attributes", "dimension_names", "storage_transformers"}
 _MOST_BYTES = 64 * 2**20
+PREDICTIONS = "geoseg_store"
+"""The attribute by which a store of predictions is known."""
 
 
 class Folder:
@@ -133,6 +135,15 @@ def metadata(folder: Folder, path: str) -> dict[str, Any] | None:
         "node_type": "group" if array is None else "array",
         "attributes": attributes or {},
     }
+
+
+def holds_predictions(path: str) -> bool:
+    """Whether the folder of a Zarr is one that geoseg keeps predictions in (``--store``), and so no imagery."""
+    try:
+        node = metadata(Folder(path, Access()), path)
+    except RasterError:
+        return False
+    return node is not None and PREDICTIONS in node["attributes"]
 
 
 def children(folder: Folder, path: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -63,6 +63,14 @@ def test_arrays_of_one_grid_are_the_bands_of_one_raster(tmp_path: Path, zarr_for
     np.testing.assert_array_equal(pixels_of(alone), pixels[2:3])
 
 
+def test_bands_may_be_stored_each_in_its_own_way(tmp_path: Path) -> None:
+    pixels = texture(3, HEIGHT, WIDTH)
+    group = banded(tmp_path / "a.zarr", pixels[:1], ("b1",))
+    add(group, "b2", pixels[1], ("y", "x"), chunks=(8, 8), shards=(32, 64))
+    add(group, "b3", pixels[2], ("y", "x"), chunks=(HEIGHT, WIDTH))
+    np.testing.assert_array_equal(pixels_of(open_raster(tmp_path / "a.zarr")), pixels)
+
+
 @given(names=st.lists(st.from_regex(r"[A-Za-z][a-z_]{0,2}[0-9]{0,3}[a-z]?", fullmatch=True), min_size=2, max_size=6),
        data=st.data())  # fmt: skip
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -171,6 +179,15 @@ def test_arrays_that_differ_are_refused_with_what_to_do(tmp_path: Path, another:
     said = refusal(tmp_path / "a.zarr")
     assert "3 arrays of imagery" in said and "b02, b03, scl" in said and "a.zarr/b02" in said and "group" in said
     assert open_raster(tmp_path / "a.zarr/b03").bands == 1
+
+
+@pytest.mark.parametrize("where", ["the array", "the group"])
+def test_coordinates_of_two_dimensions_are_no_bands(tmp_path: Path, where: str) -> None:
+    pixels = texture(3, HEIGHT, WIDTH, "float32")
+    group = banded(tmp_path / "a.zarr", pixels, ("height", "lat", "lon"))
+    said = {"coordinates": "lat lon spatial_ref"}
+    (group["height"] if where == "the array" else group).attrs.update(said)
+    np.testing.assert_array_equal(pixels_of(open_raster(tmp_path / "a.zarr")), pixels[:1])
 
 
 def test_several_images_of_several_bands_are_refused(tmp_path: Path) -> None:

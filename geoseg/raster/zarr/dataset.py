@@ -124,9 +124,13 @@ class ZarrRaster:
                 allowed="imagery",
                 remedy="Name the raster that they are of; `geoseg vectorize` makes footprints of them without it",
             )
+        nodes = list(children(self._folder, path))
+        said = [str(each["attributes"].get("coordinates", "")) for _, each in (*nodes, (path, node))]
+        beside = set(" ".join(said).split())  # CF's coordinates of two dimensions are planes, and no imagery
         judged = [
             (name, each, axes_of(each, {**node["attributes"], **each["attributes"]})[1])
-            for name, each in children(self._folder, path)
+            for name, each in nodes
+            if os.path.basename(name) not in beside
         ]
         images = sorted(((name, each) for name, each, wrong in judged if not wrong), key=lambda image: _order(image[0]))
         if len(images) == 1:

@@ -69,6 +69,15 @@ def test_near_infrared_that_gdal_calls_alpha_is_told(tmp_path: Path, layout: dic
     assert (info.alpha, info.warnings, info.colour_bands) == (None, (), (1, 2, 3, 4))
 
 
+@pytest.mark.parametrize("alpha", ["mask", "imagery"])
+def test_of_16_bits_too(tmp_path: Path, alpha: str) -> None:
+    pixels = texture(4, HEIGHT, WIDTH, "uint16")
+    if alpha == "mask":
+        pixels[3] = np.where(np.arange(WIDTH) < 30, 0, 65535)
+    info = open_raster(write(tmp_path / "a.tif", pixels, photometric="RGB", alpha="YES"))
+    assert (info.alpha, len(info.warnings)) == (4, alpha == "imagery")
+
+
 def test_what_the_file_describes_is_believed(tmp_path: Path) -> None:
     for name, alpha in (("nir", None), ("alpha", 4)):
         path = write(tmp_path / f"{name}.tif", texture(4, HEIGHT, WIDTH))

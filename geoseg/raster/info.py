@@ -203,8 +203,8 @@ def _told_of_alpha(dataset: DatasetReader, roles: tuple[str, ...], name: str) ->
     if not band or dataset.descriptions[band - 1] or not (values := looks_like_imagery(dataset, band)):
         return ()
     return (
-        f"band {band} of {name} is marked as alpha, as GDAL marks the fourth of four bands unasked, but takes {values} "
-        "values between 0 and 255 where a mask has two: it looks like imagery (near infrared?). It is left out of what "
+        f"band {band} of {name} is marked as alpha, as GDAL marks a fourth band unasked, but takes {values} values "
+        "between nothing and all where a mask has none: it looks like imagery (near infrared?). It is left out of what "
         f"a model sees, and pixels where it is 0 are taken for nodata. Where it is no alpha, say so in the file: "
         f"gdal_edit.py -colorinterp_{band} undefined FILE; and which band is which with --bands",
     )

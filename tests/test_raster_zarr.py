@@ -443,11 +443,13 @@ ODD = st.sampled_from(
 
 @given(data=st.data())
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@pytest.mark.parametrize("zarr_format", [2, 3])
-def test_whatever_stands_in_metadata_is_read_or_refused(tmp_path: Path, zarr_format: int, data: Any) -> None:
+@pytest.mark.parametrize("kind", ["v2", "v3", "shards"])
+def test_whatever_stands_in_metadata_is_read_or_refused(tmp_path: Path, kind: str, data: Any) -> None:
     path = tmp_path / "a.zarr"
     if not path.exists():
-        write_zarr(path, texture(3, HEIGHT, WIDTH), zarr_format=zarr_format, said="both", nodata=3)
+        options = {"chunks": (3, 8, 16), "shards": (3, 16, 32)} if kind == "shards" else {}
+        zarr_format = 2 if kind == "v2" else 3
+        write_zarr(path, texture(3, HEIGHT, WIDTH), zarr_format=zarr_format, said="both", nodata=3, **options)
     files = sorted(each for each in path.rglob("*") if each.name in ("zarr.json", ".zarray", ".zattrs", ".zgroup"))
     file = data.draw(st.sampled_from(files))
     whole = file.read_text()

@@ -110,6 +110,13 @@ def test_names_that_are_roles_are_taken_by_a_model(tmp_path: Path) -> None:
     assert source_for(info, card).bands == (4, 2, 1)
 
 
+def test_no_name_makes_a_palette(tmp_path: Path) -> None:
+    banded(tmp_path / "a.zarr", texture(2, HEIGHT, WIDTH), ("palette", "red"))
+    info = open_raster(tmp_path / "a.zarr")
+    assert (info.roles, info.labels) == (("unknown", "red"), ("palette", "red"))
+    assert source_for(info, RAW, bands={"red": 1}).palette is None
+
+
 def test_names_that_are_none_are_told_with_what_to_do(tmp_path: Path, weights: Path) -> None:
     banded(tmp_path / "a.zarr", texture(4, HEIGHT, WIDTH), SENTINEL)
     refused = cli("extract", tmp_path / "a.zarr", "-m", weights, "-o", tmp_path / "a.gpkg")

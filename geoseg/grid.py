@@ -84,7 +84,7 @@ class Grid:
         pixels but at most 1000 and some 10 km, across which a geodesic is as long as the lattice's own line.
 
         Raises:
-            RasterError: the centre has no longitude and latitude in this CRS.
+            RasterError: the centre has no longitude and latitude in this CRS, or a pixel no length.
         """
         # A span of many pixels keeps the differences well above the noise of the projection's arithmetic; one pixel is
         # enough to say how many those may be.
@@ -105,6 +105,13 @@ class Grid:
                 remedy="Check its CRS with gdalinfo; if that is wrong, set the true one with gdal_edit -a_srs",
             )
         _, _, length = self.geod.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
+        if not length.all():
+            raise RasterError(
+                f"a raster whose pixels have no length on the ground (a transform of {tuple(self.transform)[:6]})",
+                allowed="pixels that coordinates of 64 bits can tell apart",
+                remedy="Check its size of a pixel and the units of its CRS with gdalinfo; georeference it anew, e.g. "
+                "with gdal_translate -a_ullr and -a_srs",
+            )
         return float(length[0]) / (2 * half_cols), float(length[1]) / (2 * half_rows)
 
     @property

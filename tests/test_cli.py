@@ -221,6 +221,31 @@ def test_plan_asks_not_for_what_only_pixels_tell(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
 
 
+def test_plan_refuses_what_a_run_of_the_model_would(tmp_path: Path, weights: Path) -> None:
+    grey = write(tmp_path / "grey.tif", texture(3, HEIGHT, WIDTH, "uint8"), photometric="minisblack")
+    deep = write(tmp_path / "deep.tif", texture(3, HEIGHT, WIDTH, "uint16"), photometric="rgb")
+    bands, scaling = ("--bands", "red=3,green=2,blue=1"), ("--scaling", "0,3000")
+    for path, options in (
+        (grey, ()),
+        (grey, ("--bands", "red=3,green=2,blue=4")),
+        (deep, ()),
+        (deep, ("--bands", "nir=1")),
+        (deep, ("--bands", "red=3,green=2,blue=1")),
+    ):
+        said = []
+        for command in ("plan", "extract"):
+            result = cli(command, path, "-o", tmp_path / f"{command}.gpkg", "-m", weights, *options)
+            assert result.exit_code == 2, result.output
+            said.append(result.output.partition("ERROR")[2])  # after the time
+        assert said[0] == said[1] and "Allowed" in said[0]
+        assert not (tmp_path / "plan.gpkg").exists()
+    for path, options in ((grey, bands), (deep, scaling), (deep, ("--stretch", "2,98"))):
+        result = cli("plan", path, "-o", tmp_path / "plan.gpkg", "-m", weights, *options)
+        assert result.exit_code == 0, result.output
+    # Without a model nothing is asked of bands or values.
+    assert all(cli("plan", path, "-o", tmp_path / "plan.gpkg").exit_code == 0 for path in (grey, deep))
+
+
 def test_plan_takes_core_and_halo_from_the_model(tmp_path: Path, raster: Path, weights: Path) -> None:
     assert cli("plan", raster, "-o", tmp_path / "t.gpkg", "--model", weights).exit_code == 0
     cores = gpd.read_file(tmp_path / "t.gpkg", layer="cores")

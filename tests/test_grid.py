@@ -112,6 +112,16 @@ def test_gsd_of_a_wide_raster_in_degrees_is_that_along_its_parallel(step: float,
     assert grid.gsd_xy_m == pytest.approx([math.radians(step) * r for r in expected], rel=1e-4)
 
 
+def test_pixels_of_no_length_on_the_ground_are_refused() -> None:
+    for crs, transform in (
+        (UTM45, Affine(1e-12, 0, 5e5, 0, -1e-12, 5e6)),
+        (CRS.from_epsg(4326), Affine(1, 0, 0, 0, 0.1, 85)),
+    ):
+        grid = Grid(crs=crs, transform=transform, height=100, width=100)  # the second has a pole in its centre
+        with pytest.raises(RasterError, match="no length"):
+            _ = grid.gsd_m
+
+
 @given(grid=grids, gsd_m=st.floats(0.2, 20.0))
 def test_at_gsd_gives_square_ground_pixels(grid: Grid, gsd_m: float) -> None:
     x, y = grid.at_gsd(gsd_m).gsd_xy_m

@@ -375,8 +375,6 @@ def test_no_crs_is_refused_or_assumed(tmp_path: Path) -> None:
 
 def test_codecs_and_types_that_are_not_read(tmp_path: Path) -> None:
     pixels = texture(1, HEIGHT, WIDTH)
-    shards = write_zarr(tmp_path / "shards.zarr", pixels, chunks=(1, 8, 8), shards=(1, 16, 32))
-    assert "sharding_indexed" in refusal(shards) and "without shards" in refusal(shards)
     turned = write_zarr(tmp_path / "turned.zarr", pixels, filters=[TransposeCodec(order=(2, 1, 0))])
     assert "transpose" in refusal(turned)
     for kind, said in (("bool", "bool"), ("complex64", "complex64"), ("float16", "float16")):
@@ -421,6 +419,7 @@ def test_codecs_and_types_that_are_not_read(tmp_path: Path) -> None:
         {"reference": {"name": "elsewhere", "must_understand": True}},
         {"node_type": "link"},
         {"zarr_format": 4},
+        {"zarr_format": "https://purl.org/zarr/spec/protocol/core/3.0"},
         {"dimension_names": [["y"], {}, 3]},
     ],
     ids=str,
@@ -444,11 +443,13 @@ ODD = st.sampled_from(
 
 @given(data=st.data())
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@pytest.mark.parametrize("zarr_format", [2, 3])
-def test_whatever_stands_in_metadata_is_read_or_refused(tmp_path: Path, zarr_format: int, data: Any) -> None:
+@pytest.mark.parametrize("kind", ["v2", "v3", "shards"])
+def test_whatever_stands_in_metadata_is_read_or_refused(tmp_path: Path, kind: str, data: Any) -> None:
     path = tmp_path / "a.zarr"
     if not path.exists():
-        write_zarr(path, texture(3, HEIGHT, WIDTH), zarr_format=zarr_format, said="both", nodata=3)
+        options = {"chunks": (3, 8, 16), "shards": (3, 16, 32)} if kind == "shards" else {}
+        zarr_format = 2 if kind == "v2" else 3
+        write_zarr(path, texture(3, HEIGHT, WIDTH), zarr_format=zarr_format, said="both", nodata=3, **options)
     files = sorted(each for each in path.rglob("*") if each.name in ("zarr.json", ".zarray", ".zattrs", ".zgroup"))
     file = data.draw(st.sampled_from(files))
     whole = file.read_text()
@@ -626,6 +627,20 @@ def test_patterns_find_folders_that_are_a_zarr_and_nothing_inside(tmp_path: Path
     assert found == ["three.tif", "two.zarr", "one.zarr"]
     assert len(matching(tmp_path / "in/**/*.zarr/image")) == 2
     assert matching(tmp_path / "in/*.zarr") == [str(tmp_path / "in/one.zarr")]
+
+
+def test_patterns_pass_over_predictions_that_geoseg_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tif = write(tmp_path / "in.tif", texture(1, HEIGHT, WIDTH))
+    (tmp_path / "in").mkdir()
+    image = write_zarr(tmp_path / "in/image.zarr", texture(1, HEIGHT, WIDTH))
+    for name in ("kept", "kept.zarr"):
+        geoseg.extract(tif, Painted(), store=tmp_path / "in" / name)
+    (tmp_path / "in/broken.zarr").mkdir()
+    (tmp_path / "in/broken.zarr/zarr.json").write_text("{")
+    with caplog.at_level("INFO"):
+        assert matching(tmp_path / "in/**/*") == [str(tmp_path / "in/broken.zarr"), str(image)]
+    assert "predictions" in caplog.text and "kept.zarr" in caplog.text
+    assert matching(tmp_path / "in/kept*") == []
 
 
 def test_an_archive_of_zarrs(tmp_path: Path) -> None:

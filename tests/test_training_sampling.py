@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import shapely
 import torch
+import zarr
+from affine import Affine
 from PIL import Image
+from rasters import texture
 from test_training import TINY
+from zarrs import write_zarr
 
 from geoseg.errors import ConfigError
 from geoseg.training import read_train_config
@@ -118,6 +122,24 @@ def test_balance_of_a_coco_file_of_which_one_image_holds_a_class(tmp_path: Path)
     assert all(len(example.target["boxes"]) for example in plain)
     again = mix(coco(tmp_path))
     assert all(torch.equal(again.draw(index).pixels, drawn.draw(index).pixels) for index in (7, 3))
+
+
+def test_the_images_of_a_coco_file_may_be_zarrs(tmp_path: Path) -> None:
+    config = coco(tmp_path)
+    content = json.loads((tmp_path / "c.json").read_text())
+    content["images"] = [{**image, "file_name": f"{image['id']}.zarr"} for image in content["images"]]
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    pixels = texture(3, 100, 130)
+    for number in range(10):
+        path = write_zarr(tmp_path / f"{number}.zarr", pixels, transform=Affine(1, 0, 3e5, 0, -1, 3e6))
+        zarr.open_array(path / "image").attrs["long_name"] = ["red", "green", "blue"]
+    here = config.model_copy(update={"sources": (config.sources[0].model_copy(update={"gsd_m": None}),)})
+    (source,) = mix(here).pools
+    image = source.image(3)
+    assert len(image.polygons) == 3 and isinstance(image.pixels, Held)
+    np.testing.assert_array_equal(image.pixels.values, pixels)
+    with pytest.raises(ConfigError, match="cannot be read"):  # no plain picture
+        mix(config).pools[0].image(3)
 
 
 def test_an_annotation_of_several_polygons_is_one_object(tmp_path: Path) -> None:

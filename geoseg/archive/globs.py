@@ -13,6 +13,7 @@ from pathlib import Path
 from geoseg.archive.names import plain
 from geoseg.errors import ConfigError
 from geoseg.raster.access import is_zarr
+from geoseg.raster.zarr.nodes import holds_predictions
 
 log = logging.getLogger("geoseg")
 
@@ -22,7 +23,8 @@ _Entries = list[os.DirEntry[str]]
 
 def matching(pattern: Path) -> list[str]:
     """Paths of files, and of folders that are a Zarr, that fit an absolute pattern, sorted; ``**`` is any number of
-    folders (but of none inside a Zarr), and what begins with a dot is found only where the pattern says the dot.
+    folders (but of none inside a Zarr), and what begins with a dot is found only where the pattern says the dot. What
+    geoseg keeps predictions in is passed over: it is no imagery, and stands beside it where somebody likes that.
 
     Raises:
         ConfigError: the folder in which the pattern begins is not there, or cannot be listed.
@@ -40,7 +42,13 @@ def matching(pattern: Path) -> list[str]:
             remedy="Mend [input] globs, or mount what should be there",
         ) from error
     found = _matching(folder, parts[first:], frozenset([os.path.realpath(folder)]))
-    return sorted({path for path in found if not os.path.isdir(path) or is_zarr(path)})
+    return sorted({path for path in found if not os.path.isdir(path) or (is_zarr(path) and not _passed_over(path))})
+
+
+def _passed_over(path: str) -> bool:
+    if kept := holds_predictions(path):
+        log.info("passed over, for it holds predictions: %s", plain(path))
+    return kept
 
 
 def _matching(

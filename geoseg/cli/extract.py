@@ -13,6 +13,7 @@ from geoseg.cli.options import (
     Again,
     Aoi,
     AssumeCrs,
+    Bands,
     Config,
     Core,
     Force,
@@ -23,8 +24,10 @@ from geoseg.cli.options import (
     Raster,
     Regularize,
     ReportFile,
+    ScalingRange,
     Scheduler,
     ScoreThreshold,
+    Stretch,
     Workers,
     model_file,
     parse_bands,
@@ -66,15 +69,9 @@ def extract(
         typer.Option(metavar="FOLDER", help="Keep predictions in this folder (or URL), and use those there."),
     ] = None,
     assume_crs: AssumeCrs = None,
-    bands: Annotated[
-        str | None, typer.Option(metavar="BANDS", help="Which band is which, from 1: red=3,green=2,blue=1.")
-    ] = None,
-    scaling: Annotated[
-        str | None, typer.Option(metavar="LOW,HIGH", help="Raster values that become 0 and 255.")
-    ] = None,
-    stretch: Annotated[
-        str | None, typer.Option(metavar="LOW,HIGH", help="The same by percentiles, measured once per raster: 2,98.")
-    ] = None,
+    bands: Bands = None,
+    scaling: ScalingRange = None,
+    stretch: Stretch = None,
     regularize: Regularize = None,
     keep_overlaps: KeepOverlaps = False,
     force: Force = False,

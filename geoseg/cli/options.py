@@ -74,6 +74,11 @@ Halo = Annotated[
     ),
 ]
 AssumeCrs = Annotated[str | None, typer.Option(metavar="CRS", help="CRS of a raster that states none: EPSG:32645.")]
+Bands = Annotated[str | None, typer.Option(metavar="BANDS", help="Which band is which, from 1: red=3,green=2,blue=1.")]
+ScalingRange = Annotated[str | None, typer.Option(metavar="LOW,HIGH", help="Raster values that become 0 and 255.")]
+Stretch = Annotated[
+    str | None, typer.Option(metavar="LOW,HIGH", help="The same by percentiles, measured once per raster: 2,98.")
+]
 Raster = Annotated[
     str, typer.Argument(metavar="RASTER", help="GeoTIFF, COG, JPEG 2000, a VRT of local GeoTIFFs, or a Zarr.")
 ]

@@ -6,12 +6,28 @@ from collections.abc import Iterator
 from itertools import compress
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from geoseg.cli.console import Quiet, Verbose, log, start
-from geoseg.cli.options import Aoi, AssumeCrs, Config, Core, Force, Halo, Raster, model_file, parse_sides, settings_with
+from geoseg.cli.options import (
+    Aoi,
+    AssumeCrs,
+    Bands,
+    Config,
+    Core,
+    Force,
+    Halo,
+    Raster,
+    ScalingRange,
+    Stretch,
+    model_file,
+    parse_bands,
+    parse_scaling,
+    parse_sides,
+    settings_with,
+)
 from geoseg.errors import ConfigError
 from geoseg.paths import distinct, expanded
 from geoseg.tiling import said
@@ -33,13 +49,21 @@ def plan(
     ],
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="Take GSD, core and halo from its card; it is not loaded."),
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Take GSD, core and halo from its card, and refuse what it would; it is not loaded.",
+        ),
     ] = None,
     aoi: Aoi = None,
     config: Config = None,
     core: Core = None,
     halo: Halo = None,
     assume_crs: AssumeCrs = None,
+    bands: Bands = None,
+    scaling: ScalingRange = None,
+    stretch: Stretch = None,
     force: Force = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -57,7 +81,8 @@ def plan(
     if output.suffix.lower() == ".gpkg":
         check_replaceable(output, OF_A_PLAN, force=force)
     tiles = {"core": parse_sides("--core", core), "halo": parse_sides("--halo", halo)}
-    settings = settings_with(config, {"tiling": tiles, "raster": {"assume_crs": assume_crs}})
+    said_of_it = {"assume_crs": assume_crs, "bands": parse_bands(bands), "scaling": parse_scaling(scaling, stretch)}
+    settings = settings_with(config, {"tiling": tiles, "raster": said_of_it})
     job = _job(raster, model, aoi, settings)
     layers = tile_polygons(job)
     write_tiles(layers, output, force=force)
@@ -71,17 +96,19 @@ def plan(
 
 def _job(raster: str, model: str | None, aoi: str | None, settings: Settings) -> Job:
     """What a run would do."""
-    from dataclasses import replace
-
+    from geoseg.config import ScalingSettings
     from geoseg.detectors import ModelCard, model_card, model_digest
     from geoseg.job import Job, Sketch
 
     card = model_card(model) if model else ModelCard(classes=("any",))
-    # Tiles depend on the GSD alone: the bands and values that the model wants are no reason to refuse, nor are those of
-    # the settings, which are the model's, and whose percentiles would have to be measured.
-    sketch = Sketch(card=replace(card, bands=None, mean=None, std=None), digest=model_digest(model) if model else "")
-    raster_settings = settings.raster.model_copy(update={"bands": None, "scaling": None})
-    settings = settings.model_copy(update={"raster": raster_settings})
+    sketch = Sketch(card=card, digest=model_digest(model) if model else "")
+    rules: dict[str, Any] = {}
+    # Bands and scaling are a model's: without one they are no reason to refuse.
+    if model is None:
+        rules = {"bands": None, "scaling": None}
+    elif settings.raster.scaling is not None and settings.raster.scaling.percentiles:
+        rules = {"scaling": ScalingSettings(low=(0.0,), high=(1.0,))}  # any range, for no pixel is read to measure it
+    settings = settings.model_copy(update={"raster": settings.raster.model_copy(update=rules)})
     job = Job.of(raster, sketch, aoi=aoi, tiling=None, settings=settings)
     for warning in job.warnings:
         log.warning("%s", warning)

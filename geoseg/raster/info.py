@@ -17,9 +17,10 @@ from pyproj.exceptions import CRSError
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
-from geoseg.errors import RasterError
+from geoseg.errors import RasterError, in_a_line
 from geoseg.grid import Grid
 from geoseg.raster.access import Access, driver_of, gdal_env, is_remote, local_path, name_of, open_dataset
+from geoseg.raster.alpha import looks_like_imagery
 from geoseg.raster.keys import QUICK, THOROUGH, content_key
 from geoseg.raster.parts import (
     bits_of,
@@ -64,7 +65,7 @@ class RasterInfo:
     file_block: tuple[int, int]
     """Rows and columns that the file decodes at once."""
     acquired: datetime | None
-    """UTC, from TIFFTAG_DATETIME."""
+    """UTC, from TIFFTAG_DATETIME, or a Zarr's ``time``."""
     name: str
     """File name."""
     key: str
@@ -81,6 +82,14 @@ class RasterInfo:
     """Bytes of the file from here on are zeros that look unwritten; None where nothing is suspected."""
     warnings: tuple[str, ...] = ()
     """What a user should know of it."""
+    descriptions: tuple[str, ...] = ()
+    """What the file calls each band, "" where it does not; empty: none of them."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Per band its role or, where that is unknown, what the file calls it."""
+        told = self.descriptions or ("",) * self.bands
+        return tuple(role if role != "unknown" else text or role for role, text in zip(self.roles, told, strict=True))
 
     @property
     def alpha(self) -> int | None:
@@ -94,7 +103,8 @@ class RasterInfo:
 
 
 def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: str | None = None) -> RasterInfo:
-    """Read a raster's header, or refuse it. No pixel is read, but for a file whose last bytes are all zero.
+    """Read a raster's header, or refuse it. No pixel is read, but a few blocks of an alpha band, and of a file
+    whose last bytes are all zero.
 
     Args:
         path: GeoTIFF, COG, JPEG 2000, a VRT of local GeoTIFFs, or the folder of a Zarr array or group.
@@ -141,7 +151,9 @@ def open_raster(path: str | Path, *, access: Access | None = None, assume_crs: s
             access=access,
             mask_file=mask_file,
             data_end=None if mosaic or mask_file else written_end(dataset, name),
-            warnings=warnings,
+            warnings=(*warnings, *_told_of_alpha(dataset, roles, os.path.basename(name))),
+            # In one line each, whatever a file says.
+            descriptions=tuple(in_a_line(text or "", 40) for text in dataset.descriptions),
         )
 
 
@@ -183,6 +195,19 @@ def _told(dataset: DatasetReader) -> tuple[str, ...]:
             "round, e.g. with gdal_translate -scale 0 255 255 0 -co PHOTOMETRIC=MINISBLACK"
         )
     return tuple(found)
+
+
+def _told_of_alpha(dataset: DatasetReader, roles: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """A warning of a band that GDAL calls alpha, nothing in the file says so, and that looks like imagery."""
+    band = roles.index("alpha") + 1 if "alpha" in roles else 0
+    if not band or dataset.descriptions[band - 1] or not (values := looks_like_imagery(dataset, band)):
+        return ()
+    return (
+        f"band {band} of {name} is marked as alpha, as GDAL marks a fourth band unasked, but takes {values} values "
+        "between nothing and all where a mask has none: it looks like imagery (near infrared?). It is left out of what "
+        f"a model sees, and pixels where it is 0 are taken for nodata. Where it is no alpha, say so in the file: "
+        f"gdal_edit.py -colorinterp_{band} undefined FILE; and which band is which with --bands",
+    )
 
 
 def _nodata(dataset: DatasetReader, roles: tuple[str, ...], name: str) -> float | None:
@@ -278,7 +303,9 @@ def _role(description: str | None, colour: ColorInterp) -> str:
     # Alpha, too: GDAL calls the fourth band of 8 bits so where it is not told otherwise, near infrared as a rule.
     text = (description or "").strip().lower()
     named = _SYNONYMS.get(text, text)
-    return named if named in _ROLES else interpreted
+    return (
+        named if named in _ROLES and named != "palette" else interpreted
+    )  # which a word does not make: it has colours
 
 
 def _acquired(dataset: DatasetReader) -> datetime | None:

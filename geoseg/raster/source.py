@@ -129,7 +129,7 @@ def _bands(info: RasterInfo, card: ModelCard, mapping: Mapping[str, int]) -> tup
     if missing:
         example = ",".join(f"{role}={min(number, info.bands)}" for number, role in enumerate(card.bands, 1))
         raise RasterError(
-            f"{info.name} with bands {', '.join(info.roles)}, of which none is surely {' or '.join(missing)}",
+            f"{info.name} with bands {', '.join(info.labels)}, of which none is surely {' or '.join(missing)}",
             allowed=f"bands named {', '.join(card.bands)} by colour interpretation or description",
             remedy=f"Say which is which, e.g. --bands {example} (in settings: bands under [raster]; in a training's "
             "under its [[sources]])",

@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 
 from geoseg.coco import Annotation, Image, read_coco
 from geoseg.errors import ConfigError, RasterError
+from geoseg.raster.access import is_zarr
 from geoseg.training.config import TrainConfig
 from geoseg.training.keeping import Kept
 from geoseg.training.labelled import Labelled, named
@@ -42,7 +43,8 @@ class CocoImages:
         path = config.path(source.annotations)
         self.folder = config.path(source.images) if source.images else path.parent
         self.coco = read_coco(path)
-        absent = [image.file_name for image in self.coco.images if not (self.folder / image.file_name).is_file()]
+        names = [image.file_name for image in self.coco.images]
+        absent = [name for name in names if not ((self.folder / name).is_file() or is_zarr(str(self.folder / name)))]
         if absent or not self.coco.images:
             told = f"{len(absent)} images that are not in {self.folder}, such as {absent[0]}" if absent else "no image"
             raise ConfigError(f"{path} with {told}", allowed="images beside the annotations, or in the folder `images`")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 import threading
-import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +15,8 @@ from numpy.typing import NDArray
 from geoseg.errors import in_a_line
 from geoseg.raster.access import CACHE_BYTES
 from geoseg.raster.zarr.nodes import Folder, Layout
+from geoseg.raster.zarr.packing import ERRORS, checked, unpacked
+from geoseg.raster.zarr.shards import index_of, span_of
 
 
 class Chunks:
@@ -32,11 +32,14 @@ class Chunks:
     def __init__(self, folder: Folder, path: str, layout: Layout, axes: Sequence[int | None]) -> None:
         self._folder, self._path, self._layout, self._axes = folder, path, layout, tuple(axes)
         self.shape, self.chunk = self._of(layout.shape), self._of(layout.chunk)
+        self.file = self._of(layout.shard.size) if layout.shard else self.chunk
+        """What lies in one file: a chunk, or the many of a shard."""
         # All that a decoded chunk depends on besides its file; not the fill value: a NaN is like no other NaN.
-        self._as = layout.chunk, layout.dtype, layout.packing, self._axes
+        self._as = layout.chunk, layout.shard, layout.dtype, layout.packing, layout.checked, self._axes
 
-    def _of(self, sizes: Sequence[int]) -> tuple[int, ...]:
-        return tuple(1 if axis is None else sizes[axis] for axis in self._axes)
+    def _of(self, sizes: Sequence[int]) -> tuple[int, int, int]:
+        bands, rows, cols = (1 if axis is None else sizes[axis] for axis in self._axes)
+        return bands, rows, cols
 
     def read(self, bands: Sequence[int], rows: range, cols: range) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Values ``(bands, h, w)``, and ``(h, w)`` True where a chunk of any of them is not there.
@@ -60,38 +63,61 @@ class Chunks:
         return values, absent
 
     def file_of(self, place: Sequence[int]) -> str:
-        """Where a chunk lies, or would lie, by its number among bands, rows and columns."""
+        """Where a file lies, or would lie, by its number among bands, rows and columns."""
         begin, mark = self._layout.key
-        full = ["0"] * len(self._layout.shape)
+        full = map(str, self._full(place))
+        return os.path.join(self._path, mark.join([begin, *full] if begin else full))
+
+    def _full(self, place: Sequence[int]) -> tuple[int, ...]:
+        """A number among bands, rows and columns as one among all dimensions: the first place in the others."""
+        full = [0] * len(self._layout.shape)
         for axis, number in zip(self._axes, place, strict=True):
             if axis is not None:
-                full[axis] = str(number)
-        return os.path.join(self._path, mark.join([begin, *full] if begin else full))
+                full[axis] = number
+        return tuple(full)
 
     def _decoded(self, place: tuple[int, int, int]) -> NDArray[Any] | None:
         """A chunk, of its full size; None where there is none."""
-        path = self.file_of(place)
+        per = [file // chunk for file, chunk in zip(self.file, self.chunk, strict=True)]
+        path = self.file_of([number // each for number, each in zip(place, per, strict=True)])
         try:
             found = self._folder.find(path)
             if found is None:
                 return None
+            inner = self._full([number % each for number, each in zip(place, per, strict=True)])
             key = (self._as, found[0], found[1].st_ino, found[1].st_size, found[1].st_mtime_ns)
-            chunk = _cache.get(key)
+            chunk = _cache.get((*key, inner))
             if chunk is None:
                 with open(found[0], "rb") as file:
-                    chunk = _cache.put(key, self._unpacked(file.read(2 * self._bytes + 2**16)))
+                    data = self._packed(file, key, inner)
+                if data is None:
+                    return None
+                chunk = _cache.put((*key, inner), self._unpacked(data))
             return chunk
-        except (OSError, ValueError, RuntimeError, zlib.error) as error:
+        except ERRORS as error:
             raise OSError(f"{path} cannot be decoded ({in_a_line(error)})") from None
+
+    def _packed(self, file: BinaryIO, key: tuple[object, ...], inner: tuple[int, ...]) -> bytes | None:
+        """The bytes of a chunk in an open file; None where a shard has none. ``key`` tells the file from others."""
+        most, shard = 2 * self._bytes + 2**16, self._layout.shard
+        if shard is None:
+            return file.read(most)
+        size = file.seek(0, os.SEEK_END)
+        index = _cache.get(key)
+        if index is None:
+            index = _cache.put(key, index_of(file, size, self._layout, shard))
+        span = span_of(index, inner, size)
+        if span is None:
+            return None
+        file.seek(span[0])
+        return file.read(min(span[1], most))
 
     @property
     def _bytes(self) -> int:
         return math.prod(self._layout.chunk) * self._layout.dtype.itemsize
 
     def _unpacked(self, data: bytes) -> NDArray[Any]:
-        data = _UNPACK[self._layout.packing](data, self._bytes)
-        if len(data) != self._bytes:
-            raise ValueError(f"it holds {len(data)} bytes, not {self._bytes}")
+        data = unpacked(checked(data) if self._layout.checked else data, self._layout.packing, self._bytes)
         whole = np.frombuffer(data, self._layout.dtype).reshape(self._layout.chunk)
         left = [axis for axis in range(whole.ndim) if axis in self._axes]
         first = whole[tuple(slice(None) if axis in left else 0 for axis in range(whole.ndim))]
@@ -106,41 +132,8 @@ def _cut(span: range, size: int) -> Iterator[tuple[int, slice, slice]]:
         yield number, slice(first - span.start, last - span.start), slice(first - number * size, last - number * size)
 
 
-def _inflated(data: bytes, size: int) -> bytes:
-    unit = zlib.decompressobj(wbits=47)  # zlib or gzip, by what it begins with
-    made = unit.decompress(data, size + 1)
-    if not unit.eof:
-        raise ValueError("it is cut off, or holds more than it should")
-    return made
-
-
-def _unblosced(data: bytes, size: int) -> bytes:
-    from numcodecs.blosc import decompress  # as below: not for those who read no Zarr
-
-    # The library believes the header: it makes as much as that says, and reads on beyond the end of what was cut off.
-    if len(data) < 16 or struct.unpack_from("<4xI4xI", data) != (size, len(data)):
-        raise ValueError("it is cut off, or holds more or less than it should")
-    return bytes(decompress(data))
-
-
-def _unzstded(data: bytes, size: int) -> bytes:
-    from pyarrow import decompress
-
-    return bytes(decompress(data, size, codec="zstd", asbytes=True))
-
-
-_UNPACK: dict[str, Callable[[bytes, int], bytes]] = {
-    "": lambda data, _: data,
-    "blosc": _unblosced,
-    "gzip": _inflated,
-    "zlib": _inflated,
-    "zstd": _unzstded,
-}
-"""Each makes at most about ``size`` bytes, whatever the data say of themselves."""
-
-
 class _Cache:
-    """Decoded chunks last used, of all arrays and threads of a process; at least one."""
+    """Decoded chunks last used, and indexes of shards, of all arrays and threads of a process; at least one."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[object, ...], NDArray[Any]] = OrderedDict()

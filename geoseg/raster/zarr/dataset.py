@@ -1,44 +1,36 @@
-"""A Zarr array, open as a raster: to the rest of geoseg it is what rasterio makes of a file."""
+"""A Zarr array, or several of one grid, open as a raster: to the rest of geoseg what rasterio makes of a file."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyproj.exceptions import CRSError
 from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.windows import Window as RioWindow
 
 from geoseg.errors import RasterError, in_a_line
 from geoseg.raster.access import Access, is_zarr
 from geoseg.raster.keys import content_key
-from geoseg.raster.spread import spread_blocks
-from geoseg.raster.zarr.chunks import Chunks
-from geoseg.raster.zarr.nodes import METADATA, Folder, children, dimensions, layout, metadata, number
-from geoseg.raster.zarr.placing import check_centres, crs_of, not_placed, stated_transform, transform_of
+from geoseg.raster.zarr.array import ALLOWED, ZarrArray, axes_of
+from geoseg.raster.zarr.nodes import PREDICTIONS, Folder, children, dimensions, metadata
 
-_ROWS = ("y", "lat", "latitude", "northing")
-_COLS = ("x", "lon", "longitude", "easting")
-_BANDS = ("band", "bands", "channel", "channels", "c", "variable", "wavelength")
 _PIECE = 2**16
 """Bytes that :func:`content_key` takes of each of many files, at least."""
-_MOST_CENTRES, _MOST_BANDS = 2**24, 2**16
 _LISTED = 20
-_ALLOWED = "one array with dimensions named y and x (or lat and lon) and one named band, others having one place only"
 
 
 class ZarrRaster:
     """A Zarr array of a local folder, with what geoseg asks of a ``rasterio.DatasetReader``.
 
     Args:
-        path: the array's folder, or a group's with one array of imagery in it.
+        path: the array's folder, or that of a group with one array of imagery in it, or with several of one band each
+            that are of one grid.
         access: limits on what it may reach and how big it may be.
 
     Raises:
@@ -50,54 +42,33 @@ class ZarrRaster:
     def __init__(self, path: str, access: Access) -> None:
         above = os.path.dirname(path)
         self._access, self._folder = access, Folder(above if is_zarr(above) else path, access)
-        self.name, node = self._chosen(path)
-        self._group = os.path.dirname(self.name)
-        group = metadata(self._folder, self._group) if is_zarr(self._group) else None
-        own = node["attributes"]
-        # GeoZarr's hold for all arrays in a group.
-        shared = {} if group is None else {k: v for k, v in group["attributes"].items() if ":" in k}
-        axes, wrong = _axes(node, shared | own)
-        if wrong:
-            raise RasterError(
-                f"{self.name}, a Zarr array with {wrong}",
-                allowed=_ALLOWED,
-                remedy="Name its dimensions (zarr: dimension_names); of several dates write one to an array of its own "
-                "(xarray: isel(time=0))",
+        self._arrays = self._chosen(path)
+        first = self._arrays[0]
+        self.name = first.path if len(self._arrays) == 1 else path
+        self._bands = [(array, band) for array in self._arrays for band in range(array.count)]
+        self.count, self.height, self.width = len(self._bands), first.height, first.width
+        self.shape = (self.height, self.width)
+        self.dtypes = (first.dtype,) * self.count
+        self.block_shapes = [first.chunks.chunk[1:]] * self.count
+        self.interleaving = Interleaving.pixel if first.chunks.chunk[0] > 1 else Interleaving.band
+        self.mask_flag_enums = ([MaskFlags.all_valid],) * self.count
+        self.colorinterp = (ColorInterp.undefined,) * self.count
+        self.descriptions = tuple(text for array in self._arrays for text in array.descriptions)
+        if len(self._arrays) > 1:
+            self.descriptions = tuple(
+                text or os.path.basename(array.path)
+                for text, array in zip(self.descriptions, self._arrays, strict=True)
             )
-        stored = layout(self.name, node, access)
-        self._chunks = Chunks(self._folder, self.name, stored, axes)
-        self.count, self.height, self.width = self._chunks.shape
-        self.shape, bands = (self.height, self.width), self.count
-        if bands > _MOST_BANDS:
-            raise RasterError(f"{self.name} with {bands} bands", allowed=f"up to {_MOST_BANDS} bands")
-        self.dtypes = (stored.dtype.name,) * bands
-        self.block_shapes = [self._chunks.chunk[1:]] * bands
-        self.interleaving = Interleaving.pixel if self._chunks.chunk[0] > 1 else Interleaving.band
-        self.mask_flag_enums = ([MaskFlags.all_valid],) * bands
-        self.colorinterp = (ColorInterp.undefined,) * bands
-        names = own.get("long_name", own.get("COLOR_INTERPRETATION"))  # rioxarray's word, and GDAL's
-        named = isinstance(names, list) and len(names) == bands
-        self.descriptions = tuple(map(str, names)) if named else (None,) * bands
-        try:
-            nodata = number(own.get("_FillValue", stored.fill if stored.fill_is_nodata else None))
-            mapping = self._sibling(str(own.get("grid_mapping", "spatial_ref"))) or {"attributes": {}}
-            self.crs = crs_of(shared | own, mapping["attributes"])
-            stated = stated_transform(shared | own, mapping["attributes"])
-        except (CRSError, KeyError, TypeError, ValueError, AttributeError, struct.error) as error:
-            raise RasterError(
-                f"{self.name}, a Zarr array with attributes that cannot be understood ({in_a_line(error)})",
-                allowed="a nodata value, CRS and geotransform as CF, GDAL or GeoZarr have them",
-                remedy="Write it again, e.g. with rioxarray's write_nodata, write_crs and write_transform",
-            ) from error
-        self.nodatavals = (nodata,) * bands
-        y, x = (self._centres(dimensions(node)[axis], stored.shape[axis]) for axis in axes[1:])
-        self.transform = transform_of(self.name, stated, None if x is None or y is None else (x, y))
+        self.nodatavals = (first.nodata,) * self.count
+        self.crs, self.transform = first.crs, first.transform
         self.absent = np.zeros((0, 0), bool)
         """``(h, w)`` of the last window read: True where a chunk is not there, and its fill value is read."""
 
-    def tags(self, *_: object, **__: object) -> dict[str, str]:
-        """None of GDAL's."""
-        return {}
+    def tags(self, *_: object, ns: str | None = None) -> dict[str, str]:
+        """Of GDAL's the one of when it was taken, where all of it was at one time."""
+        dates = {array.acquired for array in self._arrays}
+        date = dates.pop() if ns is None and len(dates) == 1 else None
+        return {"TIFFTAG_DATETIME": f"{date:%Y-%m-%d %H:%M:%S}"} if date else {}
 
     def read(self, indexes: Sequence[int], *, window: RioWindow) -> NDArray[Any]:
         """Pixels ``(bands, h, w)`` of bands from 1; :attr:`absent` is of the same window.
@@ -107,16 +78,21 @@ class ZarrRaster:
         """
         rows = range(window.row_off, window.row_off + window.height)
         cols = range(window.col_off, window.col_off + window.width)
-        values, self.absent = self._chunks.read([index - 1 for index in indexes], rows, cols)
+        values = np.empty((len(indexes), len(rows), len(cols)), self.dtypes[0])
+        self.absent = np.zeros(values.shape[1:], bool)
+        for array in self._arrays:
+            places = [place for place, index in enumerate(indexes) if self._bands[index - 1][0] is array]
+            if places:
+                bands = [self._bands[indexes[place] - 1][1] for place in places]
+                values[places], absent = array.chunks.read(bands, rows, cols)
+                self.absent |= absent
         return values
 
     def files(self, most: int) -> list[str]:
-        """Its metadata, and of its chunks as many, evenly spread, as share ``most`` bytes in pieces that are worth it.
-        Not all of them need be there."""
-        bands, rows, cols = (-(-a // b) for a, b in zip(self._chunks.shape, self._chunks.chunk, strict=True))
-        spread = spread_blocks(rows, bands * cols, most // _PIECE)
-        chunks = [self._chunks.file_of((col // cols, row, col % cols)) for row, col in spread]
-        return [*(os.path.join(self.name, name) for name in METADATA), *chunks]
+        """Its metadata, and of the files of its chunks as many, evenly spread, as share ``most`` bytes in pieces that
+        are worth it. Not all of them need be there."""
+        each = max(1, most // _PIECE // len(self._arrays))
+        return [file for array in self._arrays for file in array.files(each)]
 
     def key(self, most: int) -> str:
         """A key of what :meth:`files` hold, of which of them are there, and of where the array lies.
@@ -137,61 +113,66 @@ class ZarrRaster:
             ) from error
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def _chosen(self, path: str) -> tuple[str, dict[str, Any]]:
-        """The array at a path, or the one with imagery in the group there, and its metadata."""
+    def _chosen(self, path: str) -> list[ZarrArray]:
+        """The array at a path, or the one with imagery in the group there, or those that are bands of one grid."""
         node = metadata(self._folder, path)
         if node is None or node.get("node_type") == "array":
-            return path, node or {"attributes": {}}
-        if "geoseg_store" in node["attributes"]:
+            return [self._opened(path, node or {"attributes": {}})]
+        if PREDICTIONS in node["attributes"]:
             raise RasterError(
                 f"{path}, which holds predictions that geoseg kept (--store)",
                 allowed="imagery",
                 remedy="Name the raster that they are of; `geoseg vectorize` makes footprints of them without it",
             )
+        nodes = list(children(self._folder, path))
+        said = [str(each["attributes"].get("coordinates", "")) for _, each in (*nodes, (path, node))]
+        beside = set(" ".join(said).split())  # CF's coordinates of two dimensions are planes, and no imagery
         judged = [
-            (name, each, _axes(each, {**node["attributes"], **each["attributes"]})[1])
-            for name, each in children(self._folder, path)
+            (name, each, axes_of(each, {**node["attributes"], **each["attributes"]})[1])
+            for name, each in nodes
+            if os.path.basename(name) not in beside
         ]
-        images = [(name, each) for name, each, wrong in judged if not wrong]
+        images = sorted(((name, each) for name, each, wrong in judged if not wrong), key=lambda image: _order(image[0]))
         if len(images) == 1:
-            return images[0]
+            return [self._opened(*images[0])]
         if images:
-            raise RasterError(
-                f"{path}, a Zarr group with {len(images)} arrays of imagery: {_names((at, '') for at, _ in images)}",
-                allowed=_ALLOWED,
-                remedy=f"Name the one that you mean by its own path, such as {images[0][0]}; bring bands that lie in "
-                "arrays of their own into one (in xarray: to_dataarray), or into a GeoTIFF",
-            )
+            return self._of_one_grid(path, images)
         close = [(name, f" ({wrong})" * _is_plane(each)) for name, each, wrong in judged if _may_hold(each)]
         raise RasterError(
             f"{path}, a Zarr group with no array of imagery: {_names(close) or 'it holds none of rows and columns'}",
-            allowed=_ALLOWED,
+            allowed=ALLOWED,
             remedy=f"Name a group further in by its own path ({path}/NAME); else name dimensions (zarr: "
             "dimension_names), and take one date of several (xarray: isel(time=0))",
         )
 
-    def _sibling(self, name: str) -> dict[str, Any] | None:
-        """The metadata of another array in the group; its name is never a way to elsewhere."""
-        known = re.fullmatch(r"[\w-]+", name) and is_zarr(self._group)
-        return metadata(self._folder, os.path.join(self._group, name)) if known else None
+    def _opened(self, path: str, node: Mapping[str, Any]) -> ZarrArray:
+        return ZarrArray(path, node, self._folder, self._access)
 
-    def _centres(self, dimension: str, size: int) -> NDArray[np.float64] | None:
-        """The coordinates of a dimension's pixels, checked; None where there is no such array."""
-        node, path = self._sibling(dimension), os.path.join(self._group, dimension)
-        if node is None or dimensions(node) != (dimension,):
-            return None
-        stored, packed = layout(path, node, self._access), {"scale_factor", "add_offset"} & node["attributes"].keys()
-        if stored.shape != (size,) or size > _MOST_CENTRES or packed:
-            raise not_placed(f"{path}, coordinates of {stored.shape[0]} pixels of {size}{', scaled' * bool(packed)}")
-        try:
-            values, absent = Chunks(self._folder, path, stored, (None, None, 0)).read([0], range(1), range(size))
-        except OSError as error:
-            raise not_placed(f"{path}, coordinates that cannot be read ({in_a_line(error)})") from error
-        if absent.any():
-            raise not_placed(f"{path}, coordinates of which a chunk is not there")
-        centres: NDArray[np.float64] = values[0, 0].astype(np.float64)
-        check_centres(path, centres, node["attributes"].get("units"), self.crs)
-        return centres
+    def _of_one_grid(self, path: str, images: Sequence[tuple[str, Mapping[str, Any]]]) -> list[ZarrArray]:
+        """Several arrays as bands of one raster, which they are where nothing but their pixels tells them apart."""
+        said = [(each["shape"], dimensions(each), each.get("data_type", each.get("dtype"))) for _, each in images]
+        unlike = "shapes, dimensions or types" if any(each != said[0] for each in said) else ""
+        # One that cannot be read is named only where it would be a band.
+        arrays = [] if unlike else [self._opened(*image) for image in images]
+        if any(array.count > 1 for array in arrays):
+            unlike = "sets of bands"
+        elif len({repr((array.transform, array.nodata, array.crs and array.crs.srs)) for array in arrays}) > 1:
+            unlike = "places, CRSs or nodata values"
+        if not unlike:
+            return arrays
+        raise RasterError(
+            f"{path}, a Zarr group with {len(images)} arrays of imagery, of several {unlike}: "
+            f"{_names((at, '') for at, _ in images)}",
+            allowed=f"{ALLOWED}; or several arrays of one band each, all of one shape, type, nodata value and grid",
+            remedy=f"Name the one that you mean by its own path, such as {images[0][0]}; bring bands that lie among "
+            "other arrays into a group of their own",
+        )
+
+
+def _order(path: str) -> list[tuple[int, str]]:
+    """What sorts Band2 before Band10."""
+    parts = re.split(r"(\d+)", os.path.basename(path))
+    return [(int(part) if part.isdecimal() else -1, part) for part in parts]
 
 
 def _names(found: Iterable[tuple[str, str]]) -> str:
@@ -205,20 +186,3 @@ def _is_plane(node: Mapping[str, Any]) -> bool:
 def _may_hold(node: Mapping[str, Any]) -> bool:
     """Whether somebody may mean it: a group, or an array that is no coordinate and no grid mapping."""
     return node.get("node_type") == "group" or _is_plane(node)
-
-
-def _axes(node: Mapping[str, Any], attributes: Mapping[str, Any]) -> tuple[tuple[int | None, int, int], str]:
-    """Which dimensions of an array are bands, rows and columns, and what is wrong with them, if anything is."""
-    names, shape = [name.lower() for name in dimensions(node)], node.get("shape")
-    if not isinstance(shape, list) or len(names) != len(shape) or not names:
-        return (None, 0, 0), "no name for each of its dimensions"
-    said = attributes.get("spatial:dimensions")
-    rows, cols = ([str(name).lower()] for name in said) if isinstance(said, list) and len(said) == 2 else (_ROWS, _COLS)
-    y, x = ([axis for axis, name in enumerate(names) if name in known] for known in (rows, cols))
-    if len(y) != 1 or len(x) != 1 or x == y:
-        return (None, 0, 0), f"the dimensions {', '.join(map(repr, names))}"
-    rest = [axis for axis, size in enumerate(shape) if axis not in (*y, *x) and size != 1]
-    for axis in rest:
-        if names[axis] not in _BANDS or len(rest) > 1:
-            return (None, 0, 0), f"{shape[axis]} places along its dimension {names[axis]!r}"
-    return (rest[0] if rest else None, y[0], x[0]), ""

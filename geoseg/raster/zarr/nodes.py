@@ -11,20 +11,21 @@ import stat
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from geoseg.errors import RasterError, in_a_line
 from geoseg.raster.access import Access, is_zarr
+from geoseg.raster.zarr.packing import PACKINGS
 
 METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
-_PACKINGS = ("blosc", "gzip", "zlib", "zstd")
-"""What may pack a chunk. Of other codecs some run code (pickle), and most are rare."""
 _V3 = frozenset(
     ["zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"]
 ) | {"attributes", "dimension_names", "storage_transformers"}
 _MOST_BYTES = 64 * 2**20
+PREDICTIONS = "geoseg_store"
+"""The attribute by which a store of predictions is known."""
 
 
 class Folder:
@@ -52,16 +53,42 @@ class Folder:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shard:
+    """How the files of an array hold many chunks each."""
+
+    size: tuple[int, ...]
+    """Values in one file, by the array's dimensions: whole chunks."""
+    index_at_end: bool
+    """Or at the beginning."""
+    index_dtype: np.dtype[Any]
+    """Of offsets and lengths, with its order of bytes."""
+    index_checked: bool
+    """Whether a CRC-32C follows."""
+
+    def chunks(self, chunk: tuple[int, ...]) -> tuple[int, ...]:
+        """How many chunks it holds, by the array's dimensions."""
+        return tuple(size // part for size, part in zip(self.size, chunk, strict=True))
+
+    def index_bytes(self, chunk: tuple[int, ...]) -> int:
+        """How long its index is."""
+        return 16 * math.prod(self.chunks(chunk)) + 4 * self.index_checked
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """How an array is stored, in the order of its dimensions."""
 
     shape: tuple[int, ...]
     chunk: tuple[int, ...]
     """What is decoded at once."""
+    shard: Shard | None = None
+    """What lies in one file; None: a chunk."""
     dtype: np.dtype[Any]
     """With its order of bytes."""
     packing: str
     """One of a few codecs, or "": none."""
+    checked: bool = False
+    """Whether a CRC-32C follows each chunk."""
     key: tuple[str, str]
     """What the names of chunks begin with, and what parts their numbers."""
     fill: float | None
@@ -70,10 +97,13 @@ class Layout:
     """Whether that stands for nodata where no attribute states it, as xarray and GDAL take it."""
 
     def __post_init__(self) -> None:
-        whole = all(type(size) is int and size > 0 for size in (*self.shape, *self.chunk))
-        if not whole or len(self.shape) != len(self.chunk):
+        file = self.shard.size if self.shard else self.chunk
+        whole = all(type(size) is int and size > 0 for size in (*self.shape, *self.chunk, *file))
+        if not whole or len({len(self.shape), len(self.chunk), len(file)}) > 1:
             raise ValueError(f"{list(self.shape)} values in chunks of {list(self.chunk)}")
-        if self.packing not in ("", *_PACKINGS):
+        if any(size % part for size, part in zip(file, self.chunk, strict=True)):
+            raise ValueError(f"shards of {list(file)} values in chunks of {list(self.chunk)}")
+        if self.packing not in ("", *PACKINGS):
             raise ValueError(f"the codec {self.packing!r}")
         if self.key[1] not in (".", "/"):
             raise ValueError(f"chunks in {self.key[1]!r}")
@@ -95,6 +125,8 @@ def metadata(folder: Folder, path: str) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError) as error:
         raise _refused(path, f"metadata that cannot be read ({in_a_line(error)})") from error
     if whole is not None:
+        if whole.get("zarr_format") != 3:  # drafts of v3 kept theirs in other files
+            raise _refused(path, f"metadata of the format {whole.get('zarr_format')!r}")
         return {"attributes": {}, **whole}
     if array is None and group is None:
         return None
@@ -103,6 +135,15 @@ def metadata(folder: Folder, path: str) -> dict[str, Any] | None:
         "node_type": "group" if array is None else "array",
         "attributes": attributes or {},
     }
+
+
+def holds_predictions(path: str) -> bool:
+    """Whether the folder of a Zarr is one that geoseg keeps predictions in (``--store``), and so no imagery."""
+    try:
+        node = metadata(Folder(path, Access()), path)
+    except RasterError:
+        return False
+    return node is not None and PREDICTIONS in node["attributes"]
 
 
 def children(folder: Folder, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -137,6 +178,13 @@ def layout(path: str, node: Mapping[str, Any], access: Access) -> Layout:
     except (TypeError, ValueError, AttributeError, IndexError, OverflowError, struct.error) as error:
         raise _refused(path, in_a_line(error)) from error
     cost = math.prod(found.chunk) * found.dtype.itemsize
+    index = found.shard.index_bytes(found.chunk) if found.shard else 0
+    if index > access.max_block_bytes:
+        raise RasterError(
+            f"{path}, a Zarr array in shards with an index of {index} bytes each",
+            allowed=f"an index of up to {access.max_block_bytes} bytes",
+            remedy="Write it in smaller shards or larger chunks, or raise raster.max_block_bytes",
+        )
     if cost > access.max_block_bytes:
         raise RasterError(
             f"{path}, a Zarr array in chunks of {' x '.join(map(str, found.chunk))}, {cost} bytes each once decoded",
@@ -164,21 +212,52 @@ def _v3(node: Mapping[str, Any]) -> Layout:
     extra = [name for name in node.keys() - _V3 if (node[name] or {}).get("must_understand") is not False]
     if extra or node.get("storage_transformers"):
         raise ValueError(f"the extension {(extra or ['storage_transformers'])[0]!r}")
-    grid, keys, (first, *packing) = node["chunk_grid"], node["chunk_key_encoding"], node["codecs"]
+    grid, keys, codecs = node["chunk_grid"], node["chunk_key_encoding"], node["codecs"]
     begin, mark = {"default": ("c", "/"), "v2": ("", ".")}[keys["name"]]
-    if grid["name"] != "regular" or first["name"] != "bytes" or len(packing) > 1:
-        raise ValueError(f"the chunk grid {grid['name']!r} and codecs {[each['name'] for each in node['codecs']]}")
-    endian = first.get("configuration", {}).get("endian", "little")
+    if grid["name"] != "regular":
+        raise ValueError(f"the chunk grid {grid['name']!r}")
+    chunk, shard = tuple(grid["configuration"]["chunk_shape"]), None
+    if [codec["name"] for codec in codecs] == ["sharding_indexed"]:
+        chunk, codecs, shard = _sharded(chunk, codecs[0]["configuration"])
+    order, packing, checked = _codecs(codecs)
     fill = number(node["fill_value"])
     return Layout(
         shape=tuple(node["shape"]),
-        chunk=tuple(grid["configuration"]["chunk_shape"]),
-        dtype=_type(node["data_type"]).newbyteorder("<" if endian == "little" else ">"),
-        packing=packing[0]["name"].removeprefix("numcodecs.") if packing else "",
+        chunk=chunk,
+        shard=shard,
+        dtype=_type(node["data_type"]).newbyteorder(order),
+        packing=packing,
+        checked=checked,
         key=(begin, keys.get("configuration", {}).get("separator", mark)),
         fill=fill,
         fill_is_nodata=fill != 0,  # every array of v3 has one, and 0 is what nobody chose
     )
+
+
+def _sharded(size: tuple[int, ...], said: Mapping[str, Any]) -> tuple[tuple[int, ...], list[Any], Shard]:
+    """The chunks in shards of a size, their codecs, and how the shards hold them."""
+    order, packing, checked = _codecs(said["index_codecs"])
+    location = said.get("index_location", "end")
+    if packing or location not in ("start", "end"):
+        raise ValueError(f"shards with an index packed by {packing!r} at {location!r}")
+    shard = Shard(
+        size=size,
+        index_at_end=location == "end",
+        index_dtype=np.dtype(np.uint64).newbyteorder(order),
+        index_checked=checked,
+    )
+    return tuple(said["chunk_shape"]), said["codecs"], shard
+
+
+def _codecs(said: list[Any]) -> tuple[Literal["<", ">"], str, bool]:
+    """The order of bytes, what packs them, and whether a checksum follows."""
+    names = [codec["name"] for codec in said]
+    checked = names[-1] == "crc32c"
+    kind, *packing = names[:-1] if checked else names
+    if kind != "bytes" or len(packing) > 1:
+        raise ValueError(f"the codecs {names}")
+    order = (said[0].get("configuration") or {}).get("endian", "little")
+    return "<" if order == "little" else ">", packing[0].removeprefix("numcodecs.") if packing else "", checked
 
 
 def _type(said: Any) -> np.dtype[Any]:
@@ -219,7 +298,7 @@ def _json(folder: Folder, path: str) -> dict[str, Any] | None:
 def _refused(path: str, what: str) -> RasterError:
     return RasterError(
         f"{path}, a Zarr array with {what}",
-        allowed="Zarr v2 or v3 of whole numbers or floats in regular chunks, in row order, without shards or filters, "
-        f"packed by {', '.join(_PACKINGS)} or not at all",
+        allowed="Zarr v2 or v3 of whole numbers or floats in regular chunks or shards, in row order, without filters, "
+        f"packed by {', '.join(PACKINGS)} or not at all",
         remedy="Write it again so, e.g. with xarray's to_zarr",
     )

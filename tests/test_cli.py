@@ -326,13 +326,15 @@ def test_doctor_finds_this_installation_in_order() -> None:
     result = cli("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(result.output)}
     assert result.exit_code == 0, checks
-    assert {"python", "packages", "torch", "torchvision", "gpu", "gdal", "proj", "models", "disk"} <= set(checks)
+    assert {"python", "packages", "torch", "torchvision", "gpu", "gdal", "proj", "geoseg", "models", "disk"} <= set(
+        checks
+    )
 
 
 def test_doctor_names_the_variable_that_leads_gdal_astray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROJ_LIB", str(tmp_path))
     (gdal,) = checks._gdal()
-    assert gdal.status == "broken" and "proj.db" in gdal.found
+    assert gdal.status == "broken" and ("proj.db" in gdal.found or "CRSError" in gdal.found)
     assert gdal.remedy == "Unset PROJ_LIB"
 
 
@@ -347,6 +349,19 @@ def test_doctor_names_a_torchvision_that_does_not_fit(tmp_path: Path, monkeypatc
     assert checks["torchvision"]["status"] == "broken"
     assert "nms does not exist" in checks["torchvision"]["found"]
     assert "both" in checks["torchvision"]["remedy"]
+
+
+def test_doctor_names_a_package_that_geoseg_cannot_be_loaded_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there in a wrong version stops `extract`, whose message names this command: it has to find it, too."""
+    fake = tmp_path / "pydantic"
+    fake.mkdir()
+    (fake / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    check = checks._parts()
+    assert check.status == "broken" and "from 'pydantic'" in check.found
+    assert "pip check" in check.remedy
 
 
 # --- extract ----------------------------------------------------------------------------------------------

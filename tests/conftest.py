@@ -21,9 +21,12 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("geoseg")
 
-# What a script starts in the background ignores Ctrl-C, and so does all that it starts: tests that send it would fail.
+# What a script starts in the background ignores Ctrl-C, what nohup starts ignores a lost terminal, and so does all that
+# they start: tests that send these would fail.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if os.name != "nt" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parent.parent
 

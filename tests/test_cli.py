@@ -351,13 +351,15 @@ def test_doctor_finds_this_installation_in_order() -> None:
     result = cli("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(result.output)}
     assert result.exit_code == 0, checks
-    assert {"python", "packages", "torch", "torchvision", "gpu", "gdal", "proj", "models", "disk"} <= set(checks)
+    assert {"python", "packages", "torch", "torchvision", "gpu", "gdal", "proj", "geoseg", "models", "disk"} <= set(
+        checks
+    )
 
 
 def test_doctor_names_the_variable_that_leads_gdal_astray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROJ_LIB", str(tmp_path))
     (gdal,) = checks._gdal()
-    assert gdal.status == "broken" and "proj.db" in gdal.found
+    assert gdal.status == "broken" and ("proj.db" in gdal.found or "CRSError" in gdal.found)
     assert gdal.remedy == "Unset PROJ_LIB"
 
 
@@ -372,6 +374,19 @@ def test_doctor_names_a_torchvision_that_does_not_fit(tmp_path: Path, monkeypatc
     assert checks["torchvision"]["status"] == "broken"
     assert "nms does not exist" in checks["torchvision"]["found"]
     assert "both" in checks["torchvision"]["remedy"]
+
+
+def test_doctor_names_a_package_that_geoseg_cannot_be_loaded_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there in a wrong version stops `extract`, whose message names this command: it has to find it, too."""
+    fake = tmp_path / "pydantic"
+    fake.mkdir()
+    (fake / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    check = checks._parts()
+    assert check.status == "broken" and "from 'pydantic'" in check.found
+    assert "pip check" in check.remedy
 
 
 # --- extract ----------------------------------------------------------------------------------------------
@@ -916,7 +931,8 @@ def test_to_say_more_and_less_at_once_is_refused() -> None:
 
 def test_a_command_in_a_folder_that_is_gone_says_so(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
-    script = "import os; os.chdir('gone'); os.rmdir('../gone'); from geoseg.cli import main; main()"
-    command = [sys.executable, "-c", script, "status", str(tmp_path)]
+    # Started there as people start it: with -c the libraries, too, are looked for there, where Python 3.13 breaks down.
+    begin = "import os, sys; os.chdir('gone'); os.rmdir('../gone'); os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", begin, sys.executable, "-m", "geoseg", "status", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 4 and "the folder that this was started in" in done.stderr, done

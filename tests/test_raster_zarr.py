@@ -24,6 +24,7 @@ from commands import cli
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from painted import Painted, scenes
+from rasterio._err import CPLE_NotSupportedError
 from rasters import DEGREES, NORTH_UP, ROTATED, SOUTH_UP, UTM, pixels_of, texture, write
 from test_raster_faults import RAW, area, read_all
 from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, TransposeCodec, ZstdCodec
@@ -160,7 +161,10 @@ def test_what_gdal_writes(tmp_path: Path, bands: int, options: dict[str, str]) -
     pixels = texture(bands, HEIGHT, WIDTH, "uint16")
     write(tmp_path / "a.tif", pixels, transform=SOUTH_UP, crs="EPSG:3857", photometric="RGB" if bands == 3 else None)
     with rasterio.open(tmp_path / "a.tif") as dataset:
-        rasterio.shutil.copy(dataset, tmp_path / "a.zarr", driver="Zarr", **options)
+        try:
+            rasterio.shutil.copy(dataset, tmp_path / "a.zarr", driver="Zarr", **options)
+        except CPLE_NotSupportedError as error:
+            pytest.skip(f"{error} in the GDAL of rasterio {rasterio.__version__}")
     # The CRS of several bands GDAL writes to a file beside the array.
     info = open_raster(tmp_path / "a.zarr", assume_crs="EPSG:3857" if bands == 3 else None)
     assert (info.grid.crs.to_epsg(), info.grid.transform) == (3857, SOUTH_UP)

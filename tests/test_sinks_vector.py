@@ -290,10 +290,10 @@ def test_what_one_format_cannot_hold_is_named(
 @pytest.mark.parametrize(
     ("suffix", "values"),
     [(suffix, np.array([1, 2**63, 3], np.uint64)) for suffix in (".gpkg", ".fgb", ".geojson")]
-    + [(".parquet", [1, None, -(2**63) - 1])],
+    + [(".parquet", np.array([1, None, -(2**63) - 1], object))],
 )
 def test_a_whole_number_that_cannot_be_held_is_named(tmp_path: Path, suffix: str, values: Any) -> None:
-    table = footprints(3).assign(count=np.array([7, 2**63 - 1, 9], np.uint64), big=pd.Series(values, dtype=None))
+    table = footprints(3).assign(count=np.array([7, 2**63 - 1, 9], np.uint64), big=pd.Series(values))
     with pytest.raises(ConfigError, match="column 'big' of type"):
         write(table, tmp_path / f"out{suffix}")
     assert list(tmp_path.iterdir()) == []

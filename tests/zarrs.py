@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from rasters import NORTH_UP, UTM
 
-Array = zarr.Array[Any]
+Array = zarr.Array
 _AXES = {"band": 0, "y": 1, "lat": 1, "northing": 1, "x": 2, "lon": 2, "easting": 2}
 
 

@@ -83,6 +83,14 @@ if len(geopandas.read_file(folder / "a.gpkg")) + len(geopandas.read_parquet(fold
 print(json.dumps(found))
 """
 
+# Each public name is loaded on first use: a package that is there but of a wrong version shows only then.
+_PARTS = """
+import geoseg
+for name in geoseg.__all__:
+    getattr(geoseg, name)
+print("{}")
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
@@ -104,6 +112,7 @@ def all_checks() -> Iterator[Check]:
     yield from _torch()
     yield from _gdal()
     yield from _proj()
+    yield _parts()
     yield from _models()
     yield from _machine()
 
@@ -186,7 +195,8 @@ def _gdal() -> Iterator[Check]:
         yield Check(name="gdal", status="ok", found=text)
         return
     remedy = "Reinstall rasterio, pyogrio and geopandas from their wheels"
-    if "proj" in error.lower() and _strangers():  # another installation's data, where GDAL looks first
+    # Another installation's data, where GDAL looks first; rasterio 1.4.0 says only that it cannot read a CRS.
+    if ("proj" in error.lower() or "CRSError" in error) and _strangers():
         remedy = f"Unset {' and '.join(_strangers())}"
     if "libexpat" in error:
         remedy = "Install the system's expat library (Debian, Ubuntu: apt-get install libexpat1)"
@@ -221,6 +231,19 @@ def _proj() -> Iterator[Check]:
 def _strangers() -> list[str]:
     """Variables that lead GDAL and PROJ to data of another installation."""
     return [name for name in ("PROJ_LIB", "PROJ_DATA", "GDAL_DATA", "GDAL_DRIVER_PATH") if os.environ.get(name)]
+
+
+def _parts() -> Check:
+    """Whether the packages that are there are ones that geoseg can be loaded with."""
+    found, error = _probe(_PARTS)
+    return Check(
+        name="geoseg",
+        status="broken" if found is None else "ok",
+        found=error if found is None else f"{_version('geoseg') or 'not installed'}, all of its parts load",
+        remedy="Install geoseg again with what it needs; `python -m pip check` names what does not fit"
+        if error
+        else "",
+    )
 
 
 def _models() -> Iterator[Check]:

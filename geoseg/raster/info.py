@@ -303,9 +303,9 @@ def _role(description: str | None, colour: ColorInterp) -> str:
     # Alpha, too: GDAL calls the fourth band of 8 bits so where it is not told otherwise, near infrared as a rule.
     text = (description or "").strip().lower()
     named = _SYNONYMS.get(text, text)
-    return (
-        named if named in _ROLES and named != "palette" else interpreted
-    )  # which a word does not make: it has colours
+    if named == "palette":  # a word makes none: it would have colours
+        return interpreted
+    return named if named in _ROLES else interpreted
 
 
 def _acquired(dataset: DatasetReader) -> datetime | None:

@@ -215,7 +215,9 @@ def test_a_layer_is_made_again_of_an_output_that_changed_within_its_run(tmp_path
 @pytest.mark.parametrize("target", ["merged.gpkg", "merged.parquet", "merged"])
 def test_what_somebody_drew_in_is_in_the_layer(tmp_path: Path, target: str) -> None:
     by_hand(tmp_path, overlapping())
-    drawn = gpd.GeoDataFrame({"label": ["box", None, "box"]}, geometry=[box(150, 0), box(32, 0), None], crs=UTM)
+    # With the layer's first columns in its order: pyogrio 0.12 appends by place, not by name.
+    values = {"id": np.array([None] * 3, object), "label": ["box", None, "box"]}
+    drawn = gpd.GeoDataFrame(values, geometry=[box(150, 0), box(32, 0), None], crs=UTM)
     pyogrio.write_dataframe(
         drawn, tmp_path / "scenes" / "a.gpkg", layer="footprints", append=True, promote_to_multi=True
     )

@@ -21,6 +21,7 @@ from pyproj import CRS
 import geoseg
 from geoseg.archive import Manifest
 from geoseg.archive.config import MergeSettings
+from geoseg.archive.merge.coverage import seen
 from geoseg.archive.merge.merging import merge_scenes
 from geoseg.archive.merge.reading import batches
 from geoseg.archive.merge.spill import Spill
@@ -289,6 +290,27 @@ def test_a_layer_is_judged_where_a_scene_saw_the_ground(tmp_path: Path, target: 
     merged(tmp_path, target, keep="score")
     told = json.loads(cli("evaluate", tmp_path / target, truth, "--json").stdout)
     assert (told["n_truth"], told["n_pred"]) == (1, 1) and "its AOI" in told["area"]
+
+
+@pytest.mark.parametrize("crs", [4326, 32660])
+def test_nodata_beyond_180_degrees_was_not_seen(tmp_path: Path, crs: int) -> None:
+    boxes = (
+        shapely.box(179.9, 16, 180.1, 16.2),
+        shapely.box(180.05, 16, 180.1, 16.2),
+        shapely.box(179.95, 16, 179.96, 16.1),
+    )
+    frame, void, roof = gpd.GeoSeries(boxes, crs=4326).to_crs(crs)
+    rows = table([roof], raster="a", crs=f"EPSG:{crs}")
+    by_hand(tmp_path, [("a.tif", rows, day(1))])
+    lost = gpd.GeoDataFrame({"reason": ["nodata"], "detail": [""], "area_m2": [1.0]}, geometry=[void], crs=crs)
+    with Manifest.opened(tmp_path, create=True) as manifest:
+        geoseg.write(rows, tmp_path / manifest.get(1).output, gaps=lost)
+        figures = {"extent": f"SRID={crs};{frame.wkt}", "gsd_m": 1.0, "gaps_m2": {"nodata": 1.0}}
+        manifest.update(1, figures=figures, extent=(179.9, 16, -179.9, 16.2))
+        seen_wkt = str(seen(manifest)).partition(";")[2]
+    found = shapely.from_wkt(seen_wkt)
+    assert found.area == pytest.approx(0.15 * 0.2, rel=1e-3)
+    assert found.intersection(boxes[1]).area < 1e-5
 
 
 def test_a_layer_of_a_scene_that_does_not_say_where_it_lies_says_nothing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import shapely
+import shapely.affinity
 from numpy.typing import NDArray
 from pyproj import CRS
 
@@ -64,8 +65,10 @@ def _seen(record: Record, output: Path) -> Any:
     ground = first_turn(np.array([ground_of(record)], object), 360.0)[0]
     pixel = float(record.figures.get("gsd_m") or 0.0) / 111_320
     if set(record.figures.get("gaps_m2") or ()) - {"outside_aoi"} and (gaps := read_gaps(output)) is not None:
-        lost = in_degrees(gaps[gaps["reason"] != "outside_aoi"])
-        ground = shapely.difference(ground, shapely.union_all(lost))
+        lost = shapely.union_all(in_degrees(gaps[gaps["reason"] != "outside_aoi"]))
+        # A gap beyond 180 degrees is on the first turn, where the ground goes on instead.
+        for shift in (0, 360):
+            ground = shapely.difference(ground, shapely.affinity.translate(lost, shift))
     parts = shapely.get_parts(valid(np.array([shapely.simplify(ground, pixel)], object)))
     return united(parts[shapely.area(parts) > pixel**2])  # without what rounding leaves along the outline
 

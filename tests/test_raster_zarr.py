@@ -40,6 +40,7 @@ from geoseg.raster.access import CACHE_BYTES
 from geoseg.raster.file import OpenFile
 from geoseg.raster.zarr import chunks
 from geoseg.raster.zarr.chunks import _Cache
+from geoseg.raster.zarr.nodes import Folder
 from geoseg.window import Window
 
 HEIGHT, WIDTH = 50, 90
@@ -441,7 +442,26 @@ def places(value: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 ODD = st.sampled_from(
-    [None, True, 0, -1, 2**40, 2**70, 1.5, np.nan, np.inf, "", "a\0b", "\ud800", "../x", "0 0 0 0 0 0", "|O", "V8", "y"]
+    [
+        None,
+        True,
+        0,
+        -1,
+        2**40,
+        2**70,
+        10**400,
+        1.5,
+        np.nan,
+        np.inf,
+        "",
+        "a\0b",
+        "\ud800",
+        "../x",
+        "0 0 0 0 0 0",
+        "|O",
+        "V8",
+        "y",
+    ]
 ) | st.sampled_from([[], [1], [[]], ["y", "x"], [1, 0, 0, 0, 1, 0], {}, {"name": "bytes"}, [{"name": "bytes"}], -9999])
 
 
@@ -472,6 +492,54 @@ def test_whatever_stands_in_metadata_is_read_or_refused(tmp_path: Path, kind: st
         str(error).encode()  # what cannot be would fail when it is recorded
     finally:
         file.write_text(whole)
+
+
+def _sizes(path: Path, shape: list[int], chunk: list[int]) -> None:
+    edited(path, shape=shape, chunk_grid={"name": "regular", "configuration": {"chunk_shape": chunk}})
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunk"),
+    [([1, 10**4000, 10**4000],) * 2, ([1, 48, 96, *[1] * 5000], [1, 16, 32, *[2**62] * 5000])],
+    ids=["long", "many"],
+)
+def test_sizes_beyond_all_numbers_are_refused(tmp_path: Path, shape: list[int], chunk: list[int]) -> None:
+    path = write_zarr(tmp_path / "a.zarr", texture(1, HEIGHT, WIDTH))
+    _sizes(path / "image", shape, chunk)
+    edited(path / "image", dimension_names=["band", "y", "x", *["z"] * (len(shape) - 3)])
+    assert "a Zarr array with [1, " in refusal(path)
+
+
+@pytest.mark.parametrize("key", ["_FillValue", "spatial:transform"])
+def test_numbers_beyond_floats_are_refused(tmp_path: Path, key: str) -> None:
+    path = write_zarr(tmp_path / "a.zarr", texture(1, HEIGHT, WIDTH))
+    edited(path / "image", attributes={key: 10**400 if key == "_FillValue" else [10**400, 0, 0, 0, 1, 0]})
+    assert "too large" in refusal(path)
+
+
+def test_coordinates_of_no_dimension_are_refused(tmp_path: Path) -> None:
+    path = write_zarr(tmp_path / "a.zarr", texture(1, HEIGHT, WIDTH))
+    _sizes(path / "x", [], [])
+    assert f"coordinates of 1 pixels of {WIDTH}" in refusal(path)
+
+
+def test_of_coordinates_that_are_not_there_no_more_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 16 million chunks of one pixel each it took an hour."""
+    path = write_zarr(tmp_path / "a.zarr", texture(1, HEIGHT, WIDTH))
+    shutil.rmtree(path / "x/c")
+    _sizes(path / "x", [WIDTH], [1])
+    looked, find = [], Folder.find
+    monkeypatch.setattr(Folder, "find", lambda self, path: looked.append(path) or find(self, path))
+    assert "of which a chunk is not there" in refusal(path)
+    assert sum("/x/c/" in each for each in looked) == 1
+
+
+def test_names_of_dimensions_are_told_in_a_line(tmp_path: Path) -> None:
+    path = write_zarr(tmp_path / "a.zarr", texture(1, HEIGHT, WIDTH))
+    edited(path / "image", dimension_names=["q" * 100_000, "y", "\n"])
+    assert len(refusal(path)) < 1500
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "null", '{"zarr_format": 2}', "\0"])

@@ -25,8 +25,10 @@ from test_raster_zarr import HEIGHT, WIDTH, refusal
 from zarrs import add
 
 import geoseg
-from geoseg.raster import open_raster, source_for
+from geoseg.raster import Access, open_raster, source_for
 from geoseg.raster.file import OpenFile
+from geoseg.raster.zarr.dataset import ZarrRaster
+from geoseg.raster.zarr.nodes import Folder
 from geoseg.raster.zarr.times import moment
 from geoseg.window import Window
 
@@ -99,6 +101,14 @@ def test_bands_are_in_the_natural_order_of_their_names(tmp_path: Path) -> None:
     info = open_raster(tmp_path / "a.zarr")
     assert info.descriptions == names
     np.testing.assert_array_equal(pixels_of(info), pixels)
+
+
+def test_what_arrays_share_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    banded(tmp_path / "a.zarr", texture(9, HEIGHT, WIDTH), tuple("abcdefghi"))
+    looked, find = [], Folder.find
+    monkeypatch.setattr(Folder, "find", lambda self, path: looked.append(path) or find(self, path))
+    ZarrRaster(str(tmp_path / "a.zarr"), Access())
+    assert [path for path in looked if path.endswith("/x/zarr.json")] == [str(tmp_path / "a.zarr/x/zarr.json")]
 
 
 def test_names_that_are_roles_are_taken_by_a_model(tmp_path: Path) -> None:
@@ -230,6 +240,14 @@ def test_the_key_follows_each_band_and_its_name(tmp_path: Path) -> None:
     assert len(keys) == 3
 
 
+def test_the_key_follows_the_date(tmp_path: Path) -> None:
+    path = dated(tmp_path / "a.zarr", 19500, "days since 1970-01-01")
+    before = open_raster(path)
+    zarr.open_array(path / "time")[...] = 19501
+    after = open_raster(path)
+    assert before.key != after.key and before.acquired != after.acquired
+
+
 def test_no_crs_is_assumed_for_all_bands(tmp_path: Path) -> None:
     banded(tmp_path / "a.zarr", texture(2, HEIGHT, WIDTH), ("b1", "b2"), crs=None)
     assert "no coordinate reference system" in refusal(tmp_path / "a.zarr")
@@ -290,9 +308,27 @@ def test_dates_of_other_calendars_and_of_other_arrays_are_left(tmp_path: Path) -
     assert open_raster(path).acquired is None
 
 
+@pytest.mark.parametrize(
+    "said", [{"_FillValue": 5}, {"scale_factor": 2.0}, {"add_offset": 1.0}, {"_FillValue": "?"}], ids=str
+)
+def test_a_date_that_is_nodata_or_packed_is_left(tmp_path: Path, said: dict[str, Any]) -> None:
+    assert open_raster(dated(tmp_path / "a.zarr", 5, "days since 2020-01-01", **said)).acquired is None
+
+
 @given(st.datetimes(datetime(1700, 1, 1), datetime(2500, 1, 1)), st.sampled_from(["days", "hours", "seconds"]))
 def test_moments_come_back_to_the_second(moment_: datetime, unit: str) -> None:
     seconds = {"days": 86400, "hours": 3600, "seconds": 1}[unit]
     value = (moment_ - datetime(1970, 1, 1)) / timedelta(seconds=seconds)
     found = moment(value, {"units": f"{unit} since 1970-01-01 00:00:00"})
     assert found is not None and abs(found.replace(tzinfo=None) - moment_) <= timedelta(seconds=1.001)
+
+
+@given(
+    st.integers(0, 10**9),
+    st.sampled_from(["0001-01-01", "1900-01-01"]),
+    st.sampled_from([("days", 86400), ("hours", 3600)]),
+)
+def test_whole_seconds_come_back_as_they_were(seconds: int, since: str, unit: tuple[str, int]) -> None:
+    at = datetime(2000, 1, 1) + timedelta(seconds=seconds)
+    value = (at - datetime.fromisoformat(since)) / timedelta(seconds=unit[1])
+    assert moment(value, {"units": f"{unit[0]} since {since}"}) == at.replace(tzinfo=UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import struct
@@ -24,6 +25,7 @@ from geoseg.raster.zarr.times import moment
 _ROWS = ("y", "lat", "latitude", "northing")
 _COLS = ("x", "lon", "longitude", "easting")
 _BANDS = ("band", "bands", "channel", "channels", "c", "variable", "wavelength")
+_PACKED = {"scale_factor", "add_offset"}
 _MOST_CENTRES, _MOST_BANDS = 2**24, 2**16
 ALLOWED = "one array with dimensions named y and x (or lat and lon) and one named band, others having one place only"
 
@@ -63,11 +65,11 @@ class ZarrArray:
             raise RasterError(f"{path} with {self.count} bands", allowed=f"up to {_MOST_BANDS} bands")
         self.descriptions = _descriptions(own, self.count)
         try:
-            self.nodata = number(own.get("_FillValue", stored.fill if stored.fill_is_nodata else None))
+            self.nodata = _nodata(own, stored)
             mapping = self._sibling(str(own.get("grid_mapping", "spatial_ref"))) or {"attributes": {}}
             self.crs = crs_of(shared | own, mapping["attributes"])
             stated = stated_transform(shared | own, mapping["attributes"])
-        except (CRSError, KeyError, TypeError, ValueError, AttributeError, struct.error) as error:
+        except (CRSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error) as error:
             raise RasterError(
                 f"{path}, a Zarr array with attributes that cannot be understood ({in_a_line(error)})",
                 allowed="a nodata value, CRS and geotransform as CF, GDAL or GeoZarr have them",
@@ -95,22 +97,26 @@ class ZarrArray:
         node, path = self._sibling(dimension), os.path.join(self._group, dimension)
         if node is None or dimensions(node) != (dimension,):
             return None
-        stored, packed = layout(path, node, self._access), {"scale_factor", "add_offset"} & node["attributes"].keys()
+        stored, packed = layout(path, node, self._access), _PACKED & node["attributes"].keys()
         if stored.shape != (size,) or size > _MOST_CENTRES or packed:
-            raise not_placed(f"{path}, coordinates of {stored.shape[0]} pixels of {size}{', scaled' * bool(packed)}")
-        try:
-            values, absent = self._line(path, stored, size)
-        except OSError as error:
-            raise not_placed(f"{path}, coordinates that cannot be read ({in_a_line(error)})") from error
-        if absent.any():
-            raise not_placed(f"{path}, coordinates of which a chunk is not there")
-        centres: NDArray[np.float64] = values[0, 0].astype(np.float64)
+            raise not_placed(
+                f"{path}, coordinates of {math.prod(stored.shape)} pixels of {size}{', scaled' * bool(packed)}"
+            )
+        centres, step = np.empty(size), stored.chunk[0]
+        for start in range(0, size, step):  # to the first chunk that is not there: there may be millions of them
+            try:
+                values, absent = self._line(path, stored, range(start, min(start + step, size)))
+            except OSError as error:
+                raise not_placed(f"{path}, coordinates that cannot be read ({in_a_line(error)})") from error
+            if absent.any():
+                raise not_placed(f"{path}, coordinates of which a chunk is not there")
+            centres[start : start + step] = values[0, 0]
         check_centres(path, centres, node["attributes"].get("units"), self.crs)
         return centres
 
-    def _line(self, path: str, stored: Layout, size: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def _line(self, path: str, stored: Layout, places: range) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         axis = 0 if stored.shape else None
-        return Chunks(self._folder, path, stored, (None, None, axis)).read([0], range(1), range(size))
+        return Chunks(self._folder, path, stored, (None, None, axis)).read([0], range(1), places)
 
     def _date(self, node: Mapping[str, Any]) -> datetime | None:
         """The one date of a coordinate ``time`` that it has, where CF says it simply; None: not said, or not so."""
@@ -118,16 +124,18 @@ class ZarrArray:
         if "time" not in (*dimensions(node), *listed):
             return None
         try:
-            time = self._sibling("time")
-            if time is None or dimensions(time) not in ((), ("time",)):
+            time, path = self._sibling("time"), os.path.join(self._group, "time")
+            if time is None or dimensions(time) not in ((), ("time",)) or _PACKED & time["attributes"].keys():
                 return None
-            stored = layout(os.path.join(self._group, "time"), time, self._access)
-            values, absent = self._line(os.path.join(self._group, "time"), stored, 1)
-        except (RasterError, OSError):
+            stored = layout(path, time, self._access)
+            if stored.shape not in ((), (1,)):
+                return None
+            values, absent = self._line(path, stored, range(1))
+            value = float(values[0, 0, 0])
+            known = not absent.any() and value != _nodata(time["attributes"], stored)
+        except (RasterError, OSError, TypeError, ValueError, OverflowError, struct.error):
             return None  # it is of no matter to the pixels
-        if stored.shape not in ((), (1,)) or absent.any():
-            return None
-        return moment(float(values[0, 0, 0]), time["attributes"])
+        return moment(value, time["attributes"]) if known else None
 
 
 def axes_of(node: Mapping[str, Any], attributes: Mapping[str, Any]) -> tuple[tuple[int | None, int, int], str]:
@@ -139,12 +147,21 @@ def axes_of(node: Mapping[str, Any], attributes: Mapping[str, Any]) -> tuple[tup
     rows, cols = ([str(name).lower()] for name in said) if isinstance(said, list) and len(said) == 2 else (_ROWS, _COLS)
     y, x = ([axis for axis, name in enumerate(names) if name in known] for known in (rows, cols))
     if len(y) != 1 or len(x) != 1 or x == y:
-        return (None, 0, 0), f"the dimensions {', '.join(map(repr, names))}"
+        return (None, 0, 0), f"the dimensions {in_a_line(', '.join(map(repr, names)))}"
     rest = [axis for axis, size in enumerate(shape) if axis not in (*y, *x) and size != 1]
     for axis in rest:
         if names[axis] not in _BANDS or len(rest) > 1:
-            return (None, 0, 0), f"{shape[axis]} places along its dimension {names[axis]!r}"
+            return (None, 0, 0), f"{shape[axis]} places along its dimension {in_a_line(repr(names[axis]))}"
     return (rest[0] if rest else None, y[0], x[0]), ""
+
+
+def _nodata(attributes: Mapping[str, Any], stored: Layout) -> float | None:
+    """The nodata value of an array.
+
+    Raises:
+        TypeError, ValueError, OverflowError, struct.error: it is no number, or no float.
+    """
+    return number(attributes.get("_FillValue", stored.fill if stored.fill_is_nodata else None))
 
 
 def _descriptions(attributes: Mapping[str, Any], bands: int) -> Sequence[str | None]:

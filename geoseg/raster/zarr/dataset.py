@@ -95,7 +95,7 @@ class ZarrRaster:
         return [file for array in self._arrays for file in array.files(each)]
 
     def key(self, most: int) -> str:
-        """A key of what :meth:`files` hold, of which of them are there, and of where the array lies.
+        """A key of what :meth:`files` hold, of which of them are there, and of where the array lies and its date.
 
         Raises:
             RasterError: one of them is a link that leads elsewhere, or no file.
@@ -103,7 +103,7 @@ class ZarrRaster:
         try:
             found = {path: real for path in self.files(most) if (real := self._folder.find(path))}
             names = [os.path.relpath(path, self.name) for path in found]
-            said = (names, self.transform, self.crs and self.crs.srs)
+            said = (names, self.transform, self.crs and self.crs.srs, self.tags())
             text = repr(said) + content_key([real for real, _ in found.values()], most=most)
         except OSError as error:
             raise RasterError(

@@ -24,6 +24,8 @@ _V3 = frozenset(
     ["zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"]
 ) | {"attributes", "dimension_names", "storage_transformers"}
 _MOST_BYTES = 64 * 2**20
+_MOST_SIDE, _MOST_SIDES = 2**63, 32
+"""An array's sizes are below, and no more than: of others Python cannot even tell how many bytes they are."""
 PREDICTIONS = "geoseg_store"
 """The attribute by which a store of predictions is known."""
 
@@ -33,6 +35,8 @@ class Folder:
 
     def __init__(self, path: str, access: Access) -> None:
         self._roots = [os.path.realpath(root) for root in (path, *access.roots)]
+        self.nodes: dict[str, dict[str, Any] | None] = {}
+        """What :func:`metadata` found, by path: arrays that are bands ask for the same siblings again and again."""
 
     def find(self, path: str) -> tuple[str, os.stat_result] | None:
         """The real path of a file and what is known of it; None where there is none.
@@ -98,8 +102,8 @@ class Layout:
 
     def __post_init__(self) -> None:
         file = self.shard.size if self.shard else self.chunk
-        whole = all(type(size) is int and size > 0 for size in (*self.shape, *self.chunk, *file))
-        if not whole or len({len(self.shape), len(self.chunk), len(file)}) > 1:
+        whole = all(type(size) is int and 0 < size < _MOST_SIDE for size in (*self.shape, *self.chunk, *file))
+        if not whole or len({len(self.shape), len(self.chunk), len(file)}) > 1 or len(file) > _MOST_SIDES:
             raise ValueError(f"{list(self.shape)} values in chunks of {list(self.chunk)}")
         if any(size % part for size, part in zip(file, self.chunk, strict=True)):
             raise ValueError(f"shards of {list(file)} values in chunks of {list(self.chunk)}")
@@ -115,11 +119,17 @@ class Layout:
 
 def metadata(folder: Folder, path: str) -> dict[str, Any] | None:
     """The metadata of a node, ``attributes`` among them; None where there is no node. Consolidated ones are not looked
-    at: they are a copy.
+    at: they are a copy. They are read once per ``folder``.
 
     Raises:
         RasterError: they cannot be read.
     """
+    if path not in folder.nodes:
+        folder.nodes[path] = _metadata(folder, path)
+    return folder.nodes[path]
+
+
+def _metadata(folder: Folder, path: str) -> dict[str, Any] | None:
     try:
         whole, array, group, attributes = (_json(folder, os.path.join(path, name)) for name in METADATA)
     except (OSError, ValueError, RecursionError) as error:
@@ -272,7 +282,7 @@ def number(said: Any) -> float | None:
     """A fill or nodata value as metadata have it: in v3, xarray packs those of floats into Base64.
 
     Raises:
-        TypeError, ValueError, struct.error: it is no number.
+        TypeError, ValueError, OverflowError, struct.error: it is no number, or no float.
     """
     if said is None:
         return None

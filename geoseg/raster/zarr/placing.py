@@ -37,7 +37,7 @@ def stated_transform(attributes: Mapping[str, Any], mapping: Mapping[str, Any]) 
     """From pixels, corners first, to the ground, where that is said outright.
 
     Raises:
-        TypeError, ValueError: what is said are not six numbers, or the places of pixels' centres.
+        TypeError, ValueError, OverflowError: what is said are not six numbers, or the places of pixels' centres.
     """
     if (said := attributes.get("spatial:transform")) is not None:
         if attributes.get("spatial:registration", "pixel") != "pixel":

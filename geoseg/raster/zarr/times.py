@@ -24,6 +24,7 @@ def moment(value: float, attributes: Mapping[str, Any]) -> datetime | None:
     form = "%Y-%m-%d" + {0: "", 1: " %H:%M", 2: " %H:%M:%S"}[(found[3] or "").count(":")]
     try:
         start = datetime.strptime(f"{found[2]} {found[3] or ''}".strip(), form).replace(tzinfo=UTC)
-        return (start + timedelta(seconds=value * _SECONDS[found[1]])).replace(microsecond=0)
+        # To a millisecond first: half a day, in days since the year 1, is a few microseconds off.
+        return (start + timedelta(seconds=round(value * _SECONDS[found[1]], 3))).replace(microsecond=0)
     except (ValueError, OverflowError):
         return None

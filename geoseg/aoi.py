@@ -37,7 +37,8 @@ _WKT = re.compile(
 _TOLD = 10_000
 """An AOI of more vertices is summed up in a report, not told."""
 _LARGER = 10.0
-"""An AOI that meets a raster with its coordinates swapped alone was meant for it where it is no more often as large."""
+"""An AOI that meets a raster only with its coordinates swapped was meant for it where it is up to so many times as wide
+and as high."""
 _LATTICE = 33
 """Points per side at which the grid is looked at in the AOI's CRS."""
 _FINER = 8

@@ -83,9 +83,8 @@ class Manifest:
                         db.execute("PRAGMA journal_mode = DELETE")
                 db.close()
         except sqlite3.DatabaseError as error:
-            broken = (
-                type(error) is sqlite3.DatabaseError
-            )  # malformed, or no database; else a disk or a lock, which may pass
+            # Malformed, or no database; else a disk or a lock, which may pass.
+            broken = type(error) is sqlite3.DatabaseError
             aside = "Check the disk, move the manifest away, and run the same again: every scene is done anew"
             raise SinkError(
                 f"the manifest {path} ({error})", remedy=aside if broken else "Check the disk, and run the same again"

@@ -3,8 +3,6 @@ otherwise, and near infrared it is as a rule."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RioWindow
@@ -28,7 +26,7 @@ def looks_like_imagery(dataset: DatasetReader, band: int) -> int | None:
     rows, cols = dataset.block_shapes[band - 1]
     down, across = -(-dataset.height // rows), -(-dataset.width // cols)
     counts = np.zeros(most + 1, np.int64)
-    for row, col in spread_blocks(down, across, max(1, min(_BLOCKS, _PIXELS // math.prod((rows, cols))))):
+    for row, col in spread_blocks(down, across, max(1, min(_BLOCKS, _PIXELS // (rows * cols)))):
         window = RioWindow(
             col * cols, row * rows, min(cols, dataset.width - col * cols), min(rows, dataset.height - row * rows)
         )

@@ -294,3 +294,21 @@ def test_gaps_of_a_run_stay_beside_those_of_a_copy_that_name_no_crs(crs: str | N
     both = _together(ours, theirs)
     assert len(both) == 2 and both.crs == ours.crs
     assert abs(both.geometry.area - 70).max() < 1e-3
+
+
+def test_truth_ends_where_the_imagery_does(tmp_path: Path) -> None:
+    """What the raster's edge cuts is found as far as it is seen; what lies mostly beyond counts neither way."""
+    pixels = np.zeros((1, 150, 260), np.uint8)
+    pixels[0, 40:60, :10] = pixels[0, 145:, 100:130] = pixels[0, 70:90, 200:230] = 200
+    with rasterio.open(
+        tmp_path / "edge.tif", "w", driver="GTiff", count=1, height=150, width=260, dtype="uint8",
+        crs="EPSG:32645", transform=TRANSFORM,
+    ) as out:  # fmt: skip
+        out.write(pixels)
+    extracted(tmp_path / "edge.tif", tmp_path / "found.gpkg")
+    boxes = [shapely.box(-9, 40, 10, 60), shapely.box(100, 145, 130, 170), shapely.box(200, 70, 230, 90)]
+    whole = [shapely.affinity.affine_transform(each, TRANSFORM.to_shapely()) for each in boxes]
+    gpd.GeoDataFrame(geometry=whole, crs="EPSG:32645").to_crs(4326).to_file(tmp_path / "truth.geojson")
+    values = json.loads(cli("evaluate", tmp_path / "found.gpkg", tmp_path / "truth.geojson", "--json").stdout)
+    assert (values["n_pred"], values["n_truth"], values["n_matched"]) == (2, 2, 2), values
+    assert values["mean_iou"] > 0.97

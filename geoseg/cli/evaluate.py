@@ -139,7 +139,8 @@ def _case(pred: Path, truth: Path, *, iou: float, aoi: str | None, any_label: bo
     unseen = read_gaps(truth) if is_reviewed(tables[1]) else None
     if unseen is not None:
         gaps, said = _together(gaps, unseen), f"{said or 'all of both files'}, without the gaps of {truth.name}"
-    scene = compare(*tables, iou=iou, aoi=area, gaps=gaps, any_label=any_label)
+    extent = looked.extent if looked else None
+    scene = compare(*tables, iou=iou, aoi=area, gaps=gaps, extent=extent, any_label=any_label)
     if said:
         out_of = int((~scene.truth_inside & ~scene.ignore).sum())
         said += f"; {out_of:,} true objects lie outside"

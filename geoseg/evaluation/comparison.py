@@ -17,6 +17,7 @@ from geoseg.evaluation.frame import area_in_frame, check_near, common_frame, cou
 from geoseg.evaluation.matching import Matches, Overlaps, assign, box_overlaps, overlaps
 from geoseg.evaluation.reviewed import reviewed
 from geoseg.evaluation.scores import Scores, Sweep
+from geoseg.polygons import polygonal
 from geoseg.turns import beside, transformed
 
 _log = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ def compare(
     iou: float = 0.5,
     aoi: gpd.GeoDataFrame | None = None,
     gaps: gpd.GeoDataFrame | None = None,
+    extent: gpd.GeoDataFrame | None = None,
     any_label: bool = False,
 ) -> Comparison:
     """Lay predictions over the truth; any CRS on either side.
@@ -143,13 +145,15 @@ def compare(
             So does a prediction that is paired with nothing; one that is paired counts with its partner, so
             that nobody is blamed for the border.
         gaps: Polygons that were not examined: what lies there by more than half is not counted, in the same way.
+        extent: Polygons of the ground that the imagery shows: outlines of true objects end there, as those of
+            predictions do. What counts is told by the whole ones.
         any_label: Let objects of any labels pair up. Without it, sides that share no label get a warning in the log.
 
     Raises:
         ConfigError: a threshold out of range, scores outside 0 to 1, only some of the tables have a CRS, or the two lie
             far apart.
     """
-    found = lay(pred, reviewed(truth), iou=iou, aoi=aoi, gaps=gaps, any_label=any_label)
+    found = lay(pred, reviewed(truth), iou=iou, aoi=aoi, gaps=gaps, extent=extent, any_label=any_label)
     bounds = np.zeros(4)
     if aoi is not None and len(aoi) and found.crs is not None:
         bounds = aoi.to_crs(found.pred.crs).total_bounds
@@ -164,6 +168,7 @@ def lay(
     iou: float,
     aoi: gpd.GeoDataFrame | None = None,
     gaps: gpd.GeoDataFrame | None = None,
+    extent: gpd.GeoDataFrame | None = None,
     any_label: bool = False,
 ) -> Comparison:
     """:func:`compare` without a look at whether the two make sense together: for one small image of many."""
@@ -174,6 +179,8 @@ def lay(
     ignore = ignored(truth)
     labels = None if any_label else _labels(pred, truth, ignore)
     inside = counted([pred, truth], aoi=area, gaps=missing[0] if missing else None)
+    if extent is not None:
+        truth = _cut(truth, ~ignore, area_in_frame(extent, [pred, truth]))
     score = scores_of(pred)
     outlines = [np.asarray(table.geometry.array, dtype=object) for table in (pred, truth)]
     boxes = [_boxes(table, crs) for table in (pred, truth)]
@@ -193,6 +200,18 @@ def lay(
     )
     found.shared.at(iou)  # refuses a threshold out of range
     return found
+
+
+def _cut(truth: gpd.GeoDataFrame, objects: NDArray[np.bool_], extent: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """True objects less what lies beyond the imagery's edge; those that it does not show at all stay as they are."""
+    ground = shapely.union_all(extent.geometry.to_numpy())
+    shapely.prepare(ground)
+    whole = truth.geometry.to_numpy().copy()
+    some = np.flatnonzero(objects & shapely.intersects(ground, whole) & ~shapely.covers(ground, whole))
+    shown = polygonal(shapely.intersection(whole[some], ground))
+    there = shapely.area(shown) > 0
+    whole[some[there]] = shown[there]
+    return truth.set_geometry(gpd.GeoSeries(whole, index=truth.index, crs=truth.crs))
 
 
 def _check(found: Comparison, reach: float) -> None:

@@ -33,6 +33,9 @@ class Examined:
     """Its AOI, as far as its raster (of a merged layer: its scenes) reaches; None where the output does not say."""
     gaps: gpd.GeoDataFrame | None
     """What of that it did not examine; None: nothing."""
+    extent: gpd.GeoDataFrame | None
+    """The ground of its raster (of a merged layer: what its scenes saw), beyond which predictions cannot reach; None:
+    not known."""
     said: str
     """Both in words."""
 
@@ -64,7 +67,7 @@ def examined(path: str | Path) -> Examined | None:
     its = "what its scenes saw" if merged else "its raster"
     told = [] if where is None else [its if aoi is None else "its AOI" if where is aoi else f"its AOI on {its}"]
     told += [f"without gaps ({', '.join(reasons)})"] if reasons else []
-    return Examined(aoi=where, gaps=gaps if reasons else None, said=" ".join(told))
+    return Examined(aoi=where, gaps=gaps if reasons else None, extent=extent, said=" ".join(told))
 
 
 def _within(aoi: gpd.GeoDataFrame | None, extent: gpd.GeoDataFrame | None) -> gpd.GeoDataFrame | None:

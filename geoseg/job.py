@@ -227,7 +227,8 @@ def card_of(model: object) -> ModelCard:
         raise ModelError(
             f"a model of type {type(model).__name__}",
             allowed="an object with .card (geoseg.ModelCard) and .predict(list of Chip) -> list of Instances",
-            remedy="Load a bundled one with geoseg.load_model('buildings')",
+            remedy='Give a class of your own both (README, "Your own detector"), or load a bundled model with '
+            "geoseg.load_model('buildings')",
         )
     return model.card
 

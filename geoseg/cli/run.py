@@ -77,7 +77,10 @@ def _summarise(done: Outcome) -> None:
     if done.stopped:
         log.error("stopped: %s", done.stopped)
     if done.counts.get("parts"):
-        log.warning("run the same again to try the parts that are missing, and only those")
+        log.warning(
+            "run the same again to try the parts that are missing, and only those; of a damaged file no more comes: "
+            "fetch it anew, or leave it out by [input] exclude"
+        )
     once = "" if done.merged_footprints is None else f" ({done.merged_footprints:,} in the merged layer)"
     text = f"scenes: {said}; {done.footprints:,} footprints{once} in {done.seconds:.1f} s; see {page}"
     log.info("%s", text, extra={"fields": fields})

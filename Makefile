@@ -34,6 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "Making $(VENV) with $$found"; \
 	  rm -rf $(VENV); "$$found" -m venv $(VENV); \
 	fi
+	@echo "Installing geoseg and its tools into $(VENV): some minutes, and 7 GB with the CUDA build of torch"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	$(BIN)/geoseg doctor --quiet
 	@touch $@

@@ -19,6 +19,7 @@ def main() -> int:
     """Extract, write, draw, and compare with what is known to be there."""
     began = time.monotonic()
     OUTPUT.mkdir(exist_ok=True)
+    print(f"Extracting the buildings of {SAMPLE.relative_to(ROOT)} ...", flush=True)
     model = geoseg.load_model("buildings")
     done = geoseg.run(SAMPLE, model)  # as geoseg.extract, with the gaps and the report
     footprints, run = done.footprints, done.report.as_dict()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import shapely
+from shapely import affinity
 
 from geoseg.scenes.town_cuts import Rng, halves, long_axis, pieces
 
@@ -59,12 +60,9 @@ def terrace(rng: Rng, lot: shapely.Polygon) -> shapely.Geometry:
     parts = float(np.interp(lot.area, (_PLAIN_M2, 200.0), (0.06, 0.6)))
     draw = rng.random()
     if draw >= parts or min(along, across) < 4:
-        rear = draw < parts + 0.27 and min(along, across) >= 2.5
-        return (
-            lot.intersection(halves(lot, rng.uniform(0.65, 0.95), angle + 90 * int(rng.integers(4)))[0])
-            if rear
-            else lot
-        )
+        if draw >= parts + 0.27 or min(along, across) < 2.5:
+            return lot
+        return lot.intersection(halves(lot, rng.uniform(0.65, 0.95), angle + 90 * int(rng.integers(4)))[0])
     if draw < 0.65 * parts or lot.area < 110:
         built = lot
         for _ in range(int(rng.integers(1, 3)) if lot.area > 80 else 1):
@@ -74,7 +72,7 @@ def terrace(rng: Rng, lot: shapely.Polygon) -> shapely.Geometry:
             beside = halves(lot, rng.uniform(0.25, 0.6), angle + 90 + 180 * int(rng.integers(2)))[0]
             built = built.difference(beyond.intersection(beside))
         return built
-    inner = shapely.affinity.scale(lot, rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.5))
+    inner = affinity.scale(lot, rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.5))
     return lot.difference(lot.buffer(-1.5, join_style="mitre").intersection(inner))
 
 

@@ -132,7 +132,12 @@ def test_numbers_as_ids_are_ids() -> None:
 def test_footprints_that_nobody_judged_are_told(caplog: pytest.LogCaptureFixture) -> None:
     source = ReviewSource(kind="review", raster="r.tif", footprints="f.gpkg")
     columns = {"id": ["a", "b"], "label": ["building"] * 2, "score": [0.9, 0.2]}
+    caplog.set_level("INFO", logger="geoseg")
     judged(table(**columns, review=["keep", None]), source, ("building",))
+    assert (
+        "f.gpkg: 1 objects, 0 wrong, 1 ignored of 2 footprints (1 keep, 0 wrong, 0 edited, 0 added, 1 not judged)"
+        in (caplog.text)
+    )
     judged(table(**columns, review=[None, None]), source.model_copy(update={"keep_above": 0.9}), ("building",))
     assert not caplog.messages
     judged(table(**columns, review=[None, None]), source, ("building",))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from geoseg.coco.writing import column_of
 from geoseg.errors import ConfigError
 from geoseg.evaluation.frame import scores_of
-from geoseg.sinks.review import text, verdicts
+from geoseg.sinks.review import REVIEW, text, verdicts
 from geoseg.training.labelled import named
 from geoseg.training.source_config import ReviewSource
 
@@ -49,6 +49,12 @@ def judged(table: gpd.GeoDataFrame, source: ReviewSource, classes: tuple[str, ..
     if source.wrong_below is not None:
         result[untouched & (scores < source.wrong_below)] = -1
     result[review == "wrong"] = -1
+    said = ", ".join(f"{verdict} {(review == verdict).sum()}" for verdict in REVIEW)
+    _log.info(
+        "%s: %d footprints, of which objects %d, wrong %d, ignored %d (%s, not judged %d)",
+        *(source.footprints, len(result), (result > 0).sum(), (result < 0).sum(), (result == 0).sum()),
+        *(said, untouched.sum()),
+    )
     return result.astype(np.int64)
 
 

@@ -749,6 +749,6 @@ def test_the_commands(tmp_path: Path, weights: Path) -> None:
     assert "predictions that geoseg kept" in refusal(store)
     itself = cli("extract", path, "-m", weights, "-o", tmp_path / "b.gpkg", *bands, "--store", path)
     assert itself.exit_code == 2 and "named twice" in itself.output
-    assert cli("plan", path / "image", "-m", weights, "-o", tmp_path / "plan.gpkg").exit_code == 0
+    assert cli("plan", path / "image", "-m", weights, "-o", tmp_path / "plan.gpkg", *bands).exit_code == 0
     refused = cli("extract", tmp_path / "ä b.zarr/x", "-m", weights, "-o", tmp_path / "b.gpkg")
     assert refused.exit_code == 2 and "the dimensions 'x'" in " ".join(refused.output.split())

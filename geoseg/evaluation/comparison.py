@@ -22,6 +22,8 @@ from geoseg.turns import beside, transformed
 
 _log = logging.getLogger(__name__)
 Labels = tuple[NDArray[np.str_], NDArray[np.str_]]
+_ROUNDING = 1e-6
+"""Share of an outline that coordinates in two CRSs leave beyond an edge which it only touches."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -209,8 +211,9 @@ def _cut(truth: gpd.GeoDataFrame, objects: NDArray[np.bool_], extent: gpd.GeoDat
     whole = truth.geometry.to_numpy().copy()
     some = np.flatnonzero(objects & shapely.intersects(ground, whole) & ~shapely.covers(ground, whole))
     shown = polygonal(shapely.intersection(whole[some], ground))
-    there = shapely.area(shown) > 0
-    whole[some[there]] = shown[there]
+    share = shapely.area(shown) / shapely.area(whole[some])
+    cut = (share > 0) & (share < 1 - _ROUNDING)
+    whole[some[cut]] = shown[cut]
     return truth.set_geometry(gpd.GeoSeries(whole, index=truth.index, crs=truth.crs))
 
 
